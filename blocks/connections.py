@@ -1,0 +1,174 @@
+"""One SQLAlchemy engine per connection and process, set up so that values and transactions are exact."""
+
+import contextlib
+import os
+import re
+import sqlite3
+import threading
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import ArgumentError
+
+from prefect_batch.blocks.errors import BadParameter
+
+__all__ = ["check_url", "close_engines", "for_writing", "open_engine", "redact"]
+
+_DRIVERS = {
+    "postgresql": "postgresql+psycopg",
+    "postgres": "postgresql+psycopg",
+    "mysql": "mysql+pymysql",
+    "mariadb": "mariadb+pymysql",
+}
+_BLOCKS = ("secret/", "sqlalchemy-connector/")
+# Greedy up to the last @: a password may itself contain one, and hiding too much does no harm.
+_PASSWORD_IN_URL = re.compile(r"(://[^:/@\s]*):[^\s]+@")
+_PASSWORD_PARAMETER = re.compile(r"(?i)\b((?:ssl)?pass(?:word|wd|phrase)?|pwd)=[^&\s]+")
+
+_engines: dict[str, Engine] = {}
+_inherited: list[Engine] = []
+_lock = threading.Lock()
+
+
+def redact(text: str) -> str:
+    """The text with every password in a URL replaced by ``***``."""
+    return _PASSWORD_PARAMETER.sub(r"\1=***", _PASSWORD_IN_URL.sub(r"\1:***@", text))
+
+
+def check_url(url: str) -> None:
+    """Nothing, when `url` may stand in a flow parameter, where everybody can read it.
+
+    Raises:
+        BadParameter: it carries a password, or is no connection at all.
+    """
+    if url.startswith(_BLOCKS):
+        return
+    if redact(url) != url or _parse(url).password:
+        raise BadParameter(
+            "the connection carries a password, and flow parameters can be read by everybody: store the URL in a "
+            "Secret block and write secret/<name>"
+        )
+
+
+def _parse(url: str) -> URL:
+    try:
+        return make_url(url)
+    except (ArgumentError, ValueError):
+        # Not chained: the cause would show what was typed, which may hold a password.
+        raise BadParameter(
+            "the connection cannot be read; write an SQLAlchemy URL such as sqlite:///shop.db or "
+            "postgresql://user@host/shop, or secret/<name>, or sqlalchemy-connector/<name>"
+        ) from None
+
+
+def open_engine(connection: str) -> Engine:
+    """The engine of this connection; one per connection and process, made when first asked for."""
+    with _lock:
+        if connection not in _engines:
+            _engines[connection] = _make_engine(connection)
+        return _engines[connection]
+
+
+def for_writing(engine: Engine) -> Engine:
+    """The same engine and pool, but SQLite transactions take the write lock when they begin.
+
+    A transaction that reads first and asks for the lock later fails at once with "database is locked" if another
+    one wrote in between; one that asks at its beginning waits for its turn.
+    """
+    return engine.execution_options(sqlite_begin="BEGIN IMMEDIATE")
+
+
+def close_engines() -> None:
+    """Close every connection of this process; the next `open_engine` makes new ones."""
+    with _lock:
+        for engine in _engines.values():
+            engine.dispose()
+        _engines.clear()
+
+
+def _forget_engines() -> None:
+    """Leave the parent's sockets alone in a forked child: closing them would end the parent's sessions."""
+    global _lock
+    _lock = threading.Lock()
+    for engine in _engines.values():
+        engine.dispose(close=False)
+    _inherited.extend(_engines.values())
+    _engines.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_engines)
+
+
+def _make_engine(connection: str) -> Engine:
+    if connection.startswith("sqlalchemy-connector/"):
+        engine: Engine = _load_block(connection).get_engine()
+    else:
+        if connection.startswith("secret/"):
+            connection = str(_load_block(connection).get())
+        engine = _create(_with_driver(_parse(connection)))
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", _set_up_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+    elif engine.dialect.name in ("mysql", "mariadb"):
+        event.listen(engine, "connect", _set_up_mysql)
+    return engine
+
+
+def _load_block(slug: str) -> Any:
+    from prefect.blocks.core import Block
+
+    if slug.startswith("sqlalchemy-connector/"):
+        # Importing it registers the block's type.
+        with contextlib.suppress(ImportError):
+            import prefect_sqlalchemy  # noqa: F401
+    try:
+        return Block.load(slug, _sync=True)  # type: ignore[call-arg]
+    except ValueError as error:
+        raise BadParameter(f"there is no block {slug}; create it in Prefect, or correct the name") from error
+
+
+def _with_driver(url: URL) -> URL:
+    """The URL with our driver where it names none, and with utf8mb4 for MySQL."""
+    url = url.set(drivername=_DRIVERS.get(url.drivername, url.drivername))
+    if url.get_backend_name() in ("mysql", "mariadb") and "charset" not in url.query:
+        url = url.update_query_dict({"charset": "utf8mb4"})
+    return url
+
+
+def _create(url: URL) -> Engine:
+    if url.get_backend_name() == "sqlite":
+        in_memory = url.database in (None, "", ":memory:") or "mode=memory" in str(url)
+        return create_engine(url) if in_memory else create_engine(url, max_overflow=-1)
+    # Without a bound: two connections per chunk in flight, and a bound below that would be a deadlock.
+    return create_engine(url, pool_pre_ping=True, max_overflow=-1)
+
+
+def _set_up_sqlite(connection: Any, _record: Any) -> None:
+    """Explicit BEGIN (or SAVEPOINT would not work), WAL (readers beside a writer), 30 s of patience."""
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    try:
+        cursor.execute("PRAGMA busy_timeout = 30000")
+        cursor.execute("PRAGMA journal_mode")
+        if cursor.fetchone()[0] == "delete":
+            # A read-only file, or one that another connection is using just now, keeps its mode.
+            with contextlib.suppress(sqlite3.OperationalError):
+                cursor.execute("PRAGMA journal_mode = WAL").fetchall()
+        cursor.execute("PRAGMA synchronous = NORMAL")
+    finally:
+        cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    connection.exec_driver_sql(connection.get_execution_options().get("sqlite_begin", "BEGIN"))
+
+
+def _set_up_mysql(connection: Any, _record: Any) -> None:
+    """UTC: in a zone with summer time, one hour of TIMESTAMP values a year would be ambiguous as keys."""
+    cursor = connection.cursor()
+    try:
+        cursor.execute("SET time_zone = '+00:00'")
+    finally:
+        cursor.close()

@@ -1,0 +1,115 @@
+"""Parameters that name a table or a query: where it is, its key, and how it is written."""
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import ConfigDict, Field, field_validator
+from pydantic.dataclasses import dataclass
+
+from prefect_batch.blocks.connections import check_url
+from prefect_batch.blocks.errors import BadParameter
+
+if TYPE_CHECKING:
+    from prefect_batch.blocks.sink import SqlSink
+    from prefect_batch.blocks.source import SqlSource
+
+__all__ = ["Query", "Table"]
+
+Connection = Annotated[
+    str,
+    Field(
+        title="Connection",
+        description="An SQLAlchemy URL without a password, secret/<name> (a Secret block that holds the URL) or "
+        "sqlalchemy-connector/<name>.",
+    ),
+]
+KeyColumns = Annotated[
+    str | list[str],
+    Field(title="Key", description="The column, or columns in order, that order the rows. Never NULL."),
+]
+# The values a person typed are not repeated in errors: one of them may be a password.
+_CONFIG = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+
+def _key_columns(key: str | list[str]) -> str | list[str]:
+    names = [key] if isinstance(key, str) else list(key)
+    if not names or not all(names) or len(set(names)) != len(names):
+        raise BadParameter("key must name at least one column, each once: key='id' or key=['region', 'id']")
+    return key
+
+
+@dataclass(frozen=True, config=_CONFIG)
+class Table:
+    """A table, as a source to read by key ranges or as a sink to write to."""
+
+    connection: Connection
+    name: Annotated[str, Field(min_length=1, description="The table's name.")]
+    key: KeyColumns
+    schema: Annotated[str | None, Field(description="The database schema, if not the default one.")] = None
+    columns: Annotated[list[str] | None, Field(description="Source: the columns to read; all if empty.")] = None
+    where: Annotated[str | None, Field(description="Source: an SQL condition on the rows to read.")] = None
+    write: Annotated[
+        Literal["upsert", "insert", "update"],
+        Field(description="Sink: upsert by key, insert new rows, or update rows that exist."),
+    ] = "upsert"
+    create: Annotated[bool, Field(description="Sink: make a missing table from the first records.")] = False
+    kind: Annotated[Literal["table"], Field(description="Always 'table'.")] = "table"
+
+    @field_validator("connection")
+    @classmethod
+    def _no_password(cls, connection: str) -> str:
+        check_url(connection)
+        return connection
+
+    @field_validator("key")
+    @classmethod
+    def _key(cls, key: str | list[str]) -> str | list[str]:
+        return _key_columns(key)
+
+    @property
+    def key_columns(self) -> tuple[str, ...]:
+        """The key's columns, in order."""
+        return (self.key,) if isinstance(self.key, str) else tuple(self.key)
+
+    def open_source(self) -> "SqlSource":
+        """The table as a source; connects when first used."""
+        from prefect_batch.blocks.source import SqlSource
+
+        return SqlSource(self)
+
+    def open_sink(self) -> "SqlSink":
+        """The table as a sink; connects when first used."""
+        from prefect_batch.blocks.sink import SqlSink
+
+        return SqlSink(self)
+
+
+@dataclass(frozen=True, config=_CONFIG)
+class Query:
+    """A SELECT as a source; its result must contain the key's columns."""
+
+    connection: Connection
+    sql: Annotated[str, Field(min_length=1, description="A SELECT without ORDER BY and without a final semicolon.")]
+    key: KeyColumns
+    kind: Annotated[Literal["query"], Field(description="Always 'query'.")] = "query"
+
+    @field_validator("connection")
+    @classmethod
+    def _no_password(cls, connection: str) -> str:
+        check_url(connection)
+        return connection
+
+    @field_validator("key")
+    @classmethod
+    def _key(cls, key: str | list[str]) -> str | list[str]:
+        return _key_columns(key)
+
+    @property
+    def key_columns(self) -> tuple[str, ...]:
+        """The key's columns, in order."""
+        return (self.key,) if isinstance(self.key, str) else tuple(self.key)
+
+    def open_source(self) -> "SqlSource":
+        """The query as a source; connects when first used."""
+        from prefect_batch.blocks.source import SqlSource
+
+        return SqlSource(self)

@@ -1,0 +1,160 @@
+"""Values that pass between the layers: frozen, and checked when they are made."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from datetime import datetime
+from typing import Any, Literal
+
+from prefect_batch.blocks.keys import Key, decode_key, encode_key, key_text
+
+__all__ = ["Batch", "ChunkRange", "ChunkResult", "DeadLetter", "ErrorCount", "Item", "Record", "Stage", "Tally"]
+
+Record = dict[str, Any]
+Stage = Literal["process", "write", "timeout"]
+
+
+@dataclass(frozen=True)
+class ChunkRange:
+    """The rows whose key lies in ``(after, upto]``; ``after=None`` is the start of the source."""
+
+    after: Key | None
+    upto: Key
+
+    @property
+    def text(self) -> str:
+        """The range as people read it: ``(120000, 180000]``."""
+        return f"({'start' if self.after is None else key_text(self.after)}, {key_text(self.upto)}]"
+
+    @property
+    def digest(self) -> str:
+        """16 hexadecimal digits that stand for this range in file names and cache keys."""
+        return hashlib.sha256(json.dumps(self.encode(), sort_keys=True).encode()).hexdigest()[:16]
+
+    def encode(self) -> dict[str, Any]:
+        """The range as JSON; `decode` gives back an equal range."""
+        return {"after": None if self.after is None else encode_key(self.after), "upto": encode_key(self.upto)}
+
+    @classmethod
+    def decode(cls, encoded: Mapping[str, Any]) -> "ChunkRange":
+        """The range that `encode` wrote."""
+        after = encoded["after"]
+        return cls(None if after is None else decode_key(after), decode_key(encoded["upto"]))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows in memory at once: the columns' names, and one tuple a row in the order of the names."""
+
+    names: tuple[str, ...]
+    rows: list[tuple[Any, ...]]
+
+
+@dataclass(frozen=True)
+class Item:
+    """One source record's output: its place in the batch, and the rows to write for it."""
+
+    index: int
+    rows: list[Record]
+
+
+@dataclass(frozen=True)
+class DeadLetter:
+    """A failed record, whole and typed, with its error."""
+
+    key: Key
+    stage: Stage
+    error_type: str
+    error_message: str
+    traceback: str
+    attempts: int
+    failed_at: datetime
+    record: Record
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Counts of records (`read`, `written`, `filtered`, `failed`), of rows written, chunks, retries and seconds.
+
+    ``read == written + filtered + failed`` always; one record may write several rows (`rows_written`).
+    """
+
+    read: int = 0
+    written: int = 0
+    filtered: int = 0
+    failed: int = 0
+    rows_written: int = 0
+    chunks: int = 0
+    retries: int = 0
+    seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.read != self.written + self.filtered + self.failed:
+            raise ValueError(f"a record was lost: read {self.read} is not the sum of {self}")
+
+    def __add__(self, other: "Tally") -> "Tally":
+        return Tally(**{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)})
+
+    @property
+    def failure_rate(self) -> float:
+        """Failed records as a share of those read, from 0 to 1; 0 when none was read."""
+        return self.failed / self.read if self.read else 0.0
+
+    def encode(self) -> dict[str, Any]:
+        """The tally as JSON."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+    @classmethod
+    def decode(cls, encoded: Mapping[str, Any]) -> "Tally":
+        """The tally that `encode` wrote."""
+        return cls(**{f.name: encoded[f.name] for f in fields(cls) if f.name in encoded})
+
+
+@dataclass(frozen=True)
+class ErrorCount:
+    """How many records failed with this error, with the key and the message of one of them."""
+
+    error_type: str
+    count: int
+    example_key: str
+    example_message: str
+
+
+@dataclass(frozen=True)
+class ChunkResult:
+    """What a finished chunk did; `letters` is its dead-letter file, or None when no record failed."""
+
+    range: ChunkRange
+    tally: Tally
+    errors: tuple[ErrorCount, ...] = ()
+    letters: str | None = None
+    started_at: float = 0.0
+    rss_bytes: int = field(default=0, compare=False)
+
+    def __post_init__(self) -> None:
+        if sum(error.count for error in self.errors) > self.tally.failed:
+            raise ValueError(f"{self.range.text}: more errors than failed records")
+
+    def encode(self) -> dict[str, Any]:
+        """The result as JSON, which is how Prefect's cache and the ledger keep it."""
+        return {
+            "range": self.range.encode(),
+            "tally": self.tally.encode(),
+            "errors": [vars(error) for error in self.errors],
+            "letters": self.letters,
+            "started_at": self.started_at,
+            "rss_bytes": self.rss_bytes,
+        }
+
+    @classmethod
+    def decode(cls, encoded: Mapping[str, Any]) -> "ChunkResult":
+        """The result that `encode` wrote."""
+        return cls(
+            range=ChunkRange.decode(encoded["range"]),
+            tally=Tally.decode(encoded["tally"]),
+            errors=tuple(ErrorCount(**error) for error in encoded["errors"]),
+            letters=encoded["letters"],
+            started_at=encoded["started_at"],
+            rss_bytes=encoded["rss_bytes"],
+        )

@@ -1,0 +1,1 @@
+"""The calendar: deployments and schedules, no logic."""
