@@ -1,0 +1,105 @@
+"""Where a pass stands: pure values, no clock, no Prefect. Keys are compared for equality only."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from prefect_batch.blocks.keys import Key, decode_key, encode_key
+from prefect_batch.blocks.values import ChunkRange
+
+__all__ = ["Planned", "Position"]
+
+
+def _encode(key: Key | None) -> list[Any] | None:
+    return None if key is None else encode_key(key)
+
+
+def _decode(encoded: Sequence[Any] | None) -> Key | None:
+    return None if encoded is None else decode_key(encoded)
+
+
+@dataclass(frozen=True)
+class Planned:
+    """The upper edge of a planned chunk, and whether the chunk is finished (then it is an island)."""
+
+    upto: Key
+    done: bool = False
+
+
+@dataclass(frozen=True)
+class Position:
+    """How far a pass is: everything up to `prefix` is finished, `planned` are the chunks beyond it, in order.
+
+    `start` is where the pass began (exclusive, None: the first row) and `upper` where it ends (inclusive, None:
+    there was no row).
+    """
+
+    start: Key | None
+    upper: Key | None
+    prefix: Key | None
+    planned: tuple[Planned, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.planned and self.planned[0].done:
+            raise ValueError("a finished chunk at the prefix belongs to the prefix")
+        if len({edge.upto for edge in self.planned} | {self.prefix}) != len(self.planned) + 1:
+            raise ValueError("two planned chunks end at the same key")
+
+    @property
+    def planned_upto(self) -> Key | None:
+        """Where the planned chunks end, and planning goes on."""
+        return self.planned[-1].upto if self.planned else self.prefix
+
+    @property
+    def fully_planned(self) -> bool:
+        """Whether nothing is left to plan."""
+        return self.upper is None or self.planned_upto == self.upper
+
+    @property
+    def complete(self) -> bool:
+        """Whether every chunk of the pass is finished."""
+        return self.upper is None or self.prefix == self.upper
+
+    def ranges(self) -> list[tuple[ChunkRange, bool]]:
+        """The planned chunks in order, each with whether it is finished."""
+        lower = [self.prefix, *(edge.upto for edge in self.planned)]
+        return [(ChunkRange(after, edge.upto), edge.done) for after, edge in zip(lower, self.planned, strict=False)]
+
+    def plan(self, edges: Sequence[Key]) -> "Position":
+        """The position with further chunks planned, each up to one of these keys."""
+        return replace(self, planned=(*self.planned, *(Planned(key) for key in edges)))
+
+    def finish(self, chunk: ChunkRange) -> "Position":
+        """The position once this planned chunk is finished; the prefix takes in what is now contiguous.
+
+        Raises:
+            ValueError: no such chunk is planned.
+        """
+        ranges = [planned for planned, _ in self.ranges()]
+        if chunk not in ranges:
+            raise ValueError(f"chunk {chunk.text} is not planned")
+        place = ranges.index(chunk)
+        planned = [replace(edge, done=True) if i == place else edge for i, edge in enumerate(self.planned)]
+        prefix = self.prefix
+        while planned and planned[0].done:
+            prefix = planned.pop(0).upto
+        return replace(self, prefix=prefix, planned=tuple(planned))
+
+    def encode(self) -> dict[str, Any]:
+        """The position as JSON; `decode` gives back an equal one."""
+        return {
+            "start": _encode(self.start),
+            "upper": _encode(self.upper),
+            "prefix": _encode(self.prefix),
+            "planned": [{"upto": encode_key(edge.upto), "done": edge.done} for edge in self.planned],
+        }
+
+    @classmethod
+    def decode(cls, encoded: Mapping[str, Any]) -> "Position":
+        """The position that `encode` wrote."""
+        return cls(
+            start=_decode(encoded["start"]),
+            upper=_decode(encoded["upper"]),
+            prefix=_decode(encoded["prefix"]),
+            planned=tuple(Planned(decode_key(edge["upto"]), bool(edge["done"])) for edge in encoded["planned"]),
+        )
