@@ -5,15 +5,27 @@ import os
 import re
 import sqlite3
 import threading
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError
+from sqlalchemy.pool import QueuePool
 
 from prefect_batch.blocks.errors import BadParameter
 
-__all__ = ["check_url", "close_engines", "for_writing", "open_engine", "redact"]
+__all__ = [
+    "check_url",
+    "close_engines",
+    "for_writing",
+    "is_in_memory",
+    "know_url",
+    "open_engine",
+    "redact",
+    "sqlite_file",
+    "url_of",
+]
 
 _DRIVERS = {
     "postgresql": "postgresql+psycopg",
@@ -27,6 +39,7 @@ _PASSWORD_IN_URL = re.compile(r"(://[^:/@\s]*):[^\s]+@")
 _PASSWORD_PARAMETER = re.compile(r"(?i)\b((?:ssl)?pass(?:word|wd|phrase)?|pwd)=[^&\s]+")
 
 _engines: dict[str, Engine] = {}
+_urls: dict[str, str] = {}
 _inherited: list[Engine] = []
 _lock = threading.Lock()
 
@@ -79,6 +92,11 @@ def for_writing(engine: Engine) -> Engine:
     return engine.execution_options(sqlite_begin="BEGIN IMMEDIATE")
 
 
+def is_in_memory(engine: Engine) -> bool:
+    """Whether its database lives in this process alone."""
+    return engine.dialect.name == "sqlite" and engine.url.database in (None, "", ":memory:")
+
+
 def close_engines() -> None:
     """Close every connection of this process; the next `open_engine` makes new ones."""
     with _lock:
@@ -87,10 +105,24 @@ def close_engines() -> None:
         _engines.clear()
 
 
+def open_connections() -> int:
+    """How many database connections this process has open, at work or waiting in a pool."""
+    with _lock:
+        pools = [engine.pool for engine in _engines.values()]
+    return sum(pool.checkedin() + pool.checkedout() for pool in pools if isinstance(pool, QueuePool))
+
+
+def sqlite_file(connection: str) -> Path | None:
+    """The file of a SQLite database; None for other databases, and for one in memory."""
+    url = open_engine(connection).url
+    in_memory = url.database in (None, "", ":memory:") or "mode=memory" in str(url)
+    return None if url.get_backend_name() != "sqlite" or in_memory else Path(str(url.database)).absolute()
+
+
 def _forget_engines() -> None:
     """Leave the parent's sockets alone in a forked child: closing them would end the parent's sessions."""
-    global _lock
-    _lock = threading.Lock()
+    if _lock.locked():
+        _lock.release()  # By a thread that does not exist here.
     for engine in _engines.values():
         engine.dispose(close=False)
     _inherited.extend(_engines.values())
@@ -105,15 +137,25 @@ def _make_engine(connection: str) -> Engine:
     if connection.startswith("sqlalchemy-connector/"):
         engine: Engine = _load_block(connection).get_engine()
     else:
-        if connection.startswith("secret/"):
-            connection = str(_load_block(connection).get())
-        engine = _create(_with_driver(_parse(connection)))
+        engine = _create(_with_driver(_parse(url_of(connection))))
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _set_up_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
     elif engine.dialect.name in ("mysql", "mariadb"):
         event.listen(engine, "connect", _set_up_mysql)
     return engine
+
+
+def url_of(connection: str) -> str:
+    """The URL of a connection, with its password if it has one: never to be shown, logged or saved."""
+    if connection in _urls:
+        return _urls[connection]
+    return str(_load_block(connection).get()) if connection.startswith("secret/") else connection
+
+
+def know_url(connection: str, url: str) -> None:
+    """Use this URL for the connection instead of asking Prefect, as in a worker process."""
+    _urls[connection] = url
 
 
 def _load_block(slug: str) -> Any:
@@ -141,12 +183,17 @@ def _create(url: URL) -> Engine:
     if url.get_backend_name() == "sqlite":
         in_memory = url.database in (None, "", ":memory:") or "mode=memory" in str(url)
         return create_engine(url) if in_memory else create_engine(url, max_overflow=-1)
+    # Seen by who looks at the server's sessions, and by the health checks, which leave our own out.
+    named = {"fallback_application_name": "prefect-batch"} if url.drivername == "postgresql+psycopg" else {}
     # Without a bound: two connections per chunk in flight, and a bound below that would be a deadlock.
-    return create_engine(url, pool_pre_ping=True, max_overflow=-1)
+    return create_engine(url, pool_pre_ping=True, max_overflow=-1, connect_args=named)
 
 
 def _set_up_sqlite(connection: Any, _record: Any) -> None:
-    """Explicit BEGIN (or SAVEPOINT would not work), WAL (readers beside a writer), 30 s of patience."""
+    """Explicit BEGIN (or SAVEPOINT would not work), WAL (readers beside a writer), 30 s of patience.
+
+    FULL, or a power cut could undo a commit that the cursor counts as done; it costs one fsync a chunk.
+    """
     connection.isolation_level = None
     cursor = connection.cursor()
     try:
@@ -156,7 +203,7 @@ def _set_up_sqlite(connection: Any, _record: Any) -> None:
             # A read-only file, or one that another connection is using just now, keeps its mode.
             with contextlib.suppress(sqlite3.OperationalError):
                 cursor.execute("PRAGMA journal_mode = WAL").fetchall()
-        cursor.execute("PRAGMA synchronous = NORMAL")
+        cursor.execute("PRAGMA synchronous = FULL")
     finally:
         cursor.close()
 

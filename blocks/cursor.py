@@ -11,9 +11,13 @@ from prefect.client.schemas.actions import BlockDocumentUpdate
 from prefect.exceptions import ObjectNotFound
 from pydantic import Field
 
-from prefect_batch.blocks.api import open_client, patiently
+from prefect_batch.blocks.api import call_api
+from prefect_batch.blocks.ends import PassRef
 from prefect_batch.blocks.errors import BadCursor, BadParameter
+from prefect_batch.blocks.history import PastRun, decode_history
+from prefect_batch.blocks.letter_id import of_replay
 from prefect_batch.blocks.position import Position
+from prefect_batch.blocks.series import Series
 from prefect_batch.blocks.values import ErrorCount, Tally
 
 __all__ = ["Cursor", "CursorStore", "JobCursor", "RunState", "check_job"]
@@ -68,13 +72,16 @@ class JobCursor(Block):
     tally: dict[str, Any] = Field(default_factory=dict, description="Counts of the pass.")
     run: dict[str, Any] = Field(default_factory=dict, description="The latest run: its id, times, counts and errors.")
     updated_at: str = Field(default="", description="When this was saved, in UTC.")
+    history: list[Any] = Field(default_factory=list, description="The former runs, at most 50.")
 
 
 @dataclass(frozen=True)
 class RunState:
     """The latest run of a job: counts of this run alone, and the most frequent errors.
 
-    `policy` holds the failure limits, so that a hook in another process can judge the run again.
+    `policy` holds the failure limits, so that a hook in another process can judge the run again. `series` is how the
+    run went over time, and `waiting` why no further chunk is started just now; empty when nothing holds it back.
+    `redact` names the columns that must not be seen. `limits` are the `concurrency` and the `max_rate` of just now.
     """
 
     run_id: str
@@ -85,16 +92,29 @@ class RunState:
     finished_at: str | None = None
     resources: dict[str, Any] = field(default_factory=dict)
     policy: dict[str, Any] = field(default_factory=dict)
+    series: Series = field(default_factory=Series)
+    waiting: str = ""
+    redact: tuple[str, ...] = ()
+    limits: dict[str, Any] = field(default_factory=dict)
 
     def encode(self) -> dict[str, Any]:
         """The state as JSON."""
-        return {**vars(self), "tally": self.tally.encode(), "errors": [vars(error) for error in self.errors]}
+        return {
+            **vars(self),
+            "tally": self.tally.encode(),
+            "errors": [vars(error) for error in self.errors],
+            "series": self.series.encode(),
+        }
 
     @classmethod
     def decode(cls, encoded: dict[str, Any]) -> "RunState":
         """The state that `encode` wrote."""
         errors = tuple(ErrorCount(**error) for error in encoded["errors"])
-        return cls(**{**encoded, "tally": Tally.decode(encoded["tally"]), "errors": errors})
+        redact = tuple(encoded.get("redact", ()))
+        series = Series.decode(encoded["series"]) if "series" in encoded else Series()
+        return cls(
+            **{**encoded, "tally": Tally.decode(encoded["tally"]), "errors": errors, "series": series, "redact": redact}
+        )
 
 
 @dataclass(frozen=True)
@@ -114,6 +134,14 @@ class Cursor:
     status: Status = "running"
     message: str = ""
     updated_at: str = ""
+    history: tuple[PastRun, ...] = ()
+
+    @property
+    def pass_ref(self) -> PassRef:
+        """The pass that it is on."""
+        return PassRef(
+            self.job, self.pass_number, self.pass_id, adds=self.position.start is not None or of_replay(self.job)
+        )
 
     def encode(self) -> dict[str, Any]:
         """The fields of `JobCursor`."""
@@ -123,6 +151,7 @@ class Cursor:
             "position": self.position.encode(),
             "tally": self.tally.encode(),
             "run": self.run.encode(),
+            "history": [list(past) for past in self.history],
         }
 
     @classmethod
@@ -141,15 +170,15 @@ class Cursor:
             )
         try:
             decoded = {
-                **{name: fields[name] for name in cls.__dataclass_fields__},
+                **{name: fields[name] for name in cls.__dataclass_fields__ if name != "history"},
                 "position": Position.decode(fields["position"]),
                 "tally": Tally.decode(fields["tally"]),
                 "run": RunState.decode(fields["run"]),
+                "history": decode_history(fields.get("history")),
             }
-            if not isinstance(fields["pass_number"], int) or not fields["pass_id"]:
-                raise ValueError("it has no pass")
+            _ = fields["pass_number"] + 1, fields["pass_id"][0]  # A pass has both.
             return cls(**decoded)
-        except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
             raise BadCursor(f"the cursor of {job} cannot be read ({error!r}); {way_out}") from error
 
 
@@ -180,32 +209,29 @@ class CursorStore:
             return cursor
         assert self._id is not None
         update = BlockDocumentUpdate(data=fields, merge_existing_data=False)
-        with open_client() as client:
-            document = self._id
-            patiently(lambda: client.update_block_document(document, update))
+        document = self._id
+        call_api(lambda client: client.update_block_document(document, update))
         return cursor
 
     def delete(self) -> bool:
         """Delete the cursor; whether there was one."""
         if self._read() is None or self._id is None:
             return False
-        with open_client() as client:
-            client.delete_block_document(self._id)
+        document = self._id
+        call_api(lambda client: client.delete_block_document(document))
         self._id = None
         return True
 
     def _read(self) -> dict[str, Any] | None:
-        with open_client() as client:
-            try:
-                document = patiently(lambda: client.read_block_document_by_name(self.job, _BLOCK_TYPE))
-            except ObjectNotFound:
-                return None
+        try:
+            document = call_api(lambda client: client.read_block_document_by_name(self.job, _BLOCK_TYPE))
+        except ObjectNotFound:
+            return None
         self._id = document.id
         return document.data
 
 
 def load_all() -> list[dict[str, Any]]:
     """The fields of every job's cursor, by the job's name."""
-    with open_client() as client:
-        documents = patiently(lambda: client.read_block_documents_by_type(_BLOCK_TYPE))
+    documents = call_api(lambda client: client.read_block_documents_by_type(_BLOCK_TYPE))
     return [{**document.data, "job": document.name} for document in sorted(documents, key=lambda d: str(d.name))]

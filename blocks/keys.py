@@ -1,14 +1,14 @@
 """Keys as JSON and back, to the last digit: a cursor that was rounded would lose rows or repeat them."""
 
 from collections.abc import Callable, Sequence
-from datetime import date, datetime, time, timedelta
+from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
 from prefect_batch.blocks.errors import BadSource
 
-__all__ = ["Key", "decode_key", "decode_value", "encode_key", "encode_value", "key_text"]
+__all__ = ["Key", "decode_key", "decode_value", "encode_key", "encode_value", "key_text", "plain_key"]
 
 Key = tuple[Any, ...]
 
@@ -65,6 +65,18 @@ def decode_value(encoded: Any) -> Any:
         return encoded
     ((tag, text),) = encoded.items()
     return _DECODERS[tag](text)
+
+
+def plain_key(values: Sequence[Any]) -> Key:
+    """The values as a key whose equality can be relied on.
+
+    In the hour that a zone with summer time has twice, Python takes different moments for equal, and equal ones for
+    different as soon as their zones differ: a moment is held in UTC.
+    """
+    return tuple(
+        value.astimezone(timezone.utc) if isinstance(value, datetime) and value.tzinfo is not None else value
+        for value in values
+    )
 
 
 def encode_key(key: Key) -> list[Any]:

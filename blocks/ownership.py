@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -22,10 +23,10 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import VariableCreate
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 
-from prefect_batch.blocks.api import open_client, patiently
+from prefect_batch.blocks.api import call_api
 from prefect_batch.blocks.errors import JobIsOwned, LostOwnership
 
-__all__ = ["Owner", "Ownership", "is_dead", "own_job"]
+__all__ = ["Owner", "Ownership", "is_dead", "living_owner", "own_job"]
 
 HEARTBEAT_SECONDS = 20.0
 LEASE = timedelta(seconds=90)
@@ -36,7 +37,7 @@ _alive_here: set[str] = set()
 
 @dataclass(frozen=True)
 class Owner:
-    """Who works on a job. `started_at` is the start of the process `pid` on `host`, in seconds since 1970.
+    """Who works on a job. `started_at` is the start of the process `pid` on `host`, as `_started_at` tells it.
 
     `attempt` counts the starts of the same flow run; `generation` counts the owners that died and were taken over.
     """
@@ -59,11 +60,26 @@ class Owner:
 def _host() -> str:
     """This host, as far as its process ids reach: two containers may have the same name."""
     try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-            boot = file.read().strip()
-        return f"{socket.gethostname()}/{boot}/{os.readlink('/proc/self/ns/pid')}"
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{socket.gethostname()}/{boot}/{Path('/proc/self/ns/pid').readlink()}"
     except OSError:
         return socket.gethostname()
+
+
+def _started_at(pid: int) -> float:
+    """When this process started: in seconds since the boot where Linux tells it, else since 1970.
+
+    The former does not move when the clock is set, which would make a living owner look like another process.
+
+    Raises:
+        psutil.NoSuchProcess: there is none.
+    """
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return psutil.Process(pid).create_time()
+    # https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html, field 22; the name before it may hold spaces.
+    return int(stat.rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
 
 
 def _now() -> datetime:
@@ -76,10 +92,10 @@ def is_dead(owner: Owner, run_id: str, attempt: int, *, flow_run_ended: bool) ->
         return True  # Prefect itself started this flow run anew.
     if owner.host == _host():
         try:
-            same = abs(psutil.Process(owner.pid).create_time() - owner.started_at) < 1
+            same = abs(_started_at(owner.pid) - owner.started_at) < 1
+            zombie = same and psutil.Process(owner.pid).status() == psutil.STATUS_ZOMBIE
         except psutil.NoSuchProcess:
             return True
-        zombie = same and psutil.Process(owner.pid).status() == psutil.STATUS_ZOMBIE
         return not same or zombie or (owner.pid == os.getpid() and owner.token not in _alive_here)
     return flow_run_ended or _now() - datetime.fromisoformat(owner.heartbeat) > LEASE
 
@@ -99,8 +115,7 @@ class Ownership:
         Raises:
             LostOwnership: another run took it over.
         """
-        with open_client() as client:
-            owner = patiently(lambda: _read(client, self._document))
+        owner = call_api(lambda client: _read(client, self._document))
         if owner is None or owner.token != self.owner.token:
             raise LostOwnership(
                 f"{self.job} was taken over by another run while this one was believed dead; this run stops without "
@@ -111,15 +126,20 @@ class Ownership:
         """Renew the heartbeat until released; a server that is away is tried again at the next beat."""
         while not self._ended.wait(HEARTBEAT_SECONDS):
             self.owner = replace(self.owner, heartbeat=_now().isoformat())
-            with contextlib.suppress(httpx.HTTPError, ObjectNotFound), open_client() as client:
-                client.request("PATCH", f"/variables/{self._document}", json={"value": asdict(self.owner)})
+            with contextlib.suppress(httpx.HTTPError, ObjectNotFound):
+                call_api(self._renew, patience_seconds=0)
+
+    def _renew(self, client: SyncPrefectClient) -> None:
+        client.request(
+            "PATCH", "/variables/{id}", path_params={"id": self._document}, json={"value": asdict(self.owner)}
+        )
 
     def release(self) -> None:
         """Give the job up; if the server is away, the next run sees that this process is dead."""
         self._ended.set()
         _alive_here.discard(self.owner.token)
-        with contextlib.suppress(httpx.HTTPError), open_client() as client:
-            patiently(lambda: _delete(client, self._document), patience_seconds=20)
+        with contextlib.suppress(httpx.HTTPError):
+            call_api(lambda client: _delete(client, self._document), patience_seconds=20)
 
 
 def _variable(job: str) -> str:
@@ -128,7 +148,7 @@ def _variable(job: str) -> str:
 
 def _read(client: SyncPrefectClient, document: UUID) -> Owner | None:
     try:
-        variable = client.request("GET", f"/variables/{document}").json()
+        variable = client.request("GET", "/variables/{id}", path_params={"id": document}).json()
     except httpx.HTTPStatusError as error:
         if error.response.status_code == 404:
             return None
@@ -143,48 +163,57 @@ def _owner(value: Any) -> Owner:
 
 def _delete(client: SyncPrefectClient, document: UUID) -> None:
     try:
-        client.request("DELETE", f"/variables/{document}")
+        client.request("DELETE", "/variables/{id}", path_params={"id": document})
     except httpx.HTTPStatusError as error:
         if error.response.status_code != 404:
             raise
 
 
-def _flow_run_ended(client: SyncPrefectClient, run_id: str) -> bool:
+def _flow_run_ended(run_id: str) -> bool:
     try:
-        state = patiently(lambda: client.read_flow_run(UUID(run_id))).state
+        state = call_api(lambda client: client.read_flow_run(UUID(run_id))).state
     except ObjectNotFound:
         return True
     return state is not None and state.is_final()
 
 
-def _create(client: SyncPrefectClient, job: str, owner: Owner) -> UUID | None:
+def _create(job: str, owner: Owner) -> UUID | None:
     """The id of the new Variable, or None if there is one already. Safe to repeat: it reads back and compares."""
 
-    def attempt() -> UUID | None:
+    def attempt(client: SyncPrefectClient) -> UUID | None:
         with contextlib.suppress(ObjectAlreadyExists):
             return client.create_variable(VariableCreate(name=_variable(job), value=asdict(owner))).id
         # An answer that got lost may have been a success.
         existing = client.read_variable_by_name(_variable(job))
         return existing.id if existing and _owner(existing.value).token == owner.token else None
 
-    return patiently(attempt)
+    return call_api(attempt)
 
 
-def _acquire(client: SyncPrefectClient, job: str, owner: Owner) -> Ownership:
+def _acquire(job: str, owner: Owner) -> Ownership:
     for _ in range(3):
-        if document := _create(client, job, owner):
+        if document := _create(job, owner):
             return Ownership(job, owner, document)
-        existing = patiently(lambda: client.read_variable_by_name(_variable(job)))
+        existing = call_api(lambda client: client.read_variable_by_name(_variable(job)))
         if existing is None:
             continue  # It was released just now.
         former = _owner(existing.value)
-        if not is_dead(former, owner.run_id, owner.attempt, flow_run_ended=_flow_run_ended(client, former.run_id)):
+        if not is_dead(former, owner.run_id, owner.attempt, flow_run_ended=_flow_run_ended(former.run_id)):
             raise JobIsOwned(f"{job} is already at work: {former.describe()}; wait for it, or stop it")
-        patiently(lambda: _delete(client, existing.id))  # noqa: B023 - called at once
+        call_api(lambda client: _delete(client, existing.id))  # noqa: B023 - called at once
         owner = replace(owner, generation=former.generation + 1)
-        if document := _create(client, job, owner):
+        if document := _create(job, owner):
             return Ownership(job, owner, document)
     raise JobIsOwned(f"{job} was taken by another run that started at the same moment")
+
+
+def living_owner(job: str) -> Owner | None:
+    """Who works on the job now; None when nobody does, or only one that is dead."""
+    existing = call_api(lambda client: client.read_variable_by_name(_variable(job)))
+    if existing is None:
+        return None
+    owner = _owner(existing.value)
+    return None if is_dead(owner, "", 0, flow_run_ended=_flow_run_ended(owner.run_id)) else owner
 
 
 @contextlib.contextmanager
@@ -195,12 +224,11 @@ def own_job(job: str, run_id: str, attempt: int) -> Iterator[Ownership]:
         JobIsOwned: a living run owns it, or another start won the race.
     """
     now = _now().isoformat()
-    started_at = psutil.Process().create_time()
+    started_at = _started_at(os.getpid())
     owner = Owner(secrets.token_hex(16), run_id, attempt, _host(), os.getpid(), started_at, now, now)
     _alive_here.add(owner.token)
     try:
-        with open_client() as client:
-            ownership = _acquire(client, job, owner)
+        ownership = _acquire(job, owner)
     except BaseException:
         _alive_here.discard(owner.token)
         raise

@@ -4,34 +4,81 @@ import importlib
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, overload
 
-from prefect_batch.blocks.errors import BadProcessor
+from prefect_batch.blocks.errors import BadParameter, BadProcessor
 
-__all__ = ["Processor", "processor", "resolve_processor"]
+__all__ = ["Form", "Processor", "processor", "resolve_processor"]
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _MARK = "__prefect_batch_processor__"
 
+Form = Literal["record", "async", "frame", "table"]
 
-def processor(function: _Function) -> _Function:
+
+@dataclass(frozen=True)
+class _Options:
+    vectorized: bool = False
+    fallback: Callable[[dict[str, Any]], Any] | None = None
+    concurrency: int = 50
+
+
+@overload
+def processor(function: _Function) -> _Function: ...
+
+
+@overload
+def processor(
+    *, vectorized: bool = False, fallback: Callable[[dict[str, Any]], Any] | None = None, concurrency: int = 50
+) -> Callable[[_Function], _Function]: ...
+
+
+def processor(
+    function: Any = None,
+    *,
+    vectorized: bool = False,
+    fallback: Callable[[dict[str, Any]], Any] | None = None,
+    concurrency: int = 50,
+) -> Any:
     """The same function, marked so that a flow parameter may name it: ``process="shop.orders:clean"``.
 
     Without the mark, whoever may start the flow could call any function of any installed package.
+
+    Args:
+        function: The function; left out where options are given: ``@processor(vectorized=True)``.
+        vectorized: It takes and returns a whole batch: a pandas.DataFrame, or a pyarrow.Table if its parameter is
+            annotated so.
+        fallback: For a vectorized function: a function of one record, which takes over in a batch with many bad ones.
+        concurrency: For an ``async`` function: how many calls a chunk has in flight at once.
     """
-    setattr(function, _MARK, True)
-    return function
+    if concurrency < 1:
+        raise BadParameter(f"concurrency={concurrency} must be 1 or more")
+
+    def mark(marked: Any) -> Any:
+        setattr(marked, _MARK, _Options(vectorized, fallback, concurrency))
+        return marked
+
+    return mark if function is None else mark(function)
 
 
 @dataclass(frozen=True)
 class Processor:
-    """A function of one record, and the name (``module:qualified.name``) that stands for it in the definition.
+    """A function, its form, and the name (``module:qualified.name``) that stands for it in the definition.
 
-    The function takes a record as a dict and returns a dict, a list of dicts, or None to filter the record.
+    A function of one record (forms record and async) takes a dict and returns a dict, a list of dicts, or None to
+    filter the record; one of form frame or table takes and returns a batch.
     """
 
     name: str
-    function: Callable[[dict[str, Any]], Any]
+    function: Callable[..., Any]
+    form: Form = "record"
+    fallback: Callable[[dict[str, Any]], Any] | None = None
+    concurrency: int = 50
+
+    @property
+    def vectorized(self) -> bool:
+        """Whether it takes and returns a batch."""
+        return self.form in ("frame", "table")
 
 
 def resolve_processor(process: str | Callable[..., Any]) -> Processor:
@@ -43,9 +90,23 @@ def resolve_processor(process: str | Callable[..., Any]) -> Processor:
     function = _imported(process) if isinstance(process, str) else process
     if not callable(function):
         raise BadProcessor(f"process must be a function or an import path 'module:function', not {function!r}")
-    if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
-        raise BadProcessor(f"{_name(function)} must be an ordinary function that returns its record: no async, no yield")
-    return Processor(process if isinstance(process, str) else _name(function), function)
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise BadProcessor(f"{_name(function)} must return its records, as a list if there are several, and not yield")
+    options: _Options = getattr(function, _MARK, None) or _Options()
+    name = process if isinstance(process, str) else _name(function)
+    return Processor(name, function, _form(function, options), options.fallback, options.concurrency)
+
+
+def _form(function: Callable[..., Any], options: _Options) -> Form:
+    if inspect.iscoroutinefunction(function):
+        if options.vectorized:
+            raise BadProcessor(f"{_name(function)} cannot be both async and vectorized")
+        return "async"
+    if not options.vectorized:
+        return "record"
+    parameters = list(inspect.signature(function).parameters.values())
+    # As text: the annotation may be a string, and resolving it could import what is not there.
+    return "table" if parameters and "Table" in str(parameters[0].annotation) else "frame"
 
 
 def _imported(path: str) -> Callable[..., Any]:
@@ -60,7 +121,7 @@ def _imported(path: str) -> Callable[..., Any]:
         raise BadProcessor(
             f"{path!r} cannot be imported ({error}); is the package installed where the flow runs?"
         ) from error
-    if not getattr(target, _MARK, False):
+    if not isinstance(getattr(target, _MARK, None), _Options):
         raise BadProcessor(f"{path!r} is not marked: put @prefect_batch.processor above the function")
     return target  # type: ignore[no-any-return]
 

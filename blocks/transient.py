@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-__all__ = ["is_transient"]
+from prefect_batch.blocks.errors import BadSink, ChunkIsDone, RemoteError, WorkerDied
+
+__all__ = ["fails_chunk", "is_transient"]
 
 # https://www.postgresql.org/docs/current/errcodes-appendix.html: serialization failure, deadlock, lock not
 # available, shutdowns, too many connections, session ended by an idle timeout.
@@ -16,6 +18,12 @@ _SQLSTATES = {"40001", "40P01", "55P03", "57P01", "57P02", "57P03", "57P05", "53
 _MYSQL_CODES = {1020, 1040, 1047, 1053, 1158, 1159, 1160, 1161, 1203, 1205, 1213, 1927, 2002, 2003, 2006, 2013, 2055}
 # https://www.sqlite.org/rescode.html: SQLITE_BUSY and SQLITE_LOCKED; extended codes keep them in the low byte.
 _SQLITE_CODES = {5, 6}
+# No record is to blame for these: no privilege, a read-only database, a table that is gone, a disk that is full.
+_SQLSTATES_OF_SINK = {"42501", "42P01", "25006", "3F000"}
+_SQLSTATE_CLASSES_OF_SINK = ("53", "58", "57", "XX")
+_MYSQL_CODES_OF_SINK = {3, 28, 1021, 1026, 1036, 1044, 1045, 1114, 1142, 1143, 1146, 1227, 1290, 1836}
+# perm, readonly, ioerr, corrupt, full, cantopen, notadb.
+_SQLITE_CODES_OF_SINK = {3, 8, 10, 11, 13, 14, 26}
 _SQLITE_MESSAGES = ("database is locked", "database table is locked", "database schema is locked")
 
 
@@ -29,6 +37,25 @@ def is_transient(exc: BaseException) -> bool:
         if verdict is not None:
             return verdict
     return False
+
+
+def fails_chunk(exc: BaseException) -> bool:
+    """Whether the sink would refuse every record like this one, so that the chunk fails and none becomes a letter."""
+    return is_transient(exc) or any(_is_of_sink(error) for error in _chain(exc))
+
+
+def _is_of_sink(error: BaseException) -> bool:
+    if isinstance(error, (OSError, BadSink)):
+        return True  # A disk that is full, an object store that refuses.
+    if isinstance(error, sqlite3.Error):
+        message = str(error)
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        return code in _SQLITE_CODES_OF_SINK or message.startswith(("no such table", "database or disk is full"))
+    driver = type(error).__module__.partition(".")[0]
+    if driver in ("pymysql", "MySQLdb"):
+        return bool(error.args) and error.args[0] in _MYSQL_CODES_OF_SINK
+    state: str = getattr(error, "sqlstate", None) or "" if driver == "psycopg" else ""
+    return state in _SQLSTATES_OF_SINK or state[:2] in _SQLSTATE_CLASSES_OF_SINK
 
 
 def _chain(exc: BaseException) -> Iterator[BaseException]:
@@ -46,6 +73,8 @@ def _chain(exc: BaseException) -> Iterator[BaseException]:
 
 def _verdict(error: BaseException) -> bool | None:
     """True or False where the error itself says it, None where its cause must be asked."""
+    if isinstance(error, (ChunkIsDone, RemoteError, WorkerDied)):
+        return error.transient
     if isinstance(error, (ConnectionError, TimeoutError, DisconnectionError, PoolTimeout)):
         return True
     if isinstance(error, DBAPIError):

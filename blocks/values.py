@@ -2,17 +2,33 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from prefect_batch.blocks.checksum import KeySum
 from prefect_batch.blocks.keys import Key, decode_key, encode_key, key_text
+from prefect_batch.blocks.letter_id import Origin
 
-__all__ = ["Batch", "ChunkRange", "ChunkResult", "DeadLetter", "ErrorCount", "Item", "Record", "Stage", "Tally"]
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = [
+    "Batch",
+    "ChunkRange",
+    "ChunkResult",
+    "DeadLetter",
+    "ErrorCount",
+    "Item",
+    "Record",
+    "Stage",
+    "Tally",
+    "Unreadable",
+]
 
 Record = dict[str, Any]
-Stage = Literal["process", "write", "timeout"]
+Stage = Literal["read", "process", "write", "timeout"]
 
 
 @dataclass(frozen=True)
@@ -43,15 +59,64 @@ class ChunkRange:
         return cls(None if after is None else decode_key(after), decode_key(encoded["upto"]))
 
 
-@dataclass(frozen=True)
 class Batch:
-    """Rows in memory at once: the columns' names, and one tuple a row in the order of the names."""
+    """Rows in memory at once: the columns' names, and the rows as tuples in the order of the names, or as a `table`.
 
-    names: tuple[str, ...]
-    rows: list[tuple[Any, ...]]
+    Rows may be longer than the names. `table` is None where the source gave tuples; where it gave a table, `rows` are
+    made from that when they are first asked for. `row_bytes` is about what a row takes in memory. `unreadable` are
+    records that the source found beside the rows and cannot read.
+    """
+
+    unreadable: "Sequence[Unreadable]" = ()
+
+    def __init__(
+        self,
+        names: tuple[str, ...],
+        rows: list[tuple[Any, ...]] | None = None,
+        row_bytes: int = 0,
+        *,
+        table: "pa.Table | None" = None,
+    ) -> None:
+        if (rows is None) == (table is None):
+            raise ValueError("a batch has rows or a table")
+        self.names, self.table, self.row_bytes = names, table, row_bytes
+        self._rows = rows
+
+    def __len__(self) -> int:
+        if self._rows is not None:
+            return len(self._rows)
+        assert self.table is not None
+        return int(self.table.num_rows)
+
+    @property
+    def rows(self) -> list[tuple[Any, ...]]:
+        """All rows as tuples."""
+        if self._rows is None:
+            from prefect_batch.blocks.arrow_values import values_of
+
+            assert self.table is not None
+            self._rows = list(zip(*map(values_of, self.table.columns), strict=True))
+        return self._rows
+
+    def row(self, index: int) -> tuple[Any, ...]:
+        """One row as a tuple, without making all of them."""
+        if self._rows is not None:
+            return self._rows[index]
+        assert self.table is not None
+        return tuple(column[index].as_py() for column in self.table.columns)
 
 
 @dataclass(frozen=True)
+class Unreadable:
+    """A record of a file that cannot be read: its bytes as they are, its line if that is known, and why."""
+
+    key: Key
+    raw: bytes
+    line: int | None
+    reason: str
+
+
+@dataclass(slots=True)
 class Item:
     """One source record's output: its place in the batch, and the rows to write for it."""
 
@@ -61,7 +126,10 @@ class Item:
 
 @dataclass(frozen=True)
 class DeadLetter:
-    """A failed record, whole and typed, with its error."""
+    """A failed record, whole and typed, with its error.
+
+    `redacted` names the columns whose values are replaced; `origin` is that of a letter which failed again.
+    """
 
     key: Key
     stage: Stage
@@ -71,11 +139,15 @@ class DeadLetter:
     attempts: int
     failed_at: datetime
     record: Record
+    redacted: tuple[str, ...] = ()
+    origin: Origin | None = None
 
 
 @dataclass(frozen=True)
 class Tally:
-    """Counts of records (`read`, `written`, `filtered`, `failed`), of rows written, chunks, retries and seconds.
+    """Counts of records (`read`, `written`, `filtered`, `failed`), of rows written, chunks, retries, and more.
+
+    `bytes` is about what the source rows took in memory; `seconds` is the chunks' own work, added up.
 
     ``read == written + filtered + failed`` always; one record may write several rows (`rows_written`).
     """
@@ -87,6 +159,7 @@ class Tally:
     rows_written: int = 0
     chunks: int = 0
     retries: int = 0
+    bytes: int = 0
     seconds: float = 0.0
 
     def __post_init__(self) -> None:
@@ -108,7 +181,7 @@ class Tally:
     @classmethod
     def decode(cls, encoded: Mapping[str, Any]) -> "Tally":
         """The tally that `encode` wrote."""
-        return cls(**{f.name: encoded[f.name] for f in fields(cls) if f.name in encoded})
+        return cls(**{f.name: encoded[f.name] for f in fields(cls)})
 
 
 @dataclass(frozen=True)
@@ -123,7 +196,11 @@ class ErrorCount:
 
 @dataclass(frozen=True)
 class ChunkResult:
-    """What a finished chunk did; `letters` is its dead-letter file, or None when no record failed."""
+    """What a finished chunk did; `letters` is its dead-letter file, or None when no record failed.
+
+    `rss_bytes` and `connections` are of the process that worked on it, at its end; `filtered_keys` is the sum of the
+    keys of filtered records.
+    """
 
     range: ChunkRange
     tally: Tally
@@ -131,6 +208,8 @@ class ChunkResult:
     letters: str | None = None
     started_at: float = 0.0
     rss_bytes: int = field(default=0, compare=False)
+    connections: int = field(default=0, compare=False)
+    filtered_keys: KeySum = field(default_factory=KeySum)
 
     def __post_init__(self) -> None:
         if sum(error.count for error in self.errors) > self.tally.failed:
@@ -145,6 +224,8 @@ class ChunkResult:
             "letters": self.letters,
             "started_at": self.started_at,
             "rss_bytes": self.rss_bytes,
+            "connections": self.connections,
+            "filtered_keys": self.filtered_keys.encode(),
         }
 
     @classmethod
@@ -157,4 +238,6 @@ class ChunkResult:
             letters=encoded["letters"],
             started_at=encoded["started_at"],
             rss_bytes=encoded["rss_bytes"],
+            connections=encoded.get("connections", 0),
+            filtered_keys=KeySum.decode(encoded.get("filtered_keys", ())),
         )

@@ -1,0 +1,64 @@
+"""Rows of a SELECT in batches, as plain tuples, streamed on the fastest way that each driver has."""
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Select
+
+__all__ = ["fetch_batches", "row_bytes"]
+
+Rows = list[tuple[Any, ...]]
+FIRST_ROWS = 500
+BATCH_BYTES = 32 * 2**20
+
+
+def fetch_batches(engine: Engine, statement: Select[Any], batch_rows: int) -> Iterator[Rows]:
+    """The statement's rows in lists of at most `batch_rows`, and of fewer where rows are wide.
+
+    Only one list is in memory at a time.
+    """
+    with engine.connect() as connection:
+        cursor = _streaming_cursor(connection)
+        if cursor is None:
+            yield from _by_sqlalchemy(connection, statement, batch_rows)
+            return
+        compiled = statement.compile(dialect=engine.dialect)
+        parameters: Any = compiled.params
+        if compiled.positional:
+            parameters = tuple(parameters[name] for name in compiled.positiontup or ())
+        with contextlib.closing(cursor):
+            cursor.execute(str(compiled), parameters)
+            # The first rows tell how wide they are.
+            count = min(batch_rows, FIRST_ROWS)
+            while rows := cursor.fetchmany(count):
+                yield list(rows)
+                count = max(1, min(batch_rows, BATCH_BYTES // row_bytes(rows)))
+
+
+def row_bytes(rows: Rows) -> int:
+    """About what one of these rows takes in memory, from a few of them."""
+    some = rows[:: max(1, len(rows) // 20)]
+    return sum(sys.getsizeof(row) + sum(map(sys.getsizeof, row)) for row in some) // len(some)
+
+
+def _streaming_cursor(connection: Connection) -> Any:
+    """The driver's own cursor, which skips SQLAlchemy's objects for every row; None for drivers not known here."""
+    driver: Any = connection.connection.driver_connection
+    name = connection.dialect.driver
+    if name == "pysqlite":
+        return driver.cursor()
+    if name == "psycopg":
+        return driver.cursor(name="prefect_batch")  # With a name it is the server's: rows come as they are asked for.
+    if name == "pymysql":
+        from pymysql.cursors import SSCursor
+
+        return driver.cursor(SSCursor)
+    return None
+
+
+def _by_sqlalchemy(connection: Connection, statement: Select[Any], batch_rows: int) -> Iterator[Rows]:
+    streamed = connection.execution_options(stream_results=True, yield_per=batch_rows).execute(statement)
+    for rows in streamed.partitions():
+        yield [tuple(row) for row in rows]

@@ -1,0 +1,81 @@
+"""Which files a pass reads: fixed when it begins, in order, each with what tells whether it has changed since."""
+
+import base64
+import hashlib
+import json
+import zlib
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+__all__ = ["File", "FileList"]
+
+
+class File(NamedTuple):
+    """A file: its name below the place of all files, its size in bytes, and what changes when it is written anew.
+
+    `version` is the store's ETag, or the time of the last change; `head` is a hash of the file's first bytes, or empty
+    where an ETag says more.
+    """
+
+    name: str
+    size: int
+    version: str
+    head: str
+
+    def changes(self, now: "File") -> str:
+        """What tells the file from what it is now; empty when nothing does."""
+        if self.size != now.size:
+            return f"it had {self.size:,} bytes, and now has {now.size:,}"
+        if self.version != now.version:
+            return "it was written again"
+        return "its first bytes are others" if self.head != now.head else ""
+
+
+class FileList:
+    """The files of one pass, in the order in which they are read; `seen` are those of the passes before.
+
+    Not a dataclass: Prefect would walk through all of them at every task run.
+    """
+
+    def __init__(self, files: Iterable[File], seen: Iterable[File] = ()) -> None:
+        self.files = tuple(files)
+        self.seen = tuple(seen)
+        self.places = {file.name: place for place, file in enumerate(self.files)}
+
+    @property
+    def bytes(self) -> int:
+        """The size of all files of the pass."""
+        return sum(file.size for file in self.files)
+
+    @property
+    def digest(self) -> str:
+        """16 hexadecimal digits that stand for these files and their state."""
+        return hashlib.sha256(json.dumps(self.files).encode()).hexdigest()[:16]
+
+    def differences(self, now: Sequence[File]) -> list[str]:
+        """A line for each file of the pass that has changed or vanished; new ones are none of its business."""
+        current = {file.name: file for file in now}
+        found = []
+        for file in self.files:
+            if file.name not in current:
+                found.append(f"{file.name}: it is gone")
+            elif change := file.changes(current[file.name]):
+                found.append(f"{file.name}: {change}")
+        return found
+
+    def following(self, now: Sequence[File]) -> "FileList":
+        """The files of the pass after this one: those that are new, or have changed, since."""
+        known = {file.name: file for file in (*self.seen, *self.files)}
+        new = [file for file in now if file.name not in known or known[file.name].changes(file)]
+        return FileList(new, (known | {file.name: file for file in new}).values())
+
+    def encode(self) -> str:
+        """The list as text; `decode` gives back an equal one."""
+        text = json.dumps([self.files, self.seen])
+        return base64.b85encode(zlib.compress(text.encode())).decode()
+
+    @classmethod
+    def decode(cls, encoded: str) -> "FileList":
+        """The list that `encode` wrote."""
+        files, seen = json.loads(zlib.decompress(base64.b85decode(encoded)))
+        return cls([File(*file) for file in files], [File(*file) for file in seen])

@@ -1,0 +1,41 @@
+"""How parameters look in the form that Prefect's pages make of them; it changes nothing of what they may be."""
+
+from dataclasses import dataclass
+
+from pydantic import GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
+
+__all__ = ["Tabs", "leave_null_out"]
+
+
+@dataclass(frozen=True)
+class Tabs:
+    """The alternatives of a union as tabs, with these names in their order; without names each has its own title.
+
+    ``anyOf`` throughout: one of Prefect's two pages shows a ``oneOf`` as a field for JSON.
+    """
+
+    names: tuple[str, ...] = ()
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """The schema of the union, as Prefect's pages understand it."""
+        schema = handler(core)
+        alternatives = schema.pop("oneOf", None) or schema.pop("anyOf", None)
+        if alternatives is None:  # One alternative is no choice.
+            return schema
+        schema.pop("discriminator", None)
+        for alternative, name in zip(alternatives, self.names, strict=False):
+            alternative["title"] = name
+        return {**schema, "anyOf": alternatives}
+
+
+def leave_null_out(schema: JsonSchemaValue) -> None:
+    """Show an optional field of a parameter model as one that may stay empty; Prefect takes a null there as well."""
+    for field in schema.get("properties", {}).values():
+        alternatives = [one for one in field.get("anyOf", ()) if one != {"type": "null"}]
+        if len(alternatives) == 1 and len(field["anyOf"]) == 2:
+            del field["anyOf"]
+            field.update(alternatives[0])
+            if field.get("default", ...) is None:
+                del field["default"]

@@ -1,0 +1,158 @@
+"""Health checks: numbers that tell whether a run should wait, read from a database or from Prefect."""
+
+from dataclasses import field
+from typing import Annotated, Any, Literal
+
+from prefect.exceptions import ObjectNotFound
+from pydantic import ConfigDict, Field, field_validator, model_validator
+from pydantic.dataclasses import dataclass
+from sqlalchemy import text
+from typing_extensions import Self
+
+from prefect_batch.blocks.api import call_api
+from prefect_batch.blocks.connections import check_url, open_engine, redact
+from prefect_batch.blocks.errors import BadParameter
+from prefect_batch.blocks.form import leave_null_out
+
+__all__ = ["HealthCheck", "Ready", "look"]
+
+Ready = Literal["replica_lag", "active_connections", "long_transactions", "threads_running"]
+
+_NAMES = {
+    "replica_lag": "the replica lag",
+    "active_connections": "the number of active connections",
+    "long_transactions": "the age of the oldest transaction",
+    "threads_running": "Threads_running",
+}
+_SECONDS = ("replica_lag", "long_transactions")
+# Asked on a replica, how far it is behind what it has received; on a primary, how far its slowest replica is behind it.
+_POSTGRESQL_LAG = (
+    "SELECT CASE WHEN NOT pg_is_in_recovery() THEN "
+    "(SELECT coalesce(max(extract(epoch FROM replay_lag)), 0) FROM pg_stat_replication) "
+    "WHEN pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn() THEN 0 "
+    "ELSE coalesce(extract(epoch FROM now() - pg_last_xact_replay_timestamp()), 0) END"
+)
+_POSTGRESQL_OTHERS = "backend_type = 'client backend' AND pid <> pg_backend_pid()"
+_POSTGRESQL = {
+    "replica_lag": _POSTGRESQL_LAG,
+    "active_connections": f"SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND {_POSTGRESQL_OTHERS}",
+    "long_transactions": "SELECT coalesce(max(extract(epoch FROM now() - xact_start)), 0) FROM pg_stat_activity "
+    f"WHERE application_name <> 'prefect-batch' AND {_POSTGRESQL_OTHERS}",
+}
+_MYSQL = {
+    "replica_lag": "SHOW REPLICA STATUS",
+    "active_connections": "SHOW GLOBAL STATUS LIKE 'Threads_running'",
+    "threads_running": "SHOW GLOBAL STATUS LIKE 'Threads_running'",
+    "long_transactions": "SELECT coalesce(max(time_to_sec(timediff(now(), trx_started))), 0) "
+    "FROM information_schema.innodb_trx WHERE trx_mysql_thread_id <> connection_id()",
+}
+_QUERIES = {"postgresql": _POSTGRESQL, "mysql": _MYSQL, "mariadb": _MYSQL}
+# SHOW gives many columns, in another order in each version.
+_SHOWN = ("Value", "Seconds_Behind_Master", "Seconds_Behind_Source")
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid", hide_input_in_errors=True, json_schema_extra=leave_null_out))
+class HealthCheck:
+    """A number that is looked at again and again; while it is above its limit, a run starts no further chunk."""
+
+    check: Annotated[
+        Ready | None,
+        Field(
+            title="Ready-made check",
+            description="replica_lag (seconds), active_connections, long_transactions (the seconds of the oldest one), "
+            "or, for MariaDB and MySQL, threads_running.",
+        ),
+    ] = None
+    limit: Annotated[
+        float | None, Field(title="Limit", description="The run waits while the number is above this.", ge=0)
+    ] = None
+    connection: Annotated[
+        str | None,
+        Field(title="Connection", description="Which database to ask: as in source and sink, or secret/<name>."),
+    ] = None
+    sql: Annotated[
+        str | None, Field(title="SQL", description="Instead of a ready-made check: a SELECT that returns a number.")
+    ] = None
+    prefect_limit: Annotated[
+        str | None,
+        Field(
+            title="Prefect concurrency limit",
+            description="Instead of a database: the name of a global concurrency limit of Prefect; the run waits while "
+            "it has no free slot, or, with a limit here, more slots than that are taken.",
+        ),
+    ] = None
+    every_seconds: Annotated[
+        float, Field(title="Every (seconds)", description="How often it is looked at.", ge=0.1, le=3600)
+    ] = field(default=5.0)
+
+    @field_validator("connection")
+    @classmethod
+    def _no_password(cls, connection: str | None) -> str | None:
+        if connection is not None:
+            check_url(connection)
+        return connection
+
+    @model_validator(mode="after")
+    def _one_thing(self) -> Self:
+        if [self.check, self.sql, self.prefect_limit].count(None) != 2:
+            raise BadParameter("a health check needs one of check=…, sql=… and prefect_limit=…")
+        if self.prefect_limit is None and (self.limit is None or self.connection is None):
+            raise BadParameter("a health check of a database needs a connection, and the limit above which to wait")
+        return self
+
+    @property
+    def name(self) -> str:
+        """What is looked at, as messages call it."""
+        if self.prefect_limit is not None:
+            return f"Prefect's limit {self.prefect_limit}"
+        return _NAMES[self.check] if self.check else redact(" ".join((self.sql or "").split()))[:80]
+
+
+def look(check: HealthCheck) -> str | None:
+    """Why to wait, as a clause; None when all is well.
+
+    Raises:
+        BadParameter: there is no such check for this database, or no such limit in Prefect.
+        Exception: the database, or Prefect, did not answer.
+    """
+    if check.prefect_limit is not None:
+        return _look_at_prefect(check, check.prefect_limit)
+    found = _measure(check)
+    unit = " s" if check.check in _SECONDS else ""
+    if found is None:
+        return f"{check.name} gives no number"
+    return f"{check.name} is {found:,.6g}{unit}, above {check.limit:g}{unit}" if found > (check.limit or 0) else None
+
+
+def _measure(check: HealthCheck) -> float | None:
+    assert check.connection is not None
+    engine = open_engine(check.connection)
+    statement = check.sql or _QUERIES.get(engine.dialect.name, {}).get(str(check.check))
+    if statement is None:
+        raise BadParameter(f"there is no ready-made check {check.check} for {engine.dialect.name}: write it as sql=…")
+    with engine.connect() as connection:
+        row: Any = connection.execute(text(statement)).mappings().first()
+    if row is None and check.check == "replica_lag":
+        raise BadParameter("the server is no replica: name the connection of a replica for replica_lag")
+    values = [row[name] for name in _SHOWN if name in row] or list(row.values()) if row else []
+    try:
+        return None if not values or values[0] is None else float(values[0])
+    except (TypeError, ValueError) as error:
+        raise BadParameter(f"{check.name} must give a number, and not {type(values[0]).__name__}") from error
+
+
+def _look_at_prefect(check: HealthCheck, name: str) -> str | None:
+    try:
+        found = call_api(lambda client: client.read_global_concurrency_limit_by_name(name), patience_seconds=0)
+    except ObjectNotFound as error:
+        raise BadParameter(
+            f"Prefect has no global concurrency limit {name}; make it with: prefect gcl create {name} --limit 4"
+        ) from error
+    if not found.active:
+        return None
+    if check.limit is not None:
+        taken = f"has {found.active_slots:,} slots taken, above {check.limit:g}"
+        return f"{check.name} {taken}" if found.active_slots > check.limit else None
+    if found.active_slots < found.limit:
+        return None
+    return f"{check.name} has no free slot ({found.active_slots:,} of {found.limit:,} taken)"

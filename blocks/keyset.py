@@ -1,0 +1,51 @@
+"""Keyset comparison in SQL: which rows lie beyond a key, and which up to it. The database compares, never Python."""
+
+import operator
+from collections.abc import Sequence
+
+from sqlalchemy import ColumnElement, and_, bindparam, false, or_, tuple_
+
+from prefect_batch.blocks.keys import Key
+
+__all__ = ["beyond", "one_of", "up_to"]
+
+# Measured: the hybrid below costs half as much again there, the plain OR of ANDs twenty times as much.
+_WITH_ROW_VALUES = {"postgresql", "sqlite"}
+
+
+def beyond(columns: Sequence[ColumnElement[object]], key: Key, dialect: str) -> ColumnElement[bool]:
+    """Whether a row's key is greater than this key."""
+    bound = _bind(columns, key)
+    if dialect in _WITH_ROW_VALUES and len(columns) > 1:
+        return tuple_(*columns) > tuple_(*bound)
+    return _compare(columns, bound, greater=True)
+
+
+def up_to(columns: Sequence[ColumnElement[object]], key: Key, dialect: str) -> ColumnElement[bool]:
+    """Whether a row's key is less than this key, or equal to it."""
+    bound = _bind(columns, key)
+    if dialect in _WITH_ROW_VALUES and len(columns) > 1:
+        return tuple_(*columns) <= tuple_(*bound)
+    return _compare(columns, bound, greater=False)
+
+
+def one_of(columns: Sequence[ColumnElement[object]], keys: Sequence[Key]) -> ColumnElement[bool]:
+    """Whether a row's key is one of these."""
+    equal = (and_(*map(operator.eq, columns, _bind(columns, key))) for key in keys)
+    return or_(false(), *equal)
+
+
+def _bind(columns: Sequence[ColumnElement[object]], key: Key) -> list[ColumnElement[object]]:
+    return [bindparam(None, value, type_=column.type) for column, value in zip(columns, key, strict=True)]
+
+
+def _compare(
+    columns: Sequence[ColumnElement[object]], bound: Sequence[ColumnElement[object]], *, greater: bool
+) -> ColumnElement[bool]:
+    """``a >= x AND (a > x OR b > y)``: the first half is what an index can use."""
+    column, value = columns[0], bound[0]
+    if len(columns) == 1:
+        return column > value if greater else column <= value
+    rest = _compare(columns[1:], bound[1:], greater=greater)
+    strictly, loosely = (column > value, column >= value) if greater else (column < value, column <= value)
+    return and_(loosely, or_(strictly, rest))

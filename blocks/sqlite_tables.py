@@ -1,0 +1,50 @@
+"""Rows of SQLite as Arrow tables, where every value fits its column; by columns, which is faster than by values."""
+
+from collections.abc import Sequence
+from datetime import time
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+__all__ = ["sqlite_table"]
+
+# With more digits, two decimals may be the same float.
+_FLOAT_DIGITS = 15
+
+
+def sqlite_table(rows: list[tuple[Any, ...]], schema: pa.Schema) -> pa.Table | None:
+    """The rows as they are stored, as a table of this schema; None if a value does not fit."""
+    try:
+        columns = [_column(values, field.type) for values, field in zip(zip(*rows, strict=True), schema, strict=True)]
+    except (pa.ArrowException, TypeError, ValueError, OverflowError):
+        return None
+    return pa.table(columns, schema=schema)
+
+
+def _column(values: Sequence[Any], arrow: pa.DataType) -> pa.Array:
+    if pa.types.is_date(arrow) or pa.types.is_timestamp(arrow):
+        return pa.array(values, pa.string()).cast(arrow)
+    if pa.types.is_time(arrow):
+        return pa.array([value if value is None else time.fromisoformat(value) for value in values], arrow)
+    if pa.types.is_boolean(arrow):
+        numbers = pa.array(values, pa.int64())
+        if not set(pc.unique(numbers).to_pylist()) <= {0, 1, None}:
+            raise ValueError("a boolean is neither 0 nor 1")
+        return numbers.cast(arrow)
+    if pa.types.is_decimal(arrow):
+        return _decimals(pa.array(values, pa.float64()), arrow)
+    return pa.array(values, arrow)
+
+
+def _decimals(floats: pa.Array, arrow: pa.DataType) -> pa.Array:
+    """The decimals that the floats stand for by their shortest text."""
+    whole = pc.round(pc.multiply(floats, float(10**arrow.scale)))
+    if (
+        arrow.precision > _FLOAT_DIGITS
+        or pc.any(pc.not_equal(pc.divide(whole, float(10**arrow.scale)), floats)).as_py()
+    ):
+        raise ValueError("a number has more digits than its column")
+    # The same digits with the point at another place.
+    digits = whole.cast(pa.int64()).cast(pa.decimal128(19, 0)).cast(pa.decimal128(38, 0))
+    return pa.Array.from_buffers(pa.decimal128(38, arrow.scale), len(digits), digits.buffers()).cast(arrow)
