@@ -2,17 +2,20 @@
 
 import json
 import secrets
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Literal, Protocol
 
 from prefect_batch.blocks.cursor import Cursor, RunState
 from prefect_batch.blocks.errors import BadParameter, DefinitionChanged
+from prefect_batch.blocks.file_ranges import START
 from prefect_batch.blocks.keys import Key
+from prefect_batch.blocks.letter_id import of_replay
+from prefect_batch.blocks.letters_spec import Letters
 from prefect_batch.blocks.position import Position
-from prefect_batch.blocks.table import Query, Table
+from prefect_batch.blocks.specs import SinkSpec, SourceSpec
 
-__all__ = ["Asked", "BoundSource", "begin", "define", "differences"]
+__all__ = ["Asked", "BoundSource", "begin", "caution", "define", "differences"]
 
 
 class BoundSource(Protocol):
@@ -37,12 +40,10 @@ class Asked:
     dead_letters: str
 
 
-def define(source: Table | Query, sink: Table, processor_name: str) -> dict[str, Any]:
+def define(source: SourceSpec | Letters, sink: SinkSpec, processor_name: str) -> dict[str, Any]:
     """The definition of a job as JSON: what must not change while a pass is unfinished."""
-    parts: dict[str, Any] = {"source": asdict(source), "sink": asdict(sink)}
+    parts: dict[str, Any] = {"source": source.define_source(), "sink": sink.define_sink()}
     parts = {part: {k: v for k, v in fields.items() if v is not None} for part, fields in parts.items()}
-    parts["source"] = {k: v for k, v in parts["source"].items() if k not in ("write", "create")}
-    parts["sink"] = {k: v for k, v in parts["sink"].items() if k not in ("columns", "where", "create")}
     parsed: dict[str, Any] = json.loads(json.dumps({**parts, "process": processor_name}))
     return parsed
 
@@ -84,12 +85,35 @@ def begin(saved: Cursor | None, asked: Asked, source: BoundSource, run: RunState
         return replace(saved, run=run, status="running", message="", dead_letters=asked.dead_letters)
     if asked.mode == "full":
         return _new_pass(saved, asked, source, run, newest_letters, start=None)
-    _check_same(saved, asked, "goes on incrementally from a pass that had")
-    return _new_pass(saved, asked, source, run, newest_letters, start=_start(saved.position, asked.overlap, source))
+    _check_same(saved, asked, "goes on incrementally from a pass that had", but="files")
+    # Of files, the source has those that the former pass had not.
+    start = START if "files" in asked.definition else _start(saved.position, asked.overlap, source)
+    return _new_pass(saved, asked, source, run, newest_letters, start=start)
 
 
-def _check_same(saved: Cursor, asked: Asked, what: str) -> None:
-    if changed := differences(saved.definition, asked.definition):
+def caution(saved: Cursor | None, now: Cursor, *, appends: bool) -> str | None:
+    """What a person should know before the run goes from the saved cursor to this one, as a sentence; or None.
+
+    `appends`: the sink keeps what an earlier pass wrote, and takes the same records beside it.
+    """
+    if saved is None or of_replay(now.job):
+        return None
+    if saved.pass_id == now.pass_id and saved.dead_letters != now.dead_letters:
+        return (
+            f"the dead letters that this pass has buried so far stay in {saved.dead_letters}: move them to "
+            f"{now.dead_letters}, or they are not shown with the others"
+        )
+    if saved.pass_id != now.pass_id and appends and now.position.start is None and saved.tally.written:
+        return (
+            f"pass {now.pass_number} reads every record again, and the rows that pass {saved.pass_number} has inserted "
+            "stay: empty the sink first, or use write='upsert', or mode='incremental'"
+        )
+    return None
+
+
+def _check_same(saved: Cursor, asked: Asked, what: str, but: str | None = None) -> None:
+    before, now = ({k: v for k, v in d.items() if k != but} for d in (saved.definition, asked.definition))
+    if changed := differences(before, now):
         raise DefinitionChanged(
             f"{asked.job} {what} another definition:\n  "
             + "\n  ".join(changed)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from prefect import task
+from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE, CachePolicy
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import TaskRunContext
@@ -17,6 +17,8 @@ from prefect.tasks import Task
 
 from prefect_batch.blocks.transient import is_transient
 from prefect_batch.blocks.values import ChunkRange
+from prefect_batch.tasks.pool import pool_of
+from prefect_batch.tasks.told import check_refusing
 from prefect_batch.tasks.work import ChunkJob, work_chunk
 
 __all__ = ["ChunkCache", "cache_place", "chunk_task", "forget_cache", "run_chunk"]
@@ -75,10 +77,18 @@ def _may_retry(_task: Task[Any, Any], _run: TaskRun, state: State[Any]) -> bool:
 @task(name="run-chunk", task_run_name=_name, result_serializer="json", cache_policy=NO_CACHE)
 def run_chunk(job: ChunkJob, chunk: ChunkRange) -> dict[str, Any]:
     """The chunk's `ChunkResult` as JSON, once its records are written and its dead letters buried."""
-    result = work_chunk(job, chunk)
+    check_refusing(job.run_id)
+    pool = pool_of(job.run_id)
+    hold = job.hold_refused
+    result = pool.work(chunk, job.batch_rows, _log, hold_refused=hold) if pool else work_chunk(job, chunk)
     context = TaskRunContext.get()
     retries = context.task_run.run_count - 1 if context else 0
     return replace(result, tally=replace(result.tally, retries=max(0, retries))).encode()
+
+
+def _log(level: int, text: str) -> None:
+    """A line of the user's function, from a worker process, in the task run's log."""
+    get_run_logger().log(level, text)
 
 
 def chunk_task(

@@ -4,7 +4,8 @@ from typing import Protocol
 
 from prefect_batch.blocks.keys import Key
 from prefect_batch.blocks.position import Position
-from prefect_batch.blocks.values import ChunkRange
+from prefect_batch.blocks.values import ChunkRange, Tally
+from prefect_batch.tasks.size import ChunkSizer
 
 __all__ = ["EdgeSource", "Planner"]
 
@@ -24,16 +25,16 @@ class EdgeSource(Protocol):
 class Planner:
     """Hands out the unfinished chunks of a position in order, planning more when it runs short.
 
-    `chunk_size` is the number of rows of a chunk. `limit` bounds the records that this run starts on: planning stops
+    `sizer` tells the number of rows of a chunk. `limit` bounds the records that this run starts on: planning stops
     there, and the pass stays unfinished. `canary`: the first chunk planned is a small one.
     """
 
-    def __init__(self, source: EdgeSource, chunk_size: int, *, limit: int | None, canary: bool) -> None:
+    def __init__(self, source: EdgeSource, sizer: ChunkSizer, *, limit: int | None, canary: bool) -> None:
         self._source = source
-        self._chunk_size = chunk_size
+        self._sizer = sizer
         self._left = limit
         self._canary = canary
-        self._own: set[ChunkRange] = set()
+        self._own: dict[ChunkRange, int] = {}
 
     def plan(self, position: Position, busy: set[ChunkRange], wanted: int) -> Position:
         """The position with more chunks planned, if fewer than `wanted` of its own wait to be started."""
@@ -41,7 +42,8 @@ class Planner:
         if exhausted or position.fully_planned or len(_waiting(position, busy)) >= wanted:
             return position
         assert position.upper is not None
-        rows, most = self._chunk_size, max(wanted, AHEAD)
+        # Where sizes change, what is planned long before is of the wrong one.
+        rows, most = self._sizer.take(), 1 if self._sizer.adapts else max(wanted, AHEAD)
         if self._canary:
             self._canary = False
             rows, most = min(rows, CANARY_RECORDS), 1
@@ -51,8 +53,18 @@ class Planner:
             self._left -= rows * most
         edges = self._source.edges(position.planned_upto, position.upper, rows, most)
         planned = position.plan(edges)
-        self._own.update(chunk for chunk, _ in planned.ranges()[-len(edges) :])
+        self._own.update(dict.fromkeys((chunk for chunk, _ in planned.ranges()[-len(edges) :]), rows))
         return planned
+
+    def learn(self, chunk: ChunkRange, tally: Tally) -> bool:
+        """Let a finished chunk decide on the size of the next ones; one that an earlier run planned does not.
+
+        Whether chunks have just become as small as they can be, and are too long.
+        """
+        before = self._sizer.at_floor
+        if rows := self._own.pop(chunk, None):
+            self._sizer.observe(rows, tally)
+        return self._sizer.at_floor and not before
 
     def take(self, position: Position, busy: set[ChunkRange], most: int) -> list[ChunkRange]:
         """Up to `most` planned chunks to start now, in order, none of them in `busy`."""
@@ -62,7 +74,7 @@ class Planner:
                 # An earlier run planned it, and how many rows it has is not known.
                 if self._left <= 0:
                     break
-                self._left -= self._chunk_size
+                self._left -= self._sizer.rows
             taken.append(chunk)
         return taken
 

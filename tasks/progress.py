@@ -25,7 +25,8 @@ def duration_text(seconds: float) -> str:
 class Progress:
     """Records of the pass that are done, out of an estimated total, and the recent rate of this run.
 
-    `total` is an estimate in records; None when unknown. Times are seconds of a monotonic clock.
+    `total` is an estimate in records; None when unknown. Times are seconds of a monotonic clock. `waiting` is why the
+    run waits, and the time in which it did nothing else counts in no rate.
     """
 
     job: str
@@ -33,10 +34,23 @@ class Progress:
     before: Tally = Tally()
     started_at: float = field(default_factory=time.monotonic)
     run: Tally = Tally()
+    waiting: str = ""
     _recent: deque[tuple[float, int]] = field(default_factory=deque)
+    _waited: float = 0.0
+    _idle_since: float | None = None
+
+    def wait(self, reason: str, now: float, *, idle: bool) -> None:
+        """Note why the run waits just now, or with an empty reason that it does not; idle when no chunk is at work."""
+        self._waited, self._idle_since = self.waited(now), now if reason and idle else None
+        self.waiting = reason
+
+    def waited(self, now: float) -> float:
+        """The seconds in which the run waited and no chunk was at work."""
+        return self._waited + (0.0 if self._idle_since is None else max(0.0, now - self._idle_since))
 
     def add(self, tally: Tally, now: float) -> None:
         """Count a finished chunk."""
+        now -= self.waited(now)
         self.run = self.run + tally
         self._recent.append((now, self.run.read))
         while len(self._recent) > 2 and now - self._recent[0][0] > WINDOW_SECONDS:
@@ -51,6 +65,7 @@ class Progress:
         """Records per second over the last minute of this run; None before the first chunk."""
         if not self._recent:
             return None
+        now -= self.waited(now)
         since, read = self._recent[0] if now - self.started_at > WINDOW_SECONDS else (self.started_at, 0)
         return (self.run.read - read) / (now - since) if now > since else None
 
@@ -67,10 +82,24 @@ class Progress:
 
     def line(self, now: float) -> str:
         """The progress as one line of text."""
-        whole, share, rate, left = self.whole, self.share(), self.rate(now), self.seconds_left(now)
+        whole, share, rate = self.whole, self.share(), self.rate(now)
         done = f"{self.job}: {whole.read:,} records"
         if self.total is not None and share is not None:
             done = f"{self.job}: {whole.read:,} of {max(self.total, whole.read):,} records ({share:.1%})"
         speed = "" if rate is None else f", {rate:,.0f}/s"
-        ahead = "time left unknown" if left is None else f"about {duration_text(left)} left"
-        return f"{done}{speed}, {ahead}, {whole.failed:,} failed ({whole.failure_rate:.2%})"
+        return f"{done}{speed}, {self._ahead(now)}, {whole.failed:,} failed ({whole.failure_rate:.2%})"
+
+    def headline(self, now: float) -> str:
+        """The same for a card that shows only the first forty characters or so."""
+        whole, share, rate = self.whole, self.share(), self.rate(now)
+        done = "" if share is None else f"{share:.1%}, "
+        of = "" if self.total is None else f" of {max(self.total, whole.read):,}"
+        speed = "" if rate is None else f", {rate:,.0f}/s"
+        failed = f"{whole.failed:,} failed ({whole.failure_rate:.2%})"
+        return f"{done}{self._ahead(now)}: {whole.read:,}{of} records{speed}, {failed}"
+
+    def _ahead(self, now: float) -> str:
+        if self.waiting:
+            return f"waits: {self.waiting}"
+        left = self.seconds_left(now)
+        return "time left unknown" if left is None else f"about {duration_text(left)} left"

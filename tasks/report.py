@@ -1,17 +1,19 @@
 """The report of a run: values, and the same as text, Markdown and HTML. Pure."""
 
-import html
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from prefect_batch.blocks.cursor import Cursor
+from prefect_batch.blocks.letter_id import main_job, of_replay, pass_title
+from prefect_batch.blocks.letters import letters_folder
+from prefect_batch.blocks.series import Series
 from prefect_batch.blocks.values import ErrorCount, Tally
 from prefect_batch.tasks.progress import duration_text
+from prefect_batch.tasks.report_page import TOP_ERRORS, as_html, as_markdown
 
 __all__ = ["Report", "count_errors", "explain", "report_of"]
-
-TOP_ERRORS = 5
 
 
 def count_errors(known: tuple[ErrorCount, ...], more: tuple[ErrorCount, ...], most: int = 20) -> tuple[ErrorCount, ...]:
@@ -29,6 +31,7 @@ class Report:
     """What a run did. `run` counts this run alone, `whole` its pass with earlier runs; `seconds` is wall time.
 
     `status` is ``complete``, ``stopped``, ``failed`` or ``dry run``; `errors` are of this run, most frequent first.
+    `series` is how the run went over time, and `policy` the failure limits that it was judged by.
     """
 
     job: str
@@ -43,6 +46,8 @@ class Report:
     dead_letters: str
     started_at: str
     resources: dict[str, Any]
+    series: Series = field(default_factory=Series)
+    policy: dict[str, Any] = field(default_factory=dict)
 
     @property
     def rate(self) -> float:
@@ -66,22 +71,44 @@ class Report:
             facts.append(("memory", f"{peak / 2**20:,.0f} MB at most"))
         if cpu := self.resources.get("cpu_seconds"):
             facts.append(("CPU", f"{duration_text(cpu)}"))
+        if connections := self.resources.get("connections"):
+            facts.append(("connections", f"{connections:,} to databases"))
+        if free := self.resources.get("free_bytes"):
+            facts.append(("free disk", ", ".join(f"{size / 2**30:,.1f} GB for {name}" for name, size in free.items())))
+        if (waited := self.resources.get("waited_seconds", 0)) >= 1:
+            facts.append(("waited", f"{duration_text(waited)} for health checks"))
         return facts
 
-    def _letters(self) -> str:
-        return f"{self.dead_letters}/{self.job}/pass-{self.pass_number:06d}"
+    @property
+    def letters_place(self) -> str:
+        """Where the dead letters of the pass lie."""
+        return f"{self.dead_letters}/{letters_folder(self.job, self.pass_number)}"
 
-    def _next_steps(self) -> list[tuple[str, str]]:
-        steps = []
+    @property
+    def has_letters(self) -> bool:
+        """Whether this run buried a record."""
+        return self.run.failed > 0 and self.status != "dry run"
+
+    @property
+    def title(self) -> str:
+        """The job, the pass, and how the run ended."""
+        return f"{pass_title(self.job, self.pass_number)} {self.status}"
+
+    @property
+    def next_steps(self) -> list[tuple[str, str]]:
+        """What a person may want to do now, and how."""
+        steps, job = [], main_job(self.job)
         if self.status not in ("complete", "dry run"):
-            steps.append(("go on where it stopped", "call the flow again with the same parameters"))
+            steps.append(("go on where it stopped", "run it again with the same parameters"))
+        if self.status == "complete" and not of_replay(self.job):
+            steps.append(("start the next pass", "run it again"))
         if self.whole.failed and self.status != "dry run":
-            steps.append(("look at the failed records", f'prefect_batch.dead_letters("{self.job}")'))
+            steps.append(("look at the failed records", f"prefect-batch failures {job}"))
         steps.append(("see where the job stands", f"prefect-batch status {self.job}"))
         return steps
 
     def __str__(self) -> str:
-        lines = [f"{self.job}: pass {self.pass_number} {self.status}" + (f": {self.message}" if self.message else "")]
+        lines = [self.title + (f": {self.message}" if self.message else "")]
         lines += [f"  {name:<14}{value}" for name, value in self._facts()]
         if self.errors:
             lines.append("  top errors")
@@ -89,45 +116,20 @@ class Report:
                 f"    {error.count:>9,}  {error.error_type}: {error.example_message} (key {error.example_key})"
                 for error in self.errors[:TOP_ERRORS]
             ]
-        if self.run.failed and self.status != "dry run":
-            lines.append(f"  dead letters  {self._letters()}")
-        lines += [f"  {what}: {how}" for what, how in self._next_steps()]
+        if self.has_letters:
+            lines.append(f"  dead letters  {self.letters_place}")
+        lines += [f"  {what}: {how}" for what, how in self.next_steps]
         return "\n".join(lines)
 
-    def markdown(self) -> str:
-        """The report as Markdown, for an artifact."""
-        lines = [f"## {self.job}: pass {self.pass_number} {self.status}", ""]
-        if self.message:
-            lines += [_escape(self.message), ""]
-        lines += ["| | |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in self._facts()), ""]
-        if self.errors:
-            lines += ["### Top errors", "", "| records | error | example | its key |", "| ---: | --- | --- | --- |"]
-            lines += [
-                f"| {e.count:,} | {_escape(e.error_type)} | {_escape(e.example_message)} | {_escape(e.example_key)} |"
-                for e in self.errors[:TOP_ERRORS]
-            ]
-            lines.append("")
-        if self.run.failed and self.status != "dry run":
-            lines += [f"Dead letters: `{self._letters()}`", ""]
-        lines += ["### Next", "", *(f"- {what}: `{how}`" for what, how in self._next_steps())]
-        return "\n".join(lines)
+    def __repr__(self) -> str:
+        return str(self)
+
+    def markdown(self, links: Mapping[str, str] | None = None) -> str:
+        """The report as Markdown, for an artifact; `links` are pages that belong to it, by their names."""
+        return as_markdown(self, links or {})
 
     def _repr_html_(self) -> str:
-        facts = "".join(f"<tr><th>{name}</th><td>{html.escape(value)}</td></tr>" for name, value in self._facts())
-        errors = "".join(
-            f"<tr><td>{e.count:,}</td><td>{html.escape(e.error_type)}</td><td>{html.escape(e.example_message)}</td>"
-            f"<td>{html.escape(e.example_key)}</td></tr>"
-            for e in self.errors[:TOP_ERRORS]
-        )
-        table = f"<table><tr><th>records</th><th>error</th><th>example</th><th>key</th></tr>{errors}</table>"
-        steps = "".join(f"<li>{what}: <code>{html.escape(how)}</code></li>" for what, how in self._next_steps())
-        head = f"<b>{html.escape(self.job)}</b>: pass {self.pass_number} {html.escape(self.status)}"
-        message = f"<p>{html.escape(self.message)}</p>" if self.message else ""
-        return f"{head}{message}<table>{facts}</table>{table if errors else ''}<ul>{steps}</ul>"
-
-
-def _escape(text: str) -> str:
-    return " ".join(text.replace("|", "\\|").replace("<", "&lt;").split())
+        return as_html(self)
 
 
 def report_of(cursor: Cursor) -> Report:
@@ -148,6 +150,8 @@ def report_of(cursor: Cursor) -> Report:
         dead_letters=cursor.dead_letters,
         started_at=run.started_at,
         resources=run.resources,
+        series=run.series,
+        policy=run.policy,
     )
 
 
@@ -157,8 +161,12 @@ def explain(cursor: Cursor, reason: str, *, dry_run: bool) -> str:
         f"\n  {error.count:,} × {error.error_type}: {error.example_message} (key {error.example_key})"
         for error in cursor.run.errors[:3]
     )
-    letters = "" if dry_run else f"\nThe failed records are in {cursor.dead_letters}/{cursor.job}."
+    letters = "" if dry_run else f"\nThe failed records are in {cursor.dead_letters}/{main_job(cursor.job)}."
+    again = (
+        "replay again: all letters that are open then are replayed"
+        if of_replay(cursor.job)
+        else "call the job again: it goes on where it stopped"
+    )
     return (
-        f"{cursor.job}: {reason}.{errors}{letters}\nMend the cause, or allow more with max_failure_rate, and call the "
-        "job again: it goes on where it stopped."
+        f"{cursor.job}: {reason}.{errors}{letters}\nMend the cause, or allow more with max_failure_rate, and {again}."
     )

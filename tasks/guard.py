@@ -1,0 +1,107 @@
+"""Watching over single records in a worker process: which one is in hand, and for how long."""
+
+import contextlib
+import mmap
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from types import FrameType
+from typing import Any
+
+from prefect_batch.blocks.errors import RecordTimeout, WorkerDied
+from prefect_batch.blocks.values import Record
+
+__all__ = ["IDLE", "SHARED_BYTES", "Guard", "died"]
+
+# No record is in hand: the worker reads, writes or waits.
+IDLE = -1
+# The record in hand, and the pace.
+SHARED_BYTES = 16
+
+
+class Guard:
+    """Tells the parent, through shared memory, which record of a chunk is in hand, and ends it at its time limit.
+
+    Who processes a batch puts the number of each record in its chunk into ``in_hand[0]``, and `IDLE` after it; with a
+    time limit, ``begun[0]`` is to be when it began, by `time.monotonic`. `timeout_seconds` is the limit of one record.
+    """
+
+    def __init__(self, shared: mmap.mmap, timeout_seconds: float | None) -> None:
+        self.in_hand = memoryview(shared)[:8].cast("q")
+        self.in_hand[0] = IDLE
+        self.begun = [0.0]
+        self.timeout = timeout_seconds
+        self._next = 0
+        self._doomed: Mapping[int, Exception] = {}
+        self._deaf = self._missed = False
+        if timeout_seconds is not None:
+            signal.signal(signal.SIGALRM, self._ring)
+
+    def begin_chunk(self, doomed: Mapping[int, Exception]) -> None:
+        """Count a chunk's records from its first; those that are doomed, by their number, fail with this error."""
+        self._next = 0
+        self._doomed = doomed
+
+    @contextlib.contextmanager
+    def batch(self, rows: int) -> Iterator[int]:
+        """Watch over the chunk's next records in the block; the number of the first of them."""
+        first = self._next
+        self._next += rows
+        if self.timeout is not None:
+            signal.setitimer(signal.ITIMER_REAL, self.timeout)
+        try:
+            yield first
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
+    def spared(self, function: Callable[[Record], Any]) -> Callable[[Record], Any]:
+        """The function, which the doomed records do not reach."""
+        if not self._doomed:
+            return function
+
+        def refuse(record: Record) -> Any:
+            if error := self._doomed.get(self.in_hand[0]):
+                raise error
+            return function(record)
+
+        return refuse
+
+    @contextlib.contextmanager
+    def undisturbed(self) -> Iterator[None]:
+        """Let no time limit end the block; one that is up by then ends the record after it.
+
+        Blocking the signal would not do: another thread takes it, and Python calls the handler in the main thread
+        all the same.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        self._deaf = True
+        try:
+            yield
+        finally:
+            self._deaf = False
+            if self._missed:
+                self._missed = False
+                self._ring()
+
+    def _ring(self, _number: int = signal.SIGALRM, _frame: FrameType | None = None) -> None:
+        if self._deaf:
+            self._missed = True
+            return
+        # One alarm for many records, rather than one for each, which would cost them a microsecond.
+        assert self.timeout is not None
+        left = self.timeout
+        if self.in_hand[0] != IDLE:
+            left -= time.monotonic() - self.begun[0]
+        signal.setitimer(signal.ITIMER_REAL, left if left > 0 else self.timeout)
+        if left <= 0:
+            raise RecordTimeout(f"the record took longer than {self.timeout:g} s")
+
+
+def died(record: int) -> WorkerDied:
+    """The error of a record that ended its worker process twice."""
+    return WorkerDied(
+        f"the worker process died twice while it processed this record (number {record + 1} of its chunk)"
+    )

@@ -1,0 +1,49 @@
+"""What this process was told of a run: to begin no further chunk, or to give up those at work."""
+
+from prefect_batch.blocks.errors import RunStopped
+
+__all__ = ["abandon", "check_abandoned", "check_refusing", "forget_told", "is_abandoned", "refuse"]
+
+_abandoned: set[str] = set()
+_refusing: set[str] = set()
+
+
+def abandon(run_id: str) -> None:
+    """Make the chunks of this run, in this process, give up at their next batch and roll back."""
+    _abandoned.add(run_id)
+
+
+def refuse(run_id: str) -> None:
+    """Begin no chunk of this run in this process any more, nor any chunk's next attempt."""
+    _refusing.add(run_id)
+
+
+def is_abandoned(run_id: str) -> bool:
+    """Whether the run's chunks were told to give up."""
+    return run_id in _abandoned
+
+
+def check_abandoned(run_id: str) -> None:
+    """Nothing, unless the run was told to stop at once.
+
+    Raises:
+        RunStopped: it was; the chunk is rolled back.
+    """
+    if run_id in _abandoned:
+        raise RunStopped("the run was told to stop at once; this chunk was rolled back")
+
+
+def check_refusing(run_id: str) -> None:
+    """Nothing, unless the run is about to stop.
+
+    Raises:
+        RunStopped: it is, and so the chunk is not begun.
+    """
+    if run_id in _refusing:
+        raise RunStopped("the run is about to stop; this chunk was not begun")
+
+
+def forget_told(run_id: str) -> None:
+    """Drop what this process was told of a run that has ended."""
+    _abandoned.discard(run_id)
+    _refusing.discard(run_id)
