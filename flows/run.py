@@ -1,39 +1,59 @@
 """One run of a job: check, own, begin, walk, end. The sentence behind `process_records`."""
 
+import functools
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from prefect import get_run_logger
+from prefect.client.schemas.objects import State
 from prefect.context import get_run_context
 from prefect.settings import PREFECT_HOME
-from prefect.states import State
 
-from prefect_batch.blocks.cursor import Cursor, CursorStore, RunState
-from prefect_batch.blocks.keys import key_text
-from prefect_batch.blocks.letters import DeadLetters, newest_pass
-from prefect_batch.blocks.ownership import own_job
-from prefect_batch.blocks.sink import SqlSink
-from prefect_batch.blocks.source import SqlSource
-from prefect_batch.flows.ending import finish, give_up, judge
+from prefect_batch.blocks.cursor import Cursor, CursorStore, RunState, Status
+from prefect_batch.blocks.ends import OfFiles, Sink, Source
+from prefect_batch.blocks.history import remember
+from prefect_batch.blocks.job_files import save_files
+from prefect_batch.blocks.letter_files import newest_pass
+from prefect_batch.blocks.letters import DeadLetters
+from prefect_batch.blocks.letters_spec import Letters
+from prefect_batch.blocks.ownership import Ownership, own_job
+from prefect_batch.blocks.places import full_place
+from prefect_batch.blocks.processor import resolve_processor
+from prefect_batch.blocks.table import Table
+from prefect_batch.flows.accounting import keep_accounts
+from prefect_batch.flows.alerts import check_alerts
+from prefect_batch.flows.attend import attendance
+from prefect_batch.flows.bar import open_bar
+from prefect_batch.flows.circuit import Circuit
+from prefect_batch.flows.crew import choose_crew
+from prefect_batch.flows.ending import deployed, finish, give_up, judge, outside_window
+from prefect_batch.flows.health import try_checks
+from prefect_batch.flows.heap import quiet_heap
+from prefect_batch.flows.memory import memory_bound_bytes
+from prefect_batch.flows.opening import log_start
 from prefect_batch.flows.parameters import Parameters
-from prefect_batch.flows.show import Show, bar_on_terminal
+from prefect_batch.flows.pin import chunk_source, files_definition, pin_files
+from prefect_batch.flows.show import Show
 from prefect_batch.flows.stopping import StopRequest, stop_on_interrupt
 from prefect_batch.flows.walk import Walk
-from prefect_batch.tasks.begin import Asked, begin
+from prefect_batch.tasks.begin import Asked, begin, caution
 from prefect_batch.tasks.chunk import chunk_task, forget_cache
 from prefect_batch.tasks.plan import Planner
+from prefect_batch.tasks.pool import refuse_waiting
 from prefect_batch.tasks.progress import Progress
-from prefect_batch.tasks.report import Report
+from prefect_batch.tasks.size import ChunkSizer
 from prefect_batch.tasks.work import ChunkJob, forget
 
-__all__ = ["run_job"]
+__all__ = ["preview", "run_job"]
 
-# Prefect's server keeps the task runs of a flow run reliably up to about this many.
-MANY_CHUNKS = 1_000
+# Records in memory at once, for each chunk at work: a call of a vectorized function costs up to 2 ms, whatever their
+# number, and a record as a column takes a sixth of the memory of one as a dict.
+BATCH_ROWS, TABLE_ROWS = 5_000, 20_000
 
 
 @dataclass(frozen=True)
@@ -41,47 +61,75 @@ class _Run:
     """What a run has at hand: its parameters, its two ends, its identity and its log."""
 
     parameters: Parameters
-    source: SqlSource
-    sink: SqlSink
+    source: Source
+    sink: Sink
     run_id: str
     attempt: int
     log: Any
+    way_on: str
 
 
-def run_job(parameters: Parameters) -> Report | State[Any]:
-    """Check the job, own it, and walk its pass; the report, or a state Stopped when it was interrupted."""
+def run_job(parameters: Parameters, ownership: Ownership | None = None) -> State[Any]:
+    """Check the job, own it, and walk its pass; a state with the report, or one that says why it did not end.
+
+    With `ownership` the caller owns what the run works on.
+    """
+    if parameters.window and not parameters.window.is_open(now := datetime.now(timezone.utc)):
+        return outside_window(parameters.job, parameters.window, now)
     flow_run = get_run_context().flow_run  # type: ignore[union-attr]
+    try_checks(parameters.health)
+    check_alerts(parameters.alert or ())
     source, sink = parameters.source.open_source(), parameters.sink.open_sink()
-    run = _Run(parameters, source, sink, str(flow_run.id), flow_run.run_count, get_run_logger())  # type: ignore[union-attr]
+    way_on = "its next run goes on" if deployed() else "call it again to go on"
+    run = _Run(parameters, source, sink, str(flow_run.id), flow_run.run_count, get_run_logger(), way_on)  # type: ignore[union-attr]
     for warning in [*source.check(), *sink.check(source.schema)]:
         run.log.warning("%s: %s", parameters.job, warning)
+    parameters.check_redact(source)
     try:
         if parameters.dry_run:
             return _walk(run, _begin(run, None, ""), lambda cursor: cursor)
-        with own_job(parameters.job, run.run_id, run.attempt) as ownership:
+        owned = own_job(parameters.job, run.run_id, run.attempt) if ownership is None else nullcontext(ownership)
+        with owned as owner:
             store = CursorStore(parameters.job)
 
             def save(cursor: Cursor) -> Cursor:
-                ownership.check()
+                owner.check()
                 return store.save(cursor)
 
-            return _walk(run, save(_prepare(run, store.load())), save)
+            saved = store.load()
+            run = replace(run, source=pin_files(run.source, parameters, saved, run.log))
+            return _walk(run, save(_prepare(run, saved)), save, owner)
     finally:
         forget(run.run_id)
+
+
+def preview(parameters: Parameters, saved: Cursor | None, log: Any) -> tuple[Source, Cursor, list[str]]:
+    """The source and the cursor that a run would begin with, and what it would warn of; nothing is changed.
+
+    Raises:
+        Refused: the run would be.
+    """
+    source, sink = parameters.source.open_source(), parameters.sink.open_sink()
+    warnings = [*source.check(), *sink.check(source.schema)]
+    run = _Run(parameters, pin_files(source, parameters, saved, log), sink, "", 1, log, "")
+    return run.source, _begin(run, saved, full_place(parameters.dead_letters or _default_place())), warnings
 
 
 def _prepare(run: _Run, saved: Cursor | None) -> Cursor:
     """The cursor to start from, once the dead letters' place is known to take them and leftovers are removed."""
     job = run.parameters.job
-    place = run.parameters.dead_letters or (saved.dead_letters if saved else "") or _default_place()
-    place = str(Path(place).expanduser().absolute())
+    place = full_place(run.parameters.dead_letters or (saved.dead_letters if saved else "") or _default_place())
     DeadLetters(place, job, 1, run.source.schema).check()
-    cursor = _begin(run, saved, place)
+    cursor = replace(_begin(run, saved, place), history=remember(saved))
+    sink = run.parameters.sink
+    if sentence := caution(saved, cursor, appends=isinstance(sink, Table) and sink.adds_rows):
+        run.log.warning("%s: %s", job, sentence)
     if saved is None or saved.pass_id != cursor.pass_id:
         if saved is not None:
             forget_cache(job, saved.pass_number, saved.pass_id)
-        if run.sink.needs_ledger:
-            run.sink.forget_chunks(job, cursor.pass_number)
+        if isinstance(run.source, OfFiles):
+            save_files(job, cursor.pass_number, run.source.files, former=saved.pass_number if saved else None)
+        run.sink.begin_pass(cursor.pass_ref)
     return cursor
 
 
@@ -93,50 +141,80 @@ def _begin(run: _Run, saved: Cursor | None, place: str) -> Cursor:
     """The cursor of the pass to work on, with the estimated number of its records."""
     parameters = run.parameters
     now = datetime.now(timezone.utc).isoformat()
-    state = RunState(run.run_id, now, policy=asdict(parameters.policy))
+    state = RunState(run.run_id, now, policy=asdict(parameters.policy), redact=tuple(parameters.redact or ()))
     asked = Asked(
         job=parameters.job,
-        definition=parameters.definition,
+        definition={**parameters.definition, **files_definition(run.source)},
         mode=parameters.mode,
         restart=parameters.restart,
         overlap=parameters.overlap,
         dead_letters=place,
     )
-    cursor = begin(saved, asked, run.source, state, newest_pass(place, parameters.job) if place else 0)
+    if isinstance(parameters.source, Letters):
+        newest = parameters.source.replay - 1  # Its own number stands in its list already.
+    else:
+        newest = newest_pass(place, parameters.job) if place else 0
+    cursor = begin(saved, asked, run.source, state, newest)
     position = cursor.position
     if position.upper is None or position.complete:
         return replace(cursor, estimate=cursor.tally.read)
     return replace(cursor, estimate=cursor.tally.read + run.source.estimate(position.prefix, position.upper))
 
 
-def _walk(run: _Run, cursor: Cursor, save: Callable[[Cursor], Cursor]) -> Report | State[Any]:
+def _walk(run: _Run, cursor: Cursor, save: Callable[[Cursor], Cursor], owner: Ownership | None = None) -> State[Any]:
     parameters = run.parameters
     started = cursor.position.prefix != cursor.position.start or bool(cursor.position.planned)
-    request = StopRequest()
+    job = _chunk_job(run, cursor)
+    request = StopRequest(functools.partial(refuse_waiting, run.run_id), run.way_on)
+    left = cursor.estimate - cursor.tally.read
     progress = Progress(parameters.job, cursor.estimate, cursor.tally)
-    with bar_on_terminal(cursor.estimate) as bar, stop_on_interrupt(request):
+    account, save = keep_accounts(cursor, save)
+    crew = choose_crew(parameters, (run.source, run.sink), job, left)
+    sizer = ChunkSizer(parameters.chunk_size, left, crew.size)
+    with (
+        crew.open(),
+        attendance(parameters, run.run_id, owner, cursor.dead_letters, sizer, run.log) as attend,
+        open_bar(cursor.estimate) as bar,
+        stop_on_interrupt(request),
+        quiet_heap(),
+    ):
         show = Show(progress, run.run_id, run.log, bar)
         walk = Walk(
             cursor=cursor,
-            job=_chunk_job(run, cursor),
-            task=_task(run, cursor),
-            planner=Planner(run.source, parameters.chunk_size, limit=parameters.limit, canary=not started),
+            job=job,
+            task=_task(run, job, cursor),
+            planner=Planner(run.source, sizer, limit=parameters.limit, canary=not started),
             policy=parameters.policy,
+            circuit=Circuit(parameters.job, parameters.circuit_breaker),
             progress=progress,
-            concurrency=parameters.at_once,
+            concurrency=crew.size,
+            memory_bound=memory_bound_bytes(parameters.max_memory_mb),
+            warn=run.log.warning,
             request=request,
             save=save,
+            account=account,
             show=show.update,
+            attend=attend,
         )
-        _log_start(run, walk, resumed=started)
-        try:
-            walk.go()
-            status, message = judge(walk)
-        except BaseException as error:
-            give_up(walk, error, run.log)
-            raise
+        log_start(parameters, walk, run.log, resumed=started)
+        status, message = _go(run, walk)
         show.update(final=True)
-    return finish(walk, status, message, run.log, run.sink)
+        return finish(walk, status, message, run.log)
+
+
+def _go(run: _Run, walk: Walk) -> tuple[Status, str]:
+    """Walk, judge, and have the sink end a complete pass; the status, and why it is so."""
+    try:
+        walk.go()
+        status, message = judge(walk)
+        if status == "complete" and not run.parameters.dry_run:
+            walk.cursor = walk.save(walk.cursor)  # Another run may have taken the job over.
+            # Before it is saved as complete: who is killed in between must do it again.
+            run.sink.end_pass(walk.cursor.pass_ref)
+    except BaseException as error:
+        give_up(walk, error, run.log)
+        raise
+    return status, message
 
 
 def _chunk_job(run: _Run, cursor: Cursor) -> ChunkJob:
@@ -146,45 +224,22 @@ def _chunk_job(run: _Run, cursor: Cursor) -> ChunkJob:
         pass_number=cursor.pass_number,
         pass_id=cursor.pass_id,
         run_id=run.run_id,
-        source=parameters.source,
+        source=chunk_source(run.source, parameters.source),
         sink=parameters.sink,
         process=parameters.process,
         dead_letters=cursor.dead_letters,
+        batch_rows=TABLE_ROWS if resolve_processor(parameters.process).vectorized else BATCH_ROWS,
         record_retries=parameters.record_retries,
+        record_timeout=parameters.record_timeout,
         dry_run=parameters.dry_run,
+        redact=tuple(parameters.redact or ()),
     )
 
 
-def _task(run: _Run, cursor: Cursor) -> Any:
+def _task(run: _Run, job: ChunkJob, cursor: Cursor) -> Any:
     return chunk_task(
-        _chunk_job(run, cursor),
+        job,
         definition=json.dumps(cursor.definition, sort_keys=True),
         retries=run.parameters.retries,
         retry_delay_seconds=run.parameters.retry_delay_seconds,
     )
-
-
-def _log_start(run: _Run, walk: Walk, *, resumed: bool) -> None:
-    cursor, parameters = walk.cursor, run.parameters
-    prefix = cursor.position.prefix
-    left = cursor.estimate - cursor.tally.read
-    run.log.info(
-        "%s: pass %s %s: about %s records to go in chunks of %s, %s at once%s",
-        cursor.job,
-        cursor.pass_number,
-        f"goes on after key {key_text(prefix)}" if resumed and prefix is not None else "starts",
-        f"{left:,}",
-        f"{parameters.chunk_size:,}",
-        walk.concurrency,
-        "; this is a dry run, nothing is written" if parameters.dry_run else "",
-    )
-    chunks = left // parameters.chunk_size
-    if chunks > MANY_CHUNKS and parameters.limit is None:
-        run.log.warning(
-            "%s: this makes %s chunks; beyond about %s, Prefect's server loses task runs from its pages and spends "
-            "longer on them than the work takes: chunk_size=%s would do",
-            cursor.job,
-            f"{chunks:,}",
-            f"{MANY_CHUNKS:,}",
-            f"{-(-left // MANY_CHUNKS):_}",
-        )

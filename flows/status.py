@@ -1,19 +1,16 @@
 """Where jobs stand, and what failed, read from outside."""
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import Any
 
 from prefect_batch.blocks.cursor import Cursor, CursorStore, check_job, load_all
 from prefect_batch.blocks.errors import BatchError
 from prefect_batch.blocks.keys import key_text
-from prefect_batch.blocks.letters import read_letters
+from prefect_batch.blocks.letter_id import main_job, of_replay, pass_title
 from prefect_batch.blocks.values import Tally
 from prefect_batch.tasks.progress import duration_text
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-__all__ = ["JobStatus", "UnknownJob", "dead_letters", "status", "status_of_all"]
+__all__ = ["JobStatus", "UnknownJob", "load_cursor", "status", "status_of_all"]
 
 
 class UnknownJob(BatchError, KeyError):
@@ -28,7 +25,8 @@ class UnknownJob(BatchError, KeyError):
 class JobStatus:
     """Where a job stands; `tally` counts its pass, `total` is the estimated number of the pass's records.
 
-    `status` is ``running``, ``stopped``, ``failed``, ``complete`` or ``reset``; `rate` is records per second.
+    `status` is ``running``, ``stopped``, ``failed``, ``complete`` or ``reset``; `rate` is records per second. While it
+    runs, `waiting` is why it starts no further chunk, if it does not; `limits` and `resources` are those of the run.
     """
 
     job: str
@@ -43,6 +41,9 @@ class JobStatus:
     run_id: str
     updated_at: str
     dead_letters: str
+    waiting: str = ""
+    limits: dict[str, Any] = field(default_factory=dict)
+    resources: dict[str, Any] = field(default_factory=dict)
 
     @property
     def seconds_left(self) -> float | None:
@@ -56,22 +57,38 @@ class JobStatus:
         return {**vars(self), "tally": self.tally.encode(), "seconds_left": self.seconds_left}
 
     def __str__(self) -> str:
-        total = max(self.total, self.tally.read)
-        share = f" ({self.tally.read / total:.1%})" if total else ""
-        left = self.seconds_left
+        tally, left = self.tally, self.seconds_left
+        total = max(self.total, tally.read)
+        speed = f", {self.rate:,.0f}/s" if self.rate and self.status == "running" else ""
+        ahead = f", about {duration_text(left)} left" if left is not None else ""
+        mode = "" if of_replay(self.job) else f" ({self.mode})"
+        counts = f"{tally.written:,} written, {tally.filtered:,} filtered, {tally.failed:,} failed"
         lines = [
-            f"{self.job}: pass {self.pass_number} ({self.mode}) {self.status}",
-            f"  {self.tally.read:,} of about {total:,} records{share}"
-            + (f", {self.rate:,.0f}/s" if self.rate and self.status == "running" else "")
-            + (f", about {duration_text(left)} left" if left is not None else ""),
-            f"  {self.tally.written:,} written, {self.tally.filtered:,} filtered, {self.tally.failed:,} failed "
-            f"({self.tally.failure_rate:.2%})",
+            f"{pass_title(self.job, self.pass_number)}{mode} {self.status}",
+            *([f"  {self.message}"] if self.message else []),
+            *([f"  waits: {self.waiting}"] if self.waiting else []),
+            f"  {tally.read:,} of about {total:,} records"
+            + (f" ({tally.read / total:.1%})" if total else "")
+            + speed
+            + ahead,
+            f"  {counts} ({tally.failure_rate:.2%})",
+            *([f"  {used}"] if (used := self._used()) else []),
             f"  finished up to key {self.finished_upto or '(none)'}",
             f"  last change {self.updated_at[:19].replace('T', ' ')} UTC by flow run {self.run_id}",
         ]
-        if self.message:
-            lines.insert(1, f"  {self.message}")
         return "\n".join(lines)
+
+    def _used(self) -> str:
+        """What the run takes and may take, while it runs, as one line."""
+        used, rate = self.resources, self.limits.get("max_rate")
+        if self.status != "running" or "cores" not in used:
+            return ""
+        free = ", ".join(f"{size / 2**30:,.1f} GB free for {name}" for name, size in used["free_bytes"].items())
+        return (
+            f"{self.limits['concurrency']} chunks at once{f', at most {rate:,g}/s' if rate else ''}; "
+            f"{used['cores']:.1f} cores, {used['rss_bytes'] / 2**20:,.0f} MB, {used['connections']} connections"
+            + (f"; {free}" if free else "")
+        )
 
 
 def _status(cursor: Cursor) -> JobStatus:
@@ -89,11 +106,21 @@ def _status(cursor: Cursor) -> JobStatus:
         run_id=cursor.run.run_id,
         updated_at=cursor.updated_at,
         dead_letters=cursor.dead_letters,
+        waiting=cursor.run.waiting,
+        limits=cursor.run.limits,
+        resources=cursor.run.resources,
     )
 
 
-def _load(job: str) -> Cursor:
-    cursor = CursorStore(check_job(job)).load()
+def load_cursor(job: str) -> Cursor:
+    """The job's cursor.
+
+    Raises:
+        UnknownJob: it never ran here.
+        BadCursor: its cursor cannot be read.
+    """
+    check_job(main_job(job))  # Its replays have a cursor, too.
+    cursor = CursorStore(job).load()
     if cursor is None:
         raise UnknownJob(f"no job {job} has run against this Prefect API; prefect-batch status lists those that have")
     return cursor
@@ -106,19 +133,9 @@ def status(job: str) -> JobStatus:
         UnknownJob: it never ran here.
         BadCursor: its cursor cannot be read.
     """
-    return _status(_load(job))
+    return _status(load_cursor(job))
 
 
 def status_of_all() -> list[JobStatus]:
     """Where every job of this Prefect API stands, by name."""
     return [_status(Cursor.decode(fields)) for fields in load_all()]
-
-
-def dead_letters(job: str, pass_number: int | None = None) -> "pd.DataFrame":
-    """The failed records of the job's latest pass, or of the pass named: one row each, with key, error and record.
-
-    Raises:
-        UnknownJob: it never ran here.
-    """
-    cursor = _load(job)
-    return read_letters(cursor.dead_letters, job, cursor.pass_number if pass_number is None else pass_number)

@@ -1,18 +1,34 @@
-"""Ctrl-C: once finishes the chunks in flight and stops, twice stops at once."""
+"""Asking a run to stop: by Ctrl-C, once to finish the chunks in flight and twice to stop at once, or otherwise."""
 
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 __all__ = ["StopRequest", "stop_on_interrupt"]
 
 
 class StopRequest:
-    """Whether, and why, a run was asked to stop after the chunks in flight."""
+    """Whether, and why, a run was asked to stop after the chunks at work; `told` is called when it is.
+
+    `reason` goes on the sentence "the job was …", and `way_on` tells how the job goes on. `at_once`: the chunks at work
+    are rolled back.
+    """
 
     reason: str | None = None
+    at_once: bool = False
+
+    def __init__(self, told: Callable[[], None], way_on: str = "call it again to go on") -> None:
+        self._told = told
+        self.way_on = way_on
+
+    def ask(self, reason: str, way_on: str | None = None, *, at_once: bool = False) -> None:
+        """Ask the run to stop; the first reason stays."""
+        self.at_once = self.at_once or at_once
+        if self.reason is None:
+            self.reason, self.way_on = reason, way_on or self.way_on
+            self._told()
 
 
 @contextlib.contextmanager
@@ -28,7 +44,7 @@ def stop_on_interrupt(request: StopRequest) -> Iterator[None]:
     def handle(_number: int, _frame: FrameType | None) -> None:
         if request.reason is not None:
             raise KeyboardInterrupt
-        request.reason = "interrupted by Ctrl-C"
+        request.ask("interrupted by Ctrl-C")
 
     former = signal.signal(signal.SIGINT, handle)
     try:

@@ -1,0 +1,5 @@
+"""The command line as ``python -m prefect_batch.flows``."""
+
+from prefect_batch.flows.command_line import main
+
+main()

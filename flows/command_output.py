@@ -1,0 +1,136 @@
+"""What all commands share: how they print, as text or JSON, how they ask, and with which code they end."""
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
+
+from cyclopts import Parameter
+
+from prefect_batch.blocks.errors import BatchError, FailureRateExceeded, JobIsOwned, LostOwnership, RunStopped
+
+if TYPE_CHECKING:
+    from prefect.client.schemas.objects import State
+
+__all__ = [
+    "AsJson",
+    "Done",
+    "Encoded",
+    "Ending",
+    "Yes",
+    "announce_server",
+    "confirm",
+    "ending_of",
+    "print_found",
+    "print_outcome",
+    "say",
+]
+
+AsJson = Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON instead of text.")]
+Yes = Annotated[bool, Parameter(name="--yes", negative=(), help="Do not ask.")]
+
+
+class Ending(IntEnum):
+    """The code that a command ends with; docs/command-line.md tells what each one means."""
+
+    DONE = 0
+    REFUSED = 1
+    USAGE = 2
+    LIMIT = 3
+    STOPPED = 4
+    AT_WORK = 5
+    NO_SERVER = 6
+    INTERRUPTED = 130
+
+
+def ending_of(error: BatchError) -> Ending:
+    """The code for a command that ended with this error."""
+    if isinstance(error, FailureRateExceeded):
+        return Ending.LIMIT
+    if isinstance(error, JobIsOwned):
+        return Ending.AT_WORK
+    if isinstance(error, (RunStopped, LostOwnership)):
+        return Ending.STOPPED
+    return Ending.REFUSED
+
+
+class Encoded(Protocol):
+    """What a command can print: text by `str`, and JSON by `encode`."""
+
+    def encode(self) -> dict[str, Any]:
+        """The same as JSON."""
+
+
+def print_found(found: Encoded | Sequence[Encoded], *, as_json: bool, nothing: str = "nothing was found") -> None:
+    """Print one thing, or a list of them: as text, or as one JSON document; an empty list is said in words."""
+    if isinstance(found, Sequence):
+        text = "\n\n".join(map(str, found)) or nothing
+        say(json.dumps([one.encode() for one in found], indent=2, default=str) if as_json else text)
+    else:
+        say(json.dumps(found.encode(), indent=2, default=str) if as_json else str(found))
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a command did: a sentence, and the same as fields of JSON."""
+
+    sentence: str
+    fields: dict[str, Any]
+
+    def encode(self) -> dict[str, Any]:
+        """The fields."""
+        return self.fields
+
+    def __str__(self) -> str:
+        return self.sentence
+
+
+def print_outcome(state: "State[Any]", *, as_json: bool) -> Ending:
+    """Print how a flow ended: its report, or the sentence of its state; the code to end with.
+
+    Raises:
+        BatchError: the flow ended with it.
+    """
+    result: Any = None if state.is_cancelled() else state.result(raise_on_failure=False)
+    if isinstance(result, BatchError):
+        raise result
+    if state.is_completed():
+        print_found(Done(str(result), asdict(result)), as_json=as_json)
+        return Ending.DONE
+    print(f"prefect-batch: {state.message}", file=sys.stderr)  # noqa: T201 - a program's output
+    return Ending.STOPPED if state.is_cancelled() else Ending.REFUSED
+
+
+def say(text: str) -> None:
+    """Print a line of the command's output; a reader that has gone, as behind ``| head``, is no error."""
+    try:
+        print(text, flush=True)  # noqa: T201 - a program's output
+    except BrokenPipeError:
+        # Python flushes once more when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def confirm(question: str) -> None:
+    """Go on only if a person says yes.
+
+    Raises:
+        SystemExit: they said no, or nobody is there to ask.
+    """
+    try:
+        answer = input(f"{question} [y/N] ")
+    except EOFError:
+        answer = ""
+    if answer.strip().lower() not in ("y", "yes"):
+        print("nothing was changed", file=sys.stderr)  # noqa: T201 - a program's output
+        sys.exit(Ending.REFUSED)
+
+
+def announce_server() -> None:
+    """Say why nothing happens for a while, when Prefect is about to start a server of its own."""
+    from prefect.settings import PREFECT_API_URL
+
+    if not PREFECT_API_URL.value():
+        print("No Prefect server is configured (PREFECT_API_URL); starting a temporary one …", file=sys.stderr)  # noqa: T201
