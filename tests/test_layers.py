@@ -1,0 +1,91 @@
+"""The shape of the package: layers, exports, and what an import costs."""
+
+import ast
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import prefect_batch
+
+ROOT = Path(prefect_batch.__file__).parent
+LAYERS = ("blocks", "tasks", "flows", "deployments")
+MODULES = sorted(file for layer in LAYERS for file in (ROOT / layer).glob("*.py"))
+
+
+def imported(file):
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: a relative import"
+            yield node.module
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+
+
+@pytest.mark.parametrize("file", MODULES, ids=lambda file: f"{file.parent.name}.{file.stem}")
+def test_imports_go_down_only(file):
+    allowed = LAYERS[: LAYERS.index(file.parent.name) + 1]
+    for module in imported(file):
+        if module and module.startswith("prefect_batch."):
+            assert module.split(".")[1] in allowed, f"{file} imports {module}"
+
+
+@pytest.mark.parametrize("file", MODULES, ids=lambda file: f"{file.parent.name}.{file.stem}")
+def test_files_and_functions_are_small(file):
+    text = file.read_text()
+    assert len(text.splitlines()) <= 250
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef):
+            documented = isinstance(node.body[0], ast.Expr) and isinstance(node.body[0].value, ast.Constant)
+            first = node.body[1] if documented and len(node.body) > 1 else node.body[0]
+            assert node.end_lineno - first.lineno < 40, f"{file}: {node.name}"
+
+
+def test_the_exports_are_sorted_and_exist():
+    assert prefect_batch.__all__ == sorted(prefect_batch.__all__)
+    for name in prefect_batch.__all__:
+        assert getattr(prefect_batch, name)
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        _ = prefect_batch.nothing
+
+
+@pytest.mark.parametrize("file", MODULES, ids=lambda file: f"{file.parent.name}.{file.stem}")
+def test_each_modules_exports_are_sorted_and_exist(file):
+    if file.stem == "__main__":
+        return
+    module = importlib.import_module(f"prefect_batch.{file.parent.name}.{file.stem}")
+    exported = getattr(module, "__all__", [])
+    assert sorted(exported) == sorted(set(exported))
+    assert all(hasattr(module, name) for name in exported)
+
+
+@pytest.mark.parametrize("name", ["processor", "Table", "SkipRecord", "BatchError"])
+def test_a_module_with_processors_does_not_import_prefect(name):
+    code = f"import sys; from prefect_batch import {name}; sys.exit('prefect' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_every_error_is_in_the_tree_at_the_modules_head():
+    from prefect_batch.blocks import errors
+
+    for name in errors.__all__:
+        if name != "RecordError":
+            assert name in errors.__doc__, name
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="tomllib came with Python 3.11")
+def test_the_collection_is_registered_with_prefect():
+    project = importlib.import_module("tomllib").loads((ROOT / "pyproject.toml").read_text())["project"]
+    module = importlib.import_module(project["entry-points"]["prefect.collections"]["prefect_batch"])
+    assert module.JobCursor is prefect_batch.JobCursor
+
+
+def test_every_package_is_listed():
+    if sys.version_info < (3, 11):
+        return
+    listed = importlib.import_module("tomllib").loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"][
+        "packages"
+    ]
+    assert listed == ["prefect_batch", *(f"prefect_batch.{layer}" for layer in LAYERS)]
