@@ -200,10 +200,10 @@ def test_log_lines_and_warnings_of_the_function_reach_the_log(sqlite, run, caplo
 def test_a_time_limit_does_not_cut_a_log_line_short(sqlite, run, caplog):
     fill(sqlite)
     report = run(sqlite, "talks_all_the_time", record_timeout=0.3)
-    assert (report.run.failed, report.run.retries) == (2, 0)
+    assert (report.run.failed, report.run.retries) == (6, 0)
     lengths = {len(record.getMessage()) for record in caplog.records if record.name == "prefect.task_runs"}
     assert lengths >= {50_000, 200_000}
-    assert written(sqlite) == without(1500, 1501)
+    assert written(sqlite) == without(*range(1500, 1506))
 
 
 def test_stop_batch_stops_the_run(sqlite, run, job):
@@ -260,9 +260,7 @@ def test_they_do_not_outlive_their_parent_nor_write_after_its_death(numbers, run
 
 def wait_until_both_are_at_work(database, tmp_path):
     """The first chunk is written, and each worker has another in hand."""
-    while not (
-        database.rows("SELECT 1 FROM out WHERE id = 999") and all((tmp_path / f"at-{n}").exists() for n in (1000, 2000))
-    ):
+    while len(list(tmp_path.glob("at-*"))) < 2 or not database.rows("SELECT 1 FROM out WHERE id = 999"):
         time.sleep(0.05)
 
 

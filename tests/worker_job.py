@@ -82,7 +82,7 @@ def talks(record):
 def talks_all_the_time(record):
     """Is interrupted while it logs, in two threads at once, long lines that fill the pipe."""
     log = logging.getLogger("shop")
-    if record["id"] in (1500, 1501):
+    if 1500 <= record["id"] < 1506:
         threading.Thread(target=lambda: [log.warning("b" * 50_000) for _ in range(20)]).start()
         while True:
             log.warning("a" * 200_000)
@@ -116,9 +116,9 @@ def slow(record):
 
 @processor
 def held(record):
-    """The second and third thousand wait for a file named "go", a minute at most."""
+    """All thousands but the first wait for a file named "go", a minute at most."""
     here = Path(os.environ["WORKER_JOB"])
-    if record["id"] in (1000, 2000):
+    if record["id"] in (1000, 2000, 3000):
         _once(f"at-{record['id']}")
         deadline = time.monotonic() + 60
         while not (here / "go").exists() and time.monotonic() < deadline:
