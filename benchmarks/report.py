@@ -1,6 +1,5 @@
 """The results as Markdown tables, and the comparison as a picture."""
 
-import json
 import statistics
 from html import escape
 from pathlib import Path
@@ -27,24 +26,34 @@ TITLES = {
     "sqlite": "SQLite to SQLite, TPC-H orders",
     "protection": "The price of protection, TPC-H lineitem",
     "isolation": "Bad records, TPC-H orders",
+    "growth": "As the table grows, TPC-H orders, 2 worker processes",
+    "resume": "Going on after SIGKILL",
 }
 
 
-def write_report(results):
-    """Write tables and picture of the studies whose results are there; the tables' text."""
-    found = {file.stem: json.loads(file.read_text()) for file in sorted(results.glob("*.json"))}
-    parts = [_table(found[study], base) for study, base in BASES.items() if study in found]
-    if "growth" in found:
-        parts.append(_growth(found["growth"]["growth"]))
-    if "resume" in found:
-        parts.append(_resume(found["resume"]["resume"]))
-    text = "\n\n".join(parts)
+def write_report(found):
+    """Write the tables of these studies, {study: its results}, and the picture; those of others stay. Their text."""
     page = DOCS / "performance.md"
     before, begin, rest = page.read_text().partition(BEGIN)
-    page.write_text(before + begin + f"\n\n{text}\n\n" + END + rest.partition(END)[2])
+    former, end, after = rest.partition(END)
+    tables = {_study(text): text for text in former.strip().split("\n\n### ") if text}
+    tables |= {study: _text(study, results) for study, results in found.items()}
+    text = "\n\n".join("### " + tables[study].removeprefix("### ") for study in TITLES if study in tables)
+    page.write_text(f"{before}{begin}\n\n{text}\n\n{end}{after}")
     if "postgresql" in found:
         (DOCS / "performance.svg").write_text(_picture(found["postgresql"]))
     return text
+
+
+def _study(text):
+    """The study whose table this is, by its title."""
+    return max((study for study in TITLES if TITLES[study] in text), key=lambda study: len(TITLES[study]))
+
+
+def _text(study, results):
+    if study == "growth":
+        return _growth(results["growth"])
+    return _resume(results["resume"]) if study == "resume" else _table(results, BASES[study])
 
 
 def _median(found, name):
@@ -75,20 +84,29 @@ def _table(study, base):
 
 def _growth(growth):
     lines = [
-        "### As the table grows, TPC-H orders, 2 worker processes",
+        f"### {TITLES['growth']}",
         "",
-        "| rows | s per million rows | peak MB |",
-        "| ---: | ---: | ---: |",
+        "| from and to | rows | s per million rows | peak MB | median of |",
+        "| --- | ---: | ---: | ---: | ---: |",
     ]
-    for one in growth.values():
-        seconds, peak = _median(one["results"], "seconds"), _median(one["results"], "peak_mb")
-        lines.append(f"| {one['rows']:,} | {seconds / one['rows'] * 1e6:.2f} | {peak:.0f} |")
+    for one in growth:
+        found, rows = one["results"], one["rows"]
+        seconds, peak = _median(found, "seconds"), _median(found, "peak_mb")
+        lines.append(f"| {one['name']} | {rows:,} | {seconds / rows * 1e6:.2f} | {peak:.0f} | {len(found)} |")
     return "\n".join(lines)
 
 
 def _resume(resume):
-    lines = ["### Going on after SIGKILL", "", "| killed at | s until a chunk is at work again |", "| --- | ---: |"]
-    return "\n".join(lines + [f"| {name} | {seconds:.2f} |" for name, seconds in resume.items()])
+    lines = [
+        f"### {TITLES['resume']}",
+        "",
+        "| killed at | s until a chunk is at work again, median | min–max | runs |",
+        "| --- | ---: | ---: | ---: |",
+    ]
+    for name, seconds in resume.items():
+        spread = f"{min(seconds):.2f}–{max(seconds):.2f}"
+        lines.append(f"| {name} | {statistics.median(seconds):.2f} | {spread} | {len(seconds)} |")
+    return "\n".join(lines)
 
 
 def _picture(study):

@@ -7,8 +7,8 @@ quarter of a core is measured again, at most twice.
 
     python benchmarks/run.py postgresql lineitem slow sqlite protection isolation growth resume [--scale 1] [--rounds 3]
 
-writes the tables into docs/performance.md and the picture to docs/performance.svg; needs the extra `bench`. A study's
-results are kept, so studies may be run one by one.
+writes the tables into docs/performance.md and the picture to docs/performance.svg; needs the extra `bench`. The tables
+of other studies stay, so studies may be run one by one.
 """
 
 import argparse
@@ -73,8 +73,8 @@ def main():
                 found = run_resume(arguments.scale / 5, arguments.rounds)
             else:
                 found = run_study(study, arguments.scale, arguments.rounds)
-            (HOME / f"{study}.json").write_text(json.dumps(found))
-    print(write_report(HOME))
+            text = write_report({study: found})
+    print(text)
 
 
 if __name__ == "__main__":

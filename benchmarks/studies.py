@@ -1,6 +1,5 @@
 """The studies: which cases are compared, on which rows, and what is asked of them."""
 
-import statistics
 import sys
 import tempfile
 from dataclasses import dataclass, field
@@ -71,7 +70,7 @@ ISOLATION = [
 STUDIES = {
     "postgresql": ("postgresql", "orders", 1, THROUGHPUT, True),
     "lineitem": ("postgresql", "lineitem", 1, [SCRIPT_2, _ours("record", 2), _ours("table", 2), CHUNKS_2], True),
-    "slow": ("postgresql", "orders", 0.5, SLOW, True),
+    "slow": ("postgresql", "orders", 1, SLOW, True),
     "sqlite": ("sqlite", "orders", 2 / 3, SQLITE, True),
     "protection": ("postgresql", "lineitem", 1, PROTECTION, True),
     "isolation": ("postgresql", "orders", 1, ISOLATION, False),
@@ -88,10 +87,14 @@ def run_study(name, scale, rounds):
         for case in cases:
             result = _measured(database, work, scale, source, case)
             results[case.name].append(vars(result))
-            print(f"{name} {number + 1}/{rounds} {case.name}: {result.seconds:.1f} s", file=sys.stderr, flush=True)
+            _say(f"{name} {number + 1}/{rounds} {case.name}", results[case.name][-1])
     if same:
         _check_sums(results)
     return {"study": name, "rows": rows, "results": results}
+
+
+def _say(case, result):
+    print(f"{case}: {result['seconds']:.1f} s, {result['peak_mb']:.0f} MB", file=sys.stderr, flush=True)
 
 
 def _measured(database, work, scale, source, case, tries=3, **spec):
@@ -129,14 +132,18 @@ def _check_sums(results):
 
 
 def run_growth(scale, rounds):
-    """The same job on 1× and 10× rows: seconds per million rows, and memory."""
-    found = {}
-    for times in (1, 10):
-        source, rows = load("postgresql", WORKS["orders"], scale * times)
-        case = Case(f"{times}×", "ours", 2)
-        results = [vars(_measured("postgresql", WORKS["orders"], scale * times, source, case)) for _ in range(rounds)]
-        found[case.name] = {"rows": rows, "results": results}
-    return {"study": "growth", "growth": found}
+    """The same job on 1× and 10× rows of either database: seconds per million rows, and memory."""
+    found = []
+    for database, name in (("postgresql", "PostgreSQL"), ("sqlite", "SQLite")):
+        for times in (1, 10):
+            source, rows = load(database, WORKS["orders"], scale * times)
+            case = Case(f"{name}, {times}×", "ours", 2)
+            results = []
+            for number in range(rounds):
+                results.append(vars(_measured(database, WORKS["orders"], scale * times, source, case)))
+                _say(f"growth {number + 1}/{rounds} {case.name}", results[-1])
+            found.append({"name": name, "rows": rows, "results": results})
+    return {"growth": found}
 
 
 def run_resume(scale, rounds):
@@ -163,5 +170,6 @@ def run_resume(scale, rounds):
                 if result.sums[0] != rows:
                     sys.exit(f"after a kill at {share:.0%} the sink has {result.sums[0]} of {rows} rows")
                 seconds.append(result.more["resumed_after"])
-            found[f"{times}×, {share:.0%} done"] = statistics.median(seconds)
-    return {"study": "resume", "resume": found}
+            found[f"{times}×, {share:.0%} done"] = seconds
+            print(f"resume {times}×, {share:.0%} done: {seconds}", file=sys.stderr, flush=True)
+    return {"resume": found}

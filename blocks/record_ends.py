@@ -145,4 +145,4 @@ class RecordEnds:
             return lines[:0] if self.inside else lines
         # A line's end is behind it: the quotes before that place are those before the line feed.
         within = (np.searchsorted(quotes, lines) & 1).astype(bool) ^ self.inside
-        return lines[~within]
+        return lines[~within] if within.any() else lines

@@ -146,8 +146,7 @@ def _of_table(output: Any, places: "np.ndarray[Any, Any]") -> list[Outputs]:
 
 def _outputs(origins: "np.ndarray[Any, Any]", table: pa.Table, places: "np.ndarray[Any, Any]") -> list[Outputs]:
     """The output of the records that have rows; a record that has none was filtered."""
-    nearest = places[np.minimum(np.searchsorted(places, origins), len(places) - 1)]
-    if (nearest != origins).any():
+    if not np.array_equal(origins, places) and not np.isin(origins, places).all():
         raise BadOutput("the vectorized processor changed the index, which tells which record a row comes from")
     return [ItemTable(table, origins)] if table.num_rows else []
 

@@ -24,14 +24,14 @@ _HOME = Path(tempfile.mkdtemp(prefix="prefect-batch-tests-"))
 atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return free.getsockname()[1]
 
 
 # Before Prefect is imported: it reads its settings then.
-_PORT = _free_port()
+_PORT = free_port()
 os.environ.update(
     PREFECT_HOME=str(_HOME),
     PREFECT_API_URL=f"http://127.0.0.1:{_PORT}/api",
@@ -70,6 +70,13 @@ def _die_with_parent() -> None:
 _starter = ThreadPoolExecutor(1, thread_name_prefix="servers")
 
 
+def start_server(command: list, log: Path, **options) -> "subprocess.Popen[bytes]":
+    """Start a server that ends with this test run, with what it says in `log`; `options` are those of Popen."""
+    with log.open("ab") as output:
+        options = {"stdout": output, "stderr": output, "preexec_fn": _die_with_parent, **options}
+        return _starter.submit(subprocess.Popen, command, **options).result()
+
+
 class Server:
     """The Prefect server of this test run; `stop` and `start` it to see what its absence does."""
 
@@ -81,16 +88,7 @@ class Server:
     def start(self) -> None:
         command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(self.port)]
         environment = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
-        log = (_HOME / "server.log").open("ab")
-        self._process = _starter.submit(
-            subprocess.Popen,
-            command,
-            env=environment,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-            preexec_fn=_die_with_parent,
-        ).result()
+        self._process = start_server(command, _HOME / "server.log", env=environment, start_new_session=True)
         deadline = time.monotonic() + 180
         while time.monotonic() < deadline:
             try:
