@@ -15,6 +15,7 @@ BASES = {
     "slow": "prefect-batch, records, 2 worker processes",
     "sqlite": "the loop that one writes first",
     "protection": "nothing but the worker processes",
+    "protection_long": "nothing but the worker processes",
     "isolation": "0 % fail in the process",
 }
 
@@ -25,6 +26,7 @@ TITLES = {
     "slow": "The loop, pandas and dlt, TPC-H orders",
     "sqlite": "SQLite to SQLite, TPC-H orders",
     "protection": "The price of protection, TPC-H lineitem",
+    "protection_long": "The price of protection in a longer run, TPC-H lineitem",
     "isolation": "Bad records, TPC-H orders",
     "growth": "As the table grows, TPC-H orders, 2 worker processes",
     "resume": "Going on after SIGKILL",

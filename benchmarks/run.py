@@ -5,7 +5,7 @@ anew before each case, and its count and sums are compared afterwards: a case th
 of the work, without imports and without the start of the Prefect server. A case during which others use more than a
 quarter of a core is measured again, at most twice.
 
-    python benchmarks/run.py postgresql lineitem slow sqlite protection isolation growth resume [--scale 1] [--rounds 3]
+    python benchmarks/run.py [STUDY …] [--scale 1] [--rounds 3]
 
 writes the tables into docs/performance.md and the picture to docs/performance.svg; needs the extra `bench`. The tables
 of other studies stay, so studies may be run one by one.
@@ -20,7 +20,17 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from data import HOME, WORKS
 
-STUDIES = ("postgresql", "lineitem", "slow", "sqlite", "protection", "isolation", "growth", "resume")
+STUDIES = (
+    "postgresql",
+    "lineitem",
+    "slow",
+    "sqlite",
+    "protection",
+    "protection_long",
+    "isolation",
+    "growth",
+    "resume",
+)
 
 
 def child(spec):

@@ -30,7 +30,7 @@ SCRIPT_2 = Case("the best script by hand, 2 processes", "script", 2)
 CHUNKS_2 = Case("INSERT … SELECT in chunks, 2 connections", "insert_select_in_chunks", 2)
 RIVALS = [Case("the loop that one writes first", "naive"), Case("pandas (append only)", "with_pandas")]
 SCRIPT_1 = Case("the best script by hand, 1 process", "script")
-SLOW = [*RIVALS, Case("dlt (Arrow, merge)", "with_dlt", sink="bench_dlt.sink"), SCRIPT_1, _ours("record", 2)]
+SLOW = [*RIVALS, Case("dlt (Arrow, merge)", "with_dlt", sink="bench_dlt.sink"), _ours("record", 2)]
 THROUGHPUT = [
     SCRIPT_1,
     SCRIPT_2,
@@ -70,9 +70,10 @@ ISOLATION = [
 STUDIES = {
     "postgresql": ("postgresql", "orders", 1, THROUGHPUT, True),
     "lineitem": ("postgresql", "lineitem", 1, [SCRIPT_2, _ours("record", 2), _ours("table", 2), CHUNKS_2], True),
-    "slow": ("postgresql", "orders", 1, SLOW, True),
+    "slow": ("postgresql", "orders", 2, SLOW, True),
     "sqlite": ("sqlite", "orders", 2 / 3, SQLITE, True),
     "protection": ("postgresql", "lineitem", 1, PROTECTION, True),
+    "protection_long": ("postgresql", "lineitem", 4, PROTECTION[:2], True),
     "isolation": ("postgresql", "orders", 1, ISOLATION, False),
 }
 

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 from prefect.client.schemas.objects import FlowRunPolicy, State
 from prefect.context import get_run_context
-from prefect.exceptions import TerminationSignal
+from prefect.exceptions import Pause, TerminationSignal
 from prefect.states import Cancelled, Completed, Failed
 
 from prefect_batch.blocks.api import call_api
@@ -86,6 +86,8 @@ def give_up(walk: Walk, error: BaseException, log: Any) -> None:
 def _reason(error: BaseException) -> str:
     if isinstance(error, TerminationSignal):
         return "ended by a cancellation or SIGTERM"
+    if isinstance(error, Pause):
+        return "paused or suspended in Prefect"
     if isinstance(error, KeyboardInterrupt):
         return "interrupted twice by Ctrl-C"
     if isinstance(error, Exception):

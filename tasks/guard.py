@@ -53,6 +53,7 @@ class Guard:
         try:
             yield first
         finally:
+            self.in_hand[0] = IDLE  # An alarm at the very end of a record may have come before that.
             signal.setitimer(signal.ITIMER_REAL, 0)
 
     def spared(self, function: Callable[[Record], Any]) -> Callable[[Record], Any]:

@@ -282,6 +282,7 @@ def test_suspended_and_resumed(served, parameters, gate, job, check):
     suspend_flow_run(flow_run_id=run, timeout=600, _sync=True)
     gate.open()
     wait_for(lambda: status(job).status == "stopped", "the last save")
+    assert status(job).message == "paused or suspended in Prefect"
     assert state_of(run).name == "Suspended"
     # Prefect interrupts the wait for the chunk in hand, which is finished: it is in the sink, or done once more.
     assert status(job).tally.read in range(2400, ROWS)
