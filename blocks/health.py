@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from prefect.exceptions import ObjectNotFound
 from pydantic import ConfigDict, Field, field_validator, model_validator
 from pydantic.dataclasses import dataclass
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 from typing_extensions import Self
 
 from prefect_batch.blocks.api import call_api
@@ -32,6 +32,8 @@ _POSTGRESQL_LAG = (
     "WHEN pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn() THEN 0 "
     "ELSE coalesce(extract(epoch FROM now() - pg_last_xact_replay_timestamp()), 0) END"
 )
+# Without this role PostgreSQL hides what the sessions and replicas of others do: every number would be too small.
+_POSTGRESQL_SEES = "SELECT pg_has_role(current_user, 'pg_read_all_stats', 'USAGE'), pg_is_in_recovery(), current_user"
 _POSTGRESQL_OTHERS = "backend_type = 'client backend' AND pid <> pg_backend_pid()"
 _POSTGRESQL = {
     "replica_lag": _POSTGRESQL_LAG,
@@ -131,6 +133,8 @@ def _measure(check: HealthCheck) -> float | None:
     if statement is None:
         raise BadParameter(f"there is no ready-made check {check.check} for {engine.dialect.name}: write it as sql=…")
     with engine.connect() as connection:
+        if check.check and engine.dialect.name == "postgresql":
+            _check_sight(check, connection)
         row: Any = connection.execute(text(statement)).mappings().first()
     if row is None and check.check == "replica_lag":
         raise BadParameter("the server is no replica: name the connection of a replica for replica_lag")
@@ -139,6 +143,15 @@ def _measure(check: HealthCheck) -> float | None:
         return None if not values or values[0] is None else float(values[0])
     except (TypeError, ValueError) as error:
         raise BadParameter(f"{check.name} must give a number, and not {type(values[0]).__name__}") from error
+
+
+def _check_sight(check: HealthCheck, connection: Connection) -> None:
+    sees, is_replica, role = connection.execute(text(_POSTGRESQL_SEES)).one()
+    if not sees and not (is_replica and check.check == "replica_lag"):
+        raise BadParameter(
+            f"the role {role} may not see the sessions of others, and so not {check.name}: have a superuser run "
+            f"GRANT pg_read_all_stats TO {role}"
+        )
 
 
 def _look_at_prefect(check: HealthCheck, name: str) -> str | None:

@@ -18,6 +18,7 @@ from prefect.exceptions import CancelledRun
 
 from prefect_batch import Table, process_records, status
 from prefect_batch.blocks.api import call_api
+from prefect_batch.blocks.connections import close_engines
 from prefect_batch.blocks.errors import BadParameter, DiskNearlyFull, FailureRateExceeded, NotAtWork
 from prefect_batch.blocks.health import HealthCheck, look
 from prefect_batch.blocks.request import RunRequest, read_request, send_request
@@ -414,6 +415,23 @@ def test_ready_checks_of_postgresql(postgresql, ready):
         transaction.exec_driver_sql("SET LOCAL application_name = 'somebody else'")
         wait_for(lambda: seen(limit=0))
         assert "the age of the oldest transaction is" in seen(limit=0)
+
+
+@pytest.mark.parametrize("ready", ["replica_lag", "active_connections", "long_transactions"])
+def test_a_role_from_which_others_are_hidden_is_told_what_it_lacks(postgresql, job, ready):
+    """To it, all these numbers would be 0."""
+    role = job.replace("-", "_")
+    postgresql.run(f"CREATE ROLE {role} LOGIN")
+    place = postgresql.url.partition("@")[2]
+    check = HealthCheck(ready, 10_000, f"postgresql://{role}@{place}")
+    try:
+        with pytest.raises(BadParameter, match=f"GRANT pg_read_all_stats TO {role}"):
+            look(check)
+        postgresql.run(f"GRANT pg_read_all_stats TO {role}")
+        assert look(check) is None
+    finally:
+        close_engines()
+        postgresql.run(f"DROP ROLE {role}")
 
 
 @pytest.mark.parametrize("ready", ["threads_running", "active_connections", "long_transactions"])
