@@ -25,10 +25,12 @@ _NAMES = {
     "threads_running": "Threads_running",
 }
 _SECONDS = ("replica_lag", "long_transactions")
-# Asked on a replica, how far it is behind what it has received; on a primary, how far its slowest replica is behind it.
+# Asked on a replica, how far it is behind what it has received, and nothing when it is cut off from its primary; on a
+# primary, how far the slowest of the replicas that follow it is behind.
 _POSTGRESQL_LAG = (
     "SELECT CASE WHEN NOT pg_is_in_recovery() THEN "
     "(SELECT coalesce(max(extract(epoch FROM replay_lag)), 0) FROM pg_stat_replication) "
+    "WHEN pg_last_wal_receive_lsn() IS NOT NULL AND NOT EXISTS (SELECT FROM pg_stat_wal_receiver) THEN NULL "
     "WHEN pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn() THEN 0 "
     "ELSE coalesce(extract(epoch FROM now() - pg_last_xact_replay_timestamp()), 0) END"
 )

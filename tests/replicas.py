@@ -22,11 +22,15 @@ from tests.conftest import REQUIRED, Database, free_port, start_server
 
 @dataclass
 class Pair:
-    """Two servers, of which the second follows the first, but falls behind while it is `held()`."""
+    """Two servers, of which the second follows the first, but falls behind while it is `held()`.
+
+    It hears nothing of the first while it is `cut_off()`.
+    """
 
     primary: Database
     replica: Database
     held: Callable[[], AbstractContextManager[None]]
+    cut_off: Callable[[], AbstractContextManager[None]]
 
 
 def _missing(what):
@@ -122,7 +126,18 @@ def postgresql_pair():
             yield
             replica.rows("SELECT pg_wal_replay_resume()")
 
-        yield Pair(primary, replica, held)
+        @contextlib.contextmanager
+        def cut_off():
+            follow("host=127.0.0.1 port=1")
+            yield
+            follow(source)
+
+        def follow(conninfo):
+            with replica.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+                connection.exec_driver_sql(f"ALTER SYSTEM SET primary_conninfo = '{conninfo}'")
+                connection.exec_driver_sql("SELECT pg_reload_conf()")
+
+        yield Pair(primary, replica, held, cut_off)
 
 
 @contextlib.contextmanager
@@ -164,4 +179,10 @@ def mariadb_pair():
                 yield
                 connection.exec_driver_sql("UNLOCK TABLES")
 
-        yield Pair(primary, replica, held)
+        @contextlib.contextmanager
+        def cut_off():
+            replica.run("STOP SLAVE")
+            yield
+            replica.run("START SLAVE")
+
+        yield Pair(primary, replica, held, cut_off)

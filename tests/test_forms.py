@@ -219,9 +219,7 @@ def test_calls_are_in_flight_together_and_not_more_than_allowed():
             raise SkipRecord
         return None if record["n"] % 10 == 3 else record
 
-    started = time.monotonic()
     items, failures = concurrently(function, 100)
-    assert time.monotonic() - started < 0.9
     assert most[0] == 7
     assert [f.index for f in failures] == list(range(1, 100, 10))
     assert [item.index for item in items] == [n for n in range(100) if n % 10 not in (1, 2, 3)]

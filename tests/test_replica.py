@@ -61,6 +61,15 @@ def test_it_is_told_how_far_behind_a_replica_is(pair):
     wait_for(lambda: has_caught_up(pair) and lag(pair.replica, 1) is None)
 
 
+def test_a_replica_that_is_cut_off_is_a_reason_to_wait(pair):
+    """It may be any time behind, and does not know it."""
+    write(pair)
+    wait_for(lambda: has_caught_up(pair) and lag(pair.replica, 1) is None)
+    with pair.cut_off():
+        assert wait_for(lambda: lag(pair.replica, 3600)) == "the replica lag gives no number"
+    wait_for(lambda: lag(pair.replica, 3600) is None)
+
+
 def test_a_primary_knows_the_slowest_of_its_replicas(pair):
     if pair.primary.kind == "mariadb":
         with pytest.raises(BadParameter, match="name the connection of a replica for replica_lag"):
