@@ -36,37 +36,51 @@ COLUMNS = "id BIGINT PRIMARY KEY, total DOUBLE PRECISION, placed DATE, remark TE
 PIECE = 500_000
 
 
-def build(rows):
-    """The orders as CSV, JSON Lines and Parquet; made once, and kept for the next run."""
-    paths = {form: WHERE / f"orders-{rows}.{form}" for form in ("csv", "jsonl", "parquet")}
-    if all(path.exists() for path in paths.values()):
-        return paths
+def build(form, rows):
+    """The orders as CSV, JSON Lines or Parquet; made once, and kept for the next run."""
+    path = WHERE / f"orders-{rows}.{form}"
+    if path.exists():
+        return path
     WHERE.mkdir(parents=True, exist_ok=True)
-    days = pa.array([date(2024, 1, 1) + timedelta(days=n) for n in range(365)], pa.date32())
-    partial = {form: path.with_name(f"{path.name}.partial") for form, path in paths.items()}
-    with (
-        pacsv.CSVWriter(partial["csv"], SCHEMA, write_options=pacsv.WriteOptions(quoting_style="needed")) as text,
-        pq.ParquetWriter(partial["parquet"], SCHEMA, compression="zstd") as parquet,
-        partial["jsonl"].open("wb") as lines,
-    ):
+    partial = path.with_name(f"{path.name}.partial")
+    with WRITERS[form](partial) as write:
         for first in range(0, rows, PIECE):
-            n = pa.array(range(first, min(rows, first + PIECE)))
-            part = lambda of: pc.subtract(n, pc.multiply(pc.divide(n, of), of))  # noqa: B023, E731
-            remark = pc.binary_join_element_wise("remark on order ", pc.cast(n, pa.string()), "")
-            columns = [
-                n,
-                part(9973),
-                pc.divide(pc.cast(part(100_000), pa.float64()), 100.0),
-                days.take(part(365)),
-                remark,
-            ]
-            table = pa.table(columns, schema=SCHEMA)
-            text.write_table(table)
-            parquet.write_table(table, row_group_size=122_880)
-            write_lines(lines, table)
-    for form, path in paths.items():
-        partial[form].replace(path)
-    return paths
+            write(orders(first, min(rows, first + PIECE)))
+    return partial.replace(path)
+
+
+def orders(first, stop):
+    """The orders with these numbers."""
+    n = pa.array(range(first, stop))
+    days = pa.array([date(2024, 1, 1) + timedelta(days=n) for n in range(365)], pa.date32())
+
+    def part(of):
+        return pc.subtract(n, pc.multiply(pc.divide(n, of), of))
+
+    remark = pc.binary_join_element_wise("remark on order ", pc.cast(n, pa.string()), "")
+    price = pc.divide(pc.cast(part(100_000), pa.float64()), 100.0)
+    return pa.table([n, part(9973), price, days.take(part(365)), remark], schema=SCHEMA)
+
+
+@contextlib.contextmanager
+def csv_writer(path):
+    with pacsv.CSVWriter(path, SCHEMA, write_options=pacsv.WriteOptions(quoting_style="needed")) as file:
+        yield file.write_table
+
+
+@contextlib.contextmanager
+def parquet_writer(path):
+    with pq.ParquetWriter(path, SCHEMA, compression="zstd") as file:
+        yield lambda table: file.write_table(table, row_group_size=122_880)
+
+
+@contextlib.contextmanager
+def lines_writer(path):
+    with path.open("wb") as file:
+        yield lambda table: write_lines(file, table)
+
+
+WRITERS = {"csv": csv_writer, "parquet": parquet_writer, "jsonl": lines_writer}
 
 
 def write_lines(file, table):
@@ -311,7 +325,7 @@ def check_sums(results):
 
 
 def race(pair, rows, rounds, cases):
-    path, out = build(rows)[pair.partition("-")[0]], WHERE / f"out-{pair}"
+    path, out = build(pair.partition("-")[0], rows), WHERE / f"out-{pair}"
     names = [name for name in PAIRS[pair] if not cases or name in cases]
     results = {name: [] for name in names}
     for _ in range(rounds):

@@ -12,8 +12,7 @@ from prefect_batch.blocks.source import SqlSource
 from prefect_batch.blocks.values import ChunkRange
 from prefect_batch.flows.parameters import Parameters
 from prefect_batch.flows.run import preview
-from prefect_batch.tasks.plan import CANARY_RECORDS
-from prefect_batch.tasks.size import FIRST_ROWS, MANY_CHUNKS
+from prefect_batch.tasks.size import CANARY_ROWS, FIRST_ROWS, MANY_CHUNKS
 
 __all__ = ["JobPlan", "plan_job"]
 
@@ -123,4 +122,4 @@ def _chunks(records: int, chunk_size: int | None) -> int:
     """About how many chunks; of adaptive ones there are fewer, as they grow where the work is quick."""
     if chunk_size is not None:
         return -(-records // chunk_size)
-    return min(MANY_CHUNKS, -(-max(0, records - CANARY_RECORDS) // FIRST_ROWS) + 1) if records else 0
+    return min(MANY_CHUNKS, -(-max(0, records - CANARY_ROWS) // FIRST_ROWS) + 1) if records else 0

@@ -46,7 +46,7 @@ from prefect_batch.tasks.chunk import chunk_task, forget_cache
 from prefect_batch.tasks.plan import Planner
 from prefect_batch.tasks.pool import refuse_waiting
 from prefect_batch.tasks.progress import Progress
-from prefect_batch.tasks.size import ChunkSizer
+from prefect_batch.tasks.size import ChunkSizer, start_of
 from prefect_batch.tasks.work import ChunkJob, forget
 
 __all__ = ["preview", "run_job"]
@@ -170,7 +170,8 @@ def _walk(run: _Run, cursor: Cursor, save: Callable[[Cursor], Cursor], owner: Ow
     progress = Progress(parameters.job, cursor.estimate, cursor.tally)
     account, save = keep_accounts(cursor, save)
     crew = choose_crew(parameters, (run.source, run.sink), job, left)
-    sizer = ChunkSizer(parameters.chunk_size, left, crew.size)
+    start = start_of(cursor.tally, tables=resolve_processor(parameters.process).vectorized)
+    sizer = ChunkSizer(parameters.chunk_size, left, crew.size, start.rows)
     with (
         crew.open(),
         attendance(parameters, run.run_id, owner, cursor.dead_letters, sizer, run.log) as attend,
@@ -183,7 +184,7 @@ def _walk(run: _Run, cursor: Cursor, save: Callable[[Cursor], Cursor], owner: Ow
             cursor=cursor,
             job=job,
             task=_task(run, job, cursor),
-            planner=Planner(run.source, sizer, limit=parameters.limit, canary=not started),
+            planner=Planner(run.source, sizer, limit=parameters.limit, canary=None if started else start.canary),
             policy=parameters.policy,
             circuit=Circuit(parameters.job, parameters.circuit_breaker),
             progress=progress,

@@ -9,8 +9,6 @@ from prefect_batch.tasks.size import ChunkSizer
 
 __all__ = ["EdgeSource", "Planner"]
 
-# A wrong column name in the processor costs this many records, not a fan-out.
-CANARY_RECORDS = 1_000
 # Edges are planned, and saved, this many at a time.
 AHEAD = 8
 
@@ -26,10 +24,10 @@ class Planner:
     """Hands out the unfinished chunks of a position in order, planning more when it runs short.
 
     `sizer` tells the number of rows of a chunk. `limit` bounds the records that this run starts on: planning stops
-    there, and the pass stays unfinished. `canary`: the first chunk planned is a small one.
+    there, and the pass stays unfinished. The first chunk planned has at most `canary` rows; None if it is like others.
     """
 
-    def __init__(self, source: EdgeSource, sizer: ChunkSizer, *, limit: int | None, canary: bool) -> None:
+    def __init__(self, source: EdgeSource, sizer: ChunkSizer, *, limit: int | None, canary: int | None) -> None:
         self._source = source
         self._sizer = sizer
         self._left = limit
@@ -44,9 +42,8 @@ class Planner:
         assert position.upper is not None
         # Where sizes change, what is planned long before is of the wrong one.
         rows, most = self._sizer.take(), 1 if self._sizer.adapts else max(wanted, AHEAD)
-        if self._canary:
-            self._canary = False
-            rows, most = min(rows, CANARY_RECORDS), 1
+        if self._canary is not None:
+            rows, most, self._canary = min(rows, self._canary), 1, None
         if self._left is not None:
             rows = min(rows, self._left)
             most = min(most, self._left // rows)

@@ -1,9 +1,13 @@
 """How many rows the next chunk has: adapted to how long chunks take. Pure; durations come in as arguments."""
 
+from typing import NamedTuple
+
 from prefect_batch.blocks.values import Tally
 
-__all__ = ["MANY_CHUNKS", "ChunkSizer"]
+__all__ = ["CANARY_ROWS", "FIRST_ROWS", "MANY_CHUNKS", "ChunkSizer", "Start", "start_of"]
 
+# A wrong column name in the processor costs this many records, not a fan-out.
+CANARY_ROWS = 1_000
 FIRST_ROWS = 50_000
 # What a chunk costs besides its work is about this much of it.
 LEAST_SECONDS = 0.5
@@ -18,20 +22,39 @@ MANY_CHUNKS = 1_000
 MOST_BYTES = 256 * 2**20
 
 
+class Start(NamedTuple):
+    """The rows of a run's first chunk, which is alone, and of those after it."""
+
+    canary: int
+    rows: int
+
+
+def start_of(done: Tally, *, tables: bool) -> Start:
+    """How a run starts whose pass has done so much; `tables`: its function takes many records at once, in less time.
+
+    At the pace of what is done the chunks are not longer than they may be.
+    """
+    start = Start(5 * CANARY_ROWS, 8 * FIRST_ROWS) if tables else Start(CANARY_ROWS, FIRST_ROWS)
+    if not (done.read and done.seconds):
+        return start
+    return start._replace(rows=max(LEAST_ROWS, min(start.rows, int(done.read / done.seconds * LONGEST_SECONDS))))
+
+
 class ChunkSizer:
     """The rows of the next chunk: `fixed`, or what takes about five seconds of a chunk's own work.
 
     `records` is about how many the pass has to go: for very many the chunks get longer, so that there are not more than
-    about a thousand of them. `at_once` is how many chunks are at work together.
+    about a thousand of them. `at_once` is how many chunks are at work together, and `first` the rows to begin with.
     """
 
-    def __init__(self, fixed: int | None, records: int, at_once: int = 1) -> None:
+    def __init__(self, fixed: int | None, records: int, at_once: int = 1, first: int = FIRST_ROWS) -> None:
         self._fixed = fixed
+        self._untried = True
         self._enough = -(-records // MANY_CHUNKS)
         self._left, self.at_once = records, at_once
         self._bound: int | None = None
         self._pace = 0.0
-        self.rows = fixed or FIRST_ROWS
+        self.rows = fixed or first
 
     def take(self) -> int:
         """The rows of the next chunk; towards the end of a pass they get fewer, so that all workers end together."""
@@ -68,18 +91,22 @@ class ChunkSizer:
             return
         wanted = self._wanted(tally)
         far_over = tally.seconds > 2 * LONGEST_SECONDS or (planned_rows < self.rows and wanted < planned_rows)
+        untried, self._untried = self._untried, False
         if planned_rows != self.rows and not far_over:
+            if untried and planned_rows < self.rows:
+                # The first, small chunk: what it takes besides its records makes it seem slower than it is.
+                self.rows = max(planned_rows, min(self.rows, self._wanted(tally, LONGEST_SECONDS)))
             return
         grown = int(self.rows * GROWTH)
         self.rows = max(LEAST_ROWS, min(wanted, grown, MOST_ROWS))
         self.bound(self._bound)
 
-    def _wanted(self, tally: Tally) -> int:
+    def _wanted(self, tally: Tally, target_seconds: float = TARGET_SECONDS) -> int:
         """The rows that this chunk's pace suggests."""
         if tally.read == 0 or tally.seconds <= 0:
             return MOST_ROWS
         self._pace = pace = tally.read / tally.seconds
-        rows = max(pace * TARGET_SECONDS, min(self._enough, pace * LONGEST_SECONDS))
+        rows = max(pace * target_seconds, min(self._enough, pace * LONGEST_SECONDS))
         if tally.bytes:
             rows = min(rows, MOST_BYTES / (tally.bytes / tally.read))
         return max(1, int(rows))

@@ -118,7 +118,7 @@ def run(world, size, at_once, random):
     job = replace(world.job, run_id=uuid.uuid4().hex, batch_rows=random.randint(1, 9))
     source = job.source.open_source()
     position, tally = world.load()
-    planner, busy, ended = Planner(source, ChunkSizer(size, 0), limit=None, canary=False), set(), []
+    planner, busy, ended = Planner(source, ChunkSizer(size, 0), limit=None, canary=None), set(), []
     try:
         while not position.complete:
             planned = planner.plan(position, busy, at_once - len(busy))

@@ -33,6 +33,7 @@ from prefect_batch.tasks.size import (
     MOST_ROWS,
     TARGET_SECONDS,
     ChunkSizer,
+    start_of,
 )
 
 zones = st.sampled_from([None, timezone.utc, timezone(timedelta(hours=5, minutes=45))])
@@ -113,7 +114,9 @@ class Rows:
 numbers = st.lists(st.integers(-50, 50), min_size=1, max_size=60)
 
 
-@given(numbers, st.integers(1, 70), st.integers(1, 5), st.randoms(use_true_random=False), st.booleans())
+@given(
+    numbers, st.integers(1, 70), st.integers(1, 5), st.randoms(use_true_random=False), st.none() | st.integers(1, 20)
+)
 def test_a_walk_in_any_order_reads_every_row_once(rows, chunk_size, at_once, random, canary):
     source = Rows(rows)
     position = Position(None, (max(rows),), None)
@@ -141,7 +144,7 @@ def test_resuming_at_any_edge_with_any_size_reads_every_row_once(rows, runs, ran
     source, position = Rows(rows), Position(None, (max(rows),), None)
     written = {}
     for chunk_size, at_once, lasts in [*runs, (7, 2, 1000)]:
-        planner, busy = Planner(source, ChunkSizer(chunk_size, 0), limit=None, canary=False), set()
+        planner, busy = Planner(source, ChunkSizer(chunk_size, 0), limit=None, canary=None), set()
         for _ in range(lasts):
             if position.complete:
                 break
@@ -162,7 +165,7 @@ def test_resuming_at_any_edge_with_any_size_reads_every_row_once(rows, runs, ran
 def test_a_limit_starts_no_more_records_than_it_allows(rows, chunk_size, limit):
     rows = list(range(len(rows)))  # Without ties, which a range cannot cut.
     source, position = Rows(rows), Position(None, (max(rows),), None)
-    planner, read = Planner(source, ChunkSizer(chunk_size, 0), limit=limit, canary=True), 0
+    planner, read = Planner(source, ChunkSizer(chunk_size, 0), limit=limit, canary=1000), 0
     while True:
         position = planner.plan(position, set(), 1)
         chunks = planner.take(position, set(), 1)
@@ -425,6 +428,21 @@ def test_a_slow_canary_makes_the_first_chunks_small():
     sizer = ChunkSizer(None, 0)
     sizer.observe(1000, Tally(1000, 1000, seconds=100))
     assert sizer.rows == 50
+
+
+@given(st.floats(0.1, 10**7), st.integers(1, 10**6), st.booleans())
+def test_no_run_starts_with_chunks_that_are_too_long(pace, done, tables):
+    """Whether the pass has just begun, where its first small chunk tells, or not."""
+    start = start_of(Tally(), tables=tables)
+    sizer = ChunkSizer(None, 0, first=start.rows)
+    sizer.observe(start.canary, Tally(start.canary, start.canary, seconds=start.canary / pace))
+    resumed = start_of(Tally(done, done, seconds=done / pace), tables=tables)
+    for rows in (sizer.rows, resumed.rows):
+        assert rows == LEAST_ROWS or rows / pace <= LONGEST_SECONDS
+        assert rows <= start.rows
+    # What comes with a first chunk, such as imports, does not slow down those that are quick.
+    if pace > start.rows / LONGEST_SECONDS:
+        assert sizer.rows == resumed.rows == start.rows
 
 
 def test_an_empty_chunk_lets_it_grow():
