@@ -264,6 +264,9 @@ PAIRS = {
 
 def prepare(pair, out):
     """Nothing left of an earlier case, and an empty table where one is written."""
+    from prefect_batch.blocks.connections import close_engines
+
+    close_engines()  # A connection to a file that is gone would go on with that one.
     for left in out.parent.glob(f"{out.name}*"):
         shutil.rmtree(left) if left.is_dir() else left.unlink()
     if pair.endswith(("sqlite", "postgresql")):

@@ -168,7 +168,8 @@ class SqlSink(SqlEnd):
     def _check_creatable(self) -> None:
         if not self.spec.create:
             sentence = missing_table(self.engine, self.spec.name, self.spec.schema)
-            raise BadSink(f"{sentence} Create it, or let it be made from the first records with create=True")
+            stop = "" if sentence.endswith("?") else "."
+            raise BadSink(f"{sentence}{stop} Create it, or let it be made from the first records with create=True")
         if self.spec.write == "update":
             raise BadSink(f"{self.name} does not exist, so there is nothing to update; use write='upsert'")
 
