@@ -203,7 +203,11 @@ def with_dlt(path, out):
     os.environ["RUNTIME__DLTHUB_TELEMETRY"] = "false"
     table = dlt.resource((clean_columns(pa.table(batch)) for batch in batches_of(path)), name="bench_sink")
     into_files = "postgresql" not in out
-    target = dlt.destinations.filesystem(f"file://{out}") if into_files else dlt.destinations.postgres(POSTGRESQL)
+    user, at, place = POSTGRESQL.partition("@")
+    if user.count(":") < 2:
+        user += ":trusted"  # It wants a password, also where the server wants none.
+    postgresql = dlt.destinations.postgres(user + at + place)
+    target = dlt.destinations.filesystem(f"file://{out}") if into_files else postgresql
     pipeline = dlt.pipeline(
         f"bench_{os.getpid()}", destination=target, dataset_name="bench_dlt", pipelines_dir=f"{out}-dlt"
     )
