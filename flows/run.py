@@ -170,7 +170,7 @@ def _walk(run: _Run, cursor: Cursor, save: Callable[[Cursor], Cursor], owner: Ow
     progress = Progress(parameters.job, cursor.estimate, cursor.tally)
     account, save = keep_accounts(cursor, save)
     crew = choose_crew(parameters, (run.source, run.sink), job, left)
-    start = start_of(cursor.tally, tables=resolve_processor(parameters.process).vectorized)
+    start = start_of(cursor.tally, tables=resolve_processor(parameters.process).form == "table")
     sizer = ChunkSizer(parameters.chunk_size, left, crew.size, start.rows)
     with (
         crew.open(),

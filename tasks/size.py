@@ -30,7 +30,7 @@ class Start(NamedTuple):
 
 
 def start_of(done: Tally, *, tables: bool) -> Start:
-    """How a run starts whose pass has done so much; `tables`: its function takes many records at once, in less time.
+    """How a run starts whose pass has done so much; `tables`: its function takes Arrow tables, which are quick.
 
     At the pace of what is done the chunks are not longer than they may be.
     """
