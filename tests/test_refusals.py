@@ -123,10 +123,10 @@ def test_a_query_that_sorts_is_warned_of(kind, request, monkeypatch, tmp_path):
 
 
 def test_sinks_that_cannot_be_written(run, shop):
-    with refused(BadSink, "there is no table clean", "orders_clean? Create it", "create=True"):
+    with refused(BadSink, "there is no table clean", "orders_clean, recent. Create it", "create=True"):
         run(sink=Table(shop.url, "clean", key="id"))
-    with refused(BadSink, "there is no table xyz", "orders_clean, recent. Create it"):
-        run(sink=Table(shop.url, "xyz", key="id"))
+    with refused(BadSink, "there is no table order_clean", "did you mean", "orders_clean? Create it"):
+        run(sink=Table(shop.url, "order_clean", key="id"))
     with refused(BadSink, "nothing to update"):
         run(sink=Table(shop.url, "clean", key="id", write="update", create=True))
     with refused(BadSink, "no primary key or unique index on (id)", "CREATE UNIQUE INDEX ON loose (id)"):
