@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.dataset as ds
+import pyarrow.json as pajson
 import pyarrow.parquet as pq
 from measure import prefect_server, timed
 
@@ -122,6 +123,11 @@ def clean_pandas(frame):
 def batches_of(path):
     if path.endswith(".csv"):
         return pacsv.open_csv(path, convert_options=pacsv.ConvertOptions(column_types=SCHEMA))
+    if path.endswith(".jsonl"):
+        # It reads no dates.
+        texts = SCHEMA.set(SCHEMA.get_field_index("placed"), pa.field("placed", pa.string()))
+        parse, read = pajson.ParseOptions(explicit_schema=texts), pajson.ReadOptions(block_size=8 * 2**20)
+        return (pa.table(batch).cast(SCHEMA) for batch in pajson.open_json(path, read, parse))
     return pq.ParquetFile(path).iter_batches(batch_size=122_880)
 
 
@@ -134,9 +140,14 @@ def pyarrow_into_parquet(path, out):
 def polars_into_parquet(path, out):
     import polars as pl
 
-    types = {"id": pl.Int64, "customer": pl.Int64, "price": pl.Float64, "placed": pl.Date, "remark": pl.String}
-    frame = pl.scan_csv(path, schema=types) if path.endswith(".csv") else pl.scan_parquet(path)
+    frame = pl.scan_csv(path, schema=polars_types()) if path.endswith(".csv") else pl.scan_parquet(path)
     clean_polars(frame).sink_parquet(f"{out}.parquet", compression="zstd")
+
+
+def polars_types():
+    import polars as pl
+
+    return {"id": pl.Int64, "customer": pl.Int64, "price": pl.Float64, "placed": pl.Date, "remark": pl.String}
 
 
 def pandas_into_parquet(path, out):
@@ -190,28 +201,51 @@ def polars_into_sqlite(path, out):
 
     import polars as pl
 
-    frame = clean_polars(pl.read_ndjson(path))
+    frame = clean_polars(pl.read_ndjson(path, schema=polars_types()))
     with contextlib.closing(sqlite3.connect(f"{out}.db")) as connection:
         connection.executemany("INSERT INTO bench_sink VALUES (?, ?, ?, ?)", frame.iter_rows())
         connection.commit()
 
 
+def pandas_into_sqlite(path, out):
+    """Append only."""
+    import pandas as pd
+    import sqlalchemy as sa
+
+    sink = sa.create_engine(f"sqlite:///{out}.db")
+    for frame in pd.read_json(path, lines=True, chunksize=100_000):
+        frame["placed"] = pd.to_datetime(frame["placed"]).dt.date
+        clean_pandas(frame).to_sql("bench_sink", sink, if_exists="append", index=False)
+
+
+def polars_into_postgresql(path, out):
+    """All rows in memory, and ADBC's binary COPY; append only."""
+    import polars as pl
+
+    del out
+    frame = clean_polars(pl.scan_parquet(path)).collect(engine="streaming")
+    frame.write_database("bench_sink", POSTGRESQL, engine="adbc", if_table_exists="append")
+
+
 def with_dlt(path, out):
-    """A resource of Arrow tables, as dlt is fastest with; into files or, replacing, into PostgreSQL."""
+    """A resource of Arrow tables, as dlt is fastest with; into files or, replacing, into a database."""
     import dlt
 
     os.environ["RUNTIME__DLTHUB_TELEMETRY"] = "false"
     table = dlt.resource((clean_columns(pa.table(batch)) for batch in batches_of(path)), name="bench_sink")
-    into_files = "postgresql" not in out
-    user, at, place = POSTGRESQL.partition("@")
-    if user.count(":") < 2:
-        user += ":trusted"  # It wants a password, also where the server wants none.
-    postgresql = dlt.destinations.postgres(user + at + place)
-    target = dlt.destinations.filesystem(f"file://{out}") if into_files else postgresql
+    if "postgresql" in out:
+        user, at, place = POSTGRESQL.partition("@")
+        if user.count(":") < 2:
+            user += ":trusted"  # It wants a password, also where the server wants none.
+        target, form = dlt.destinations.postgres(user + at + place), "csv"
+    elif "sqlite" in out:
+        target, form = dlt.destinations.sqlalchemy(f"sqlite:///{out}.db"), "parquet"
+    else:
+        target, form = dlt.destinations.filesystem(f"file://{out}"), "parquet"
     pipeline = dlt.pipeline(
         f"bench_{os.getpid()}", destination=target, dataset_name="bench_dlt", pipelines_dir=f"{out}-dlt"
     )
-    pipeline.run(table, write_disposition="replace", loader_file_format="parquet" if into_files else "csv")
+    pipeline.run(table, write_disposition="replace", loader_file_format=form)
 
 
 # Ours.
@@ -261,8 +295,19 @@ INTO_PARQUET = {
 PAIRS = {
     "csv-parquet": INTO_PARQUET,
     "parquet-parquet": INTO_PARQUET,
-    "jsonl-sqlite": {"script": script_into_sqlite, **OURS, "polars": polars_into_sqlite},
-    "parquet-postgresql": {"pyarrow": pyarrow_into_postgresql, **OURS, "dlt": with_dlt},
+    "jsonl-sqlite": {
+        "script": script_into_sqlite,
+        **OURS,
+        "polars": polars_into_sqlite,
+        "pandas": pandas_into_sqlite,
+        "dlt": with_dlt,
+    },
+    "parquet-postgresql": {
+        "pyarrow": pyarrow_into_postgresql,
+        **OURS,
+        "polars": polars_into_postgresql,
+        "dlt": with_dlt,
+    },
 }
 
 
@@ -291,9 +336,11 @@ def engine(pair, out):
 def sums(pair, out, name):
     """The count and the sums of what was written."""
     if pair.endswith(("sqlite", "postgresql")):
-        table = "bench_dlt.bench_sink" if name == "dlt" else "bench_sink"
+        table = "bench_sink" if name != "dlt" else "bench_dlt.bench_sink"
         query = f"SELECT count(*), sum(total), sum(length(remark)), max(id) FROM {table}"
         with engine(pair, out).connect() as connection:
+            if name == "dlt" and pair.endswith("sqlite"):  # It has a file for each dataset.
+                connection.exec_driver_sql(f"ATTACH '{out}__bench_dlt.db' AS bench_dlt")
             return [float(value) for value in connection.exec_driver_sql(query).one()]
     files = [path for path in [Path(f"{out}.parquet"), *Path(out).rglob("*.parquet")] if path.exists()]
     table = ds.dataset([str(path) for path in files if "_dlt_" not in str(path)]).to_table()

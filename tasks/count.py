@@ -54,8 +54,9 @@ class Count:
             let_go(failure.error)
         for letter in letters:
             self._kinds[letter.error_type] += 1
-            example = (key_text(letter.key), redact(letter.error_message)[:MESSAGE_CHARACTERS])
-            self._examples.setdefault(letter.error_type, example)
+            if letter.error_type not in self._examples:
+                message = redact(letter.error_message)[:MESSAGE_CHARACTERS]
+                self._examples[letter.error_type] = (key_text(letter.key), message)
         return letters
 
     def _letter(self, batch: Batch, source: Source, replays: Replays | None, failure: Failure) -> DeadLetter:

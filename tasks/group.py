@@ -82,40 +82,47 @@ class FailureGroup:
         return {**vars(self), "first": self.first.isoformat(), "last": self.last.isoformat()}
 
 
+@dataclass(slots=True)
+class _Cause:
+    """The letters of a cause that were seen: how many, and the one that failed first."""
+
+    first: dict[str, Any]
+    last: datetime
+    count: int = 0
+    attempts: int = 0
+
+
 def group_letters(letters: Iterable[dict[str, Any]]) -> list[FailureGroup]:
     """The groups of these letters (dicts of `COLUMNS`), the largest first; memory is that of the groups."""
-    groups: dict[tuple[str, str], FailureGroup] = {}
+    causes: dict[tuple[str, str], _Cause] = {}
     for letter in letters:
-        message = normalise(letter["error_message"])
-        cause = letter["error_type"], message
-        failed_at = letter["failed_at"]
-        group = groups.get(cause)
-        if group is None:
-            groups[cause] = _first(letter, message)
-            continue
-        # The example is the one that failed first, in whatever order the letters come.
-        shown = _first(letter, message) if failed_at < group.first else group
-        groups[cause] = replace(
-            shown,
-            count=group.count + 1,
-            last=max(group.last, failed_at),
-            attempts=max(group.attempts, letter["attempts"]),
-        )
-    ordered = sorted(groups.values(), key=lambda group: (-group.count, group.error_type, group.message))
+        named, failed_at = (letter["error_type"], normalise(letter["error_message"])), letter["failed_at"]
+        cause = causes.get(named)
+        if cause is None:
+            cause = causes[named] = _Cause(letter, failed_at)
+        # Letters come in whatever order.
+        if failed_at < cause.first["failed_at"]:
+            cause.first = letter
+        cause.last = max(cause.last, failed_at)
+        cause.count += 1
+        cause.attempts = max(cause.attempts, letter["attempts"])
+    groups = [_group(message, cause) for (_, message), cause in causes.items()]
+    ordered = sorted(groups, key=lambda group: (-group.count, group.error_type, group.message))
     return [replace(group, number=number) for number, group in enumerate(ordered, 1)]
 
 
-def _first(letter: dict[str, Any], message: str) -> FailureGroup:
+def _group(message: str, cause: _Cause) -> FailureGroup:
+    first = cause.first
     return FailureGroup(
-        error_type=letter["error_type"],
+        error_type=first["error_type"],
         message=message,
-        stage=letter["stage"],
-        count=1,
-        first=letter["failed_at"],
-        last=letter["failed_at"],
-        attempts=letter["attempts"],
-        example_id=letter["id"],
-        example_key=key_text(decode_key(json.loads(letter["key"]))),
-        example_message=letter["error_message"][:MESSAGE_CHARACTERS],
-        where=deepest_frame(letter["traceback"]),
+        stage=first["stage"],
+        count=cause.count,
+        first=first["failed_at"],
+        last=cause.last,
+        attempts=cause.attempts,
+        example_id=first["id"],
+        example_key=key_text(decode_key(json.loads(first["key"]))),
+        example_message=first["error_message"][:MESSAGE_CHARACTERS],
+        where=deepest_frame(first["traceback"]),
     )

@@ -3,9 +3,11 @@
 import re
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from prefect_batch import Query, Table, process_records, processor
-from prefect_batch.blocks import source_check
+from prefect_batch.blocks import connections, source_check
 from prefect_batch.blocks.connections import check_url, redact
 from prefect_batch.blocks.errors import (
     BadParameter,
@@ -193,6 +195,20 @@ def test_a_password_in_a_parameter(url):
     assert "ter2" not in redact(url)
     with pytest.raises(BadParameter):
         check_url(url)
+
+
+PIECES = ["://", "me", ":", "hunter2", "@", "=", "PassWord", "ssl", "pwd", "\u017f", "pa", "wd", "&", " "]
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=12).map("".join))
+def test_looking_first_whether_there_may_be_a_password_hides_no_less(text):
+    in_urls = connections._PASSWORD_IN_URL.sub(r"\1:***@", text)
+    assert redact(text) == connections._PASSWORD_PARAMETER.sub(r"\1=***", in_urls)
+
+
+@pytest.mark.parametrize("text", ["PASSWORD=hunter2", "the pa\u017f\u017fwd=hunter2 was refused", "pwd=hunter2"])
+def test_a_password_is_hidden_in_whatever_spelling(text):
+    assert "hunter2" not in redact(text)
 
 
 def test_a_connection_that_is_none():
