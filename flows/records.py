@@ -1,4 +1,4 @@
-"""The flow `process_records`: a function over every record of a table, restartable."""
+"""The flow `process_records`: a function over every record of a table or of files, restartable."""
 
 from datetime import timedelta
 from typing import Annotated, Any, Literal
@@ -97,7 +97,7 @@ def process_records(
     retries: int = 5,
     retry_delay_seconds: float = 1.0,
 ) -> Report | State:
-    """Run a function over every record of a table, so that it survives bad records, crashes and restarts.
+    """Run a function over every record of a table or of files, so that it survives bad records, crashes and restarts.
 
     Interrupt it in any way and call it again: it goes on where it stood. A record that fails becomes a dead letter; a
     run in which too many fail stops. The source is read in ranges of its key, (after, upto], each one a task run and
@@ -105,10 +105,10 @@ def process_records(
 
     Args:
         job: The job's name: lowercase letters, digits and dashes.
-        source: Where the records come from: a table, or a query.
+        source: Where the records come from: a table, a query, or files.
         process: The function: package.module:function, marked with @processor. A call from Python may give the
             function itself. It takes a record as a dict and returns a dict, a list of dicts, or None to filter it.
-        sink: Where the results go.
+        sink: Where the results go: a table, or files.
         mode: full reads everything in every pass; incremental only keys beyond the end of the former pass.
         overlap: Incremental: read this many records, or this span of time, before the former end again.
         limit: Stop after about this many records; a later run goes on from there.
