@@ -13,6 +13,7 @@ from prefect_batch.blocks.redaction_key import redaction_key
 from prefect_batch.blocks.transient import is_transient
 from prefect_batch.blocks.values import Batch
 from prefect_batch.tasks.group import normalise
+from prefect_batch.tasks.traces import printed
 
 __all__ = ["hold", "open_redaction", "redacted_errors"]
 
@@ -73,7 +74,7 @@ def _redacted(error: Exception) -> Exception:
     kind = type(error)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
     message = normalise(_text(str(getattr(error, "orig", None) or error)))
-    frames = "".join(traceback.format_tb(error.__traceback__))
+    frames = printed(traceback.format_tb, error.__traceback__)
     return RemoteError(name, message, f"{frames}{name}: {message}", is_transient(error))
 
 
@@ -88,7 +89,7 @@ def _watch_logs() -> None:
         if getattr(_in_hand, "held", None) is not None:
             record.msg, record.args = _text(record.getMessage()), ()
             if record.exc_info and record.exc_info[0] is not None:
-                record.exc_text = _text("".join(traceback.format_exception(*record.exc_info)))
+                record.exc_text = _text(printed(traceback.format_exception, *record.exc_info))
                 record.exc_info = None
         return record
 

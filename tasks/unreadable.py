@@ -1,11 +1,11 @@
 """The dead letters of records that could not even be read."""
 
-import traceback
 from datetime import datetime, timezone
 
 from prefect_batch.blocks.errors import UnreadableRecord
 from prefect_batch.blocks.record_json import LINE, RAW
 from prefect_batch.blocks.values import DeadLetter, Unreadable
+from prefect_batch.tasks.traces import trace_text
 
 __all__ = ["letter_of"]
 
@@ -19,7 +19,7 @@ def letter_of(record: Unreadable) -> DeadLetter:
         stage="read",
         error_type=f"{type(error).__module__}.{type(error).__qualname__}",
         error_message=str(error),
-        traceback="".join(traceback.format_exception(error)),
+        traceback=trace_text(error, None),
         attempts=1,
         failed_at=datetime.now(timezone.utc),
         record={RAW: record.raw, LINE: record.line},

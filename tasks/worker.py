@@ -25,6 +25,7 @@ from prefect_batch.blocks.transient import is_transient
 from prefect_batch.tasks.guard import SHARED_BYTES, Guard
 from prefect_batch.tasks.messages import Line, Order, Outfit
 from prefect_batch.tasks.pace import Pace, keep_pace
+from prefect_batch.tasks.traces import printed
 from prefect_batch.tasks.work import work_chunk
 
 _PR_SET_PDEATHSIG = 1
@@ -76,7 +77,7 @@ def _remote(error: Exception) -> Exception:
     kind = type(error)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
     message = redact(str(getattr(error, "orig", None) or error))
-    text = redact("".join(traceback.format_exception(error)))
+    text = redact(printed(traceback.format_exception, error))
     return RemoteError(name, message, text, is_transient(error))
 
 
