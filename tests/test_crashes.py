@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -159,32 +160,22 @@ def test_with_a_restart_of_the_prefect_server(numbers, killed, job, tmp_path, se
     check(numbers, job)
 
 
-def test_without_the_result_cache(numbers, killed, job, tmp_path):
-    """The cursor is the truth, the cache a saving."""
-    import shutil
-
-    from prefect.settings import PREFECT_LOCAL_STORAGE_PATH
-
-    numbers.run("CREATE UNIQUE INDEX out_id ON out (id)")
-    arguments = (numbers, job, str(tmp_path / "letters"), "upsert", 4)
-    killed(*arguments, "before advance", nth=4)
-    cache = PREFECT_LOCAL_STORAGE_PATH.value() / f"prefect-batch-{job}"
-    assert cache.exists()
-    shutil.rmtree(cache)
-    crash_job.run(numbers.url, *arguments[1:])
-    check(numbers, job)
-
-
-def test_with_a_result_cache_of_nonsense(numbers, killed, job, tmp_path):
-    from prefect.settings import PREFECT_LOCAL_STORAGE_PATH
-
-    numbers.run("CREATE UNIQUE INDEX out_id ON out (id)")
-    arguments = (numbers, job, str(tmp_path / "letters"), "upsert", 4)
-    killed(*arguments, "before advance", nth=4)
-    entries = [e for e in (PREFECT_LOCAL_STORAGE_PATH.value() / f"prefect-batch-{job}").rglob("*") if e.is_file()]
+def write_nonsense(cache):
+    entries = [entry for entry in cache.rglob("*") if entry.is_file()]
     assert entries
     for entry in entries:
         entry.write_bytes(b"nonsense")
+
+
+@pytest.mark.parametrize("spoil", [shutil.rmtree, write_nonsense])
+def test_with_a_spoilt_result_cache(numbers, killed, job, tmp_path, spoil):
+    """The cursor is the truth, the cache a saving."""
+    from prefect.settings import PREFECT_LOCAL_STORAGE_PATH
+
+    numbers.run("CREATE UNIQUE INDEX out_id ON out (id)")
+    arguments = (numbers, job, str(tmp_path / "letters"), "upsert", 4)
+    killed(*arguments, "before advance", nth=4)
+    spoil(PREFECT_LOCAL_STORAGE_PATH.value() / f"prefect-batch-{job}")
     crash_job.run(numbers.url, *arguments[1:])
     check(numbers, job)
 
