@@ -12,7 +12,7 @@ from typing import Any
 
 from prefect_batch.blocks.checksum import KeySum
 from prefect_batch.blocks.keys import Key
-from prefect_batch.blocks.places import Place
+from prefect_batch.blocks.store import Store
 from prefect_batch.blocks.values import ChunkRange, ChunkResult, Tally
 
 __all__ = ["Account", "Accounts", "add_up", "finished", "read_accounts", "remove_old"]
@@ -63,7 +63,7 @@ def add_up(accounts: Iterable[Account]) -> list[Account]:
 class Accounts:
     """The accounts of the pass that a run works on; `save` writes what `add` was given."""
 
-    def __init__(self, place: Place, job: str, number: int) -> None:
+    def __init__(self, place: Store, job: str, number: int) -> None:
         self._place, self._path = place, _path(job, number)
         self._by_start = {account.range.after: account for account in read_accounts(place, job, number)}
         self._most = MOST
@@ -86,30 +86,26 @@ class Accounts:
             self._changed = False
 
 
-def _write(place: Place, path: str, accounts: Iterable[Account]) -> None:
-    file = place.new(path)
-    try:
-        file.file.write(json.dumps([account.encode() for account in accounts]).encode())
-        file.finish()
-    finally:
-        file.drop()
+def _write(place: Store, path: str, accounts: Iterable[Account]) -> None:
+    with place.new(path) as file:
+        file.write(json.dumps([account.encode() for account in accounts]).encode())
 
 
-def read_accounts(place: Place, job: str, number: int) -> list[Account]:
+def read_accounts(place: Store, job: str, number: int) -> list[Account]:
     """The accounts of a pass; none where they cannot be read."""
     try:
-        with place.read(_path(job, number)) as file:
+        with place.open(_path(job, number)) as file:
             return [Account.decode(encoded) for encoded in json.loads(file.read())]
     except (OSError, ValueError, TypeError, LookupError):
         return []
 
 
-def remove_old(place: Place, job: str, number: int) -> None:
+def remove_old(place: Store, job: str, number: int) -> None:
     """Remove the accounts of passes long over."""
     for path in place.find(f"{job}/_accounts"):
         stem = path.rpartition("/")[2].removeprefix("pass-").removesuffix(".json")
         if stem.isdigit() and int(stem) <= number - PASSES_KEPT:
-            place.remove(path)
+            place.remove([path])
 
 
 def finished(accounts: Iterable[Account], start: Key | None, upto: Key | None) -> tuple[list[Account], Key | None]:

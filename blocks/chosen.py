@@ -11,7 +11,7 @@ from itertools import accumulate
 from typing import Any
 
 from prefect_batch.blocks.errors import BadSource
-from prefect_batch.blocks.places import Place
+from prefect_batch.blocks.store import Store, full_name
 
 __all__ = ["Chosen", "Run", "list_path", "read_chosen", "write_chosen"]
 
@@ -79,27 +79,23 @@ class Chosen:
         return cls(tuple((path, tuple((a, b) for a, b in runs)) for path, runs in encoded["files"]))
 
 
-def write_chosen(place: Place, path: str, chosen: Chosen) -> None:
+def write_chosen(place: Store, path: str, chosen: Chosen) -> None:
     """Write the list, whole."""
-    file = place.new(path)
-    try:
-        file.file.write(json.dumps(chosen.encode()).encode())
-        file.finish()
-    finally:
-        file.drop()
+    with place.new(path) as file:
+        file.write(json.dumps(chosen.encode()).encode())
 
 
-def read_chosen(place: Place, path: str) -> Chosen:
+def read_chosen(place: Store, path: str) -> Chosen:
     """The list in this file.
 
     Raises:
         BadSource: it is gone, or not what was written.
     """
     try:
-        with place.read(path) as file:
+        with place.open(path) as file:
             return Chosen.decode(json.loads(file.read()))
     except (FileNotFoundError, ValueError, TypeError, LookupError) as error:
         raise BadSource(
-            f"{place.full(path)}, the list of the letters of this replay, cannot be read ({error!r}); give the replay "
-            "up and start another one with restart=True"
+            f"{full_name(place, path)}, the list of the letters of this replay, cannot be read ({error!r}); give the "
+            "replay up and start another one with restart=True"
         ) from error

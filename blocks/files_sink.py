@@ -87,7 +87,7 @@ class FilesSink:
     @property
     def only_here(self) -> bool:
         """Whether the files are in the memory of this process."""
-        return self._store.place.startswith("memory://")
+        return self._store.only_here
 
     def check(self, source_schema: pa.Schema) -> list[str]:
         """Warnings about the sink: none.

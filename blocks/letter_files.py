@@ -11,7 +11,8 @@ from prefect_batch.blocks.chosen import Run
 from prefect_batch.blocks.letter_id import LetterSet, main_job, of_replay
 from prefect_batch.blocks.letter_status import LetterStatus, read_statuses
 from prefect_batch.blocks.letters import letter_schema
-from prefect_batch.blocks.places import Place, open_place
+from prefect_batch.blocks.places import open_place
+from prefect_batch.blocks.store import Store
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,7 +43,7 @@ class LetterFile(NamedTuple):
     generation: int
 
 
-def find_letter_files(place: Place, job: str) -> list[LetterFile]:
+def find_letter_files(place: Store, job: str) -> list[LetterFile]:
     """The job's files, by pass, generation and name."""
     found = []
     for path in place.find(main_job(job)):
@@ -62,9 +63,9 @@ def newest_pass(place: str, name: str) -> int:
     return max([0, *lists, *(file.generation for file in find_letter_files(opened, name))])
 
 
-def read_rows(place: Place, path: str, runs: Sequence[Run], columns: Sequence[str]) -> Iterator[pa.Table]:
+def read_rows(place: Store, path: str, runs: Sequence[Run], columns: Sequence[str]) -> Iterator[pa.Table]:
     """These rows of a letter file, in tables of at most a row group: 1,000 rows."""
-    with place.read(path) as opened, pq.ParquetFile(opened) as parquet:
+    with place.open(path) as opened, pq.ParquetFile(opened) as parquet:
         start = 0
         for group in range(parquet.num_row_groups):
             upto = start + parquet.metadata.row_group(group).num_rows
@@ -75,13 +76,13 @@ def read_rows(place: Place, path: str, runs: Sequence[Run], columns: Sequence[st
             start = upto
 
 
-def _batches(place: Place, file: LetterFile, columns: Sequence[str]) -> Iterator[pa.Table]:
-    with place.read(file.path) as opened, pq.ParquetFile(opened) as parquet:
+def _batches(place: Store, file: LetterFile, columns: Sequence[str]) -> Iterator[pa.Table]:
+    with place.open(file.path) as opened, pq.ParquetFile(opened) as parquet:
         for batch in parquet.iter_batches(READ_ROWS, columns=list(columns)):
             yield pa.Table.from_batches([batch])
 
 
-def _generations(place: Place, files: Sequence[LetterFile]) -> dict[str, int]:
+def _generations(place: Store, files: Sequence[LetterFile]) -> dict[str, int]:
     """The newest generation of each letter that failed again."""
     newest: dict[str, int] = {}
     for file in files:  # By generation, so that a later one overwrites.
@@ -100,7 +101,7 @@ class Found(NamedTuple):
 
 
 def find_letters(
-    place: Place, job: str, columns: Sequence[str], pass_number: int | None = None, status: LetterStatus | None = None
+    place: Store, job: str, columns: Sequence[str], pass_number: int | None = None, status: LetterStatus | None = None
 ) -> Iterator[Found]:
     """The letters of a pass, or of all, each once and as it failed last, at most 1,000 at a time.
 
@@ -132,7 +133,7 @@ def find_letters(
 
 
 def letter_tables(
-    place: Place, job: str, columns: Sequence[str], pass_number: int | None = None, status: LetterStatus | None = None
+    place: Store, job: str, columns: Sequence[str], pass_number: int | None = None, status: LetterStatus | None = None
 ) -> Iterator[pa.Table]:
     """The tables of `find_letters`."""
     for found in find_letters(place, job, columns, pass_number, status):
@@ -154,7 +155,7 @@ def read_letters(
     return frame
 
 
-def count_letters(place: Place, job: str, pass_number: int | None = None) -> dict[LetterStatus, int]:
+def count_letters(place: Store, job: str, pass_number: int | None = None) -> dict[LetterStatus, int]:
     """How many letters are open, resolved and discarded; together they are those that were buried."""
     counts: dict[LetterStatus, int] = {"open": 0, "resolved": 0, "discarded": 0}
     for table in letter_tables(place, job, ["id"], pass_number):
@@ -163,6 +164,6 @@ def count_letters(place: Place, job: str, pass_number: int | None = None) -> dic
     return counts
 
 
-def all_ids(place: Place, job: str) -> LetterSet:
+def all_ids(place: Store, job: str) -> LetterSet:
     """The ids of all letters there are."""
     return LetterSet(letter for table in letter_tables(place, job, ["id"]) for letter in table["id"].to_pylist())

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 from prefect_batch.blocks.errors import BadPlace
 from prefect_batch.blocks.letter_id import LetterSet
-from prefect_batch.blocks.places import Place
+from prefect_batch.blocks.store import Store, full_name
 
 __all__ = ["Act", "Decision", "LetterStatus", "Statuses", "read_statuses", "record_act", "remove_acts"]
 
@@ -72,31 +72,27 @@ def _folder(job: str) -> str:
     return f"{job}/_status"
 
 
-def record_act(place: Place, job: str, name: str, act: Act) -> None:
+def record_act(place: Store, job: str, name: str, act: Act) -> None:
     """Write the act under this name, whole; one of the same name is replaced by it."""
-    file = place.new(f"{_folder(job)}/{name}.json")
-    try:
-        file.file.write(json.dumps(act.encode()).encode())
-        file.finish()
-    finally:
-        file.drop()
+    with place.new(f"{_folder(job)}/{name}.json") as file:
+        file.write(json.dumps(act.encode()).encode())
 
 
-def _acts(place: Place, job: str) -> Iterator[tuple[str, Act]]:
+def _acts(place: Store, job: str) -> Iterator[tuple[str, Act]]:
     for path in place.find(_folder(job)):
         if path.endswith(".json") and "/." not in path:
-            with place.read(path) as file:
+            with place.open(path) as file:
                 text = file.read()
             try:
                 yield path, Act.decode(json.loads(text))
             except (ValueError, TypeError, LookupError, AttributeError) as error:
                 raise BadPlace(
-                    f"{place.full(path)} is not what prefect-batch wrote there ({error!r}): without it nobody knows "
-                    "which dead letters are resolved; restore it"
+                    f"{full_name(place, path)} is not what prefect-batch wrote there ({error!r}): without it nobody "
+                    "knows which dead letters are resolved; restore it"
                 ) from error
 
 
-def read_statuses(place: Place, job: str) -> Statuses:
+def read_statuses(place: Store, job: str) -> Statuses:
     """The statuses of the job's letters now.
 
     Raises:
@@ -105,9 +101,8 @@ def read_statuses(place: Place, job: str) -> Statuses:
     return Statuses(act for _, act in _acts(place, job))
 
 
-def remove_acts(place: Place, job: str, kept: LetterSet) -> int:
+def remove_acts(place: Store, job: str, kept: LetterSet) -> int:
     """Remove the acts of which no letter is left among these; how many they were."""
     idle = [path for path, act in _acts(place, job) if not any(letter in kept for letter in act.letters)]
-    for path in idle:
-        place.remove(path)
+    place.remove(idle)
     return len(idle)

@@ -6,6 +6,7 @@ A place looks like this, and a file appears in it complete or not at all::
     <place>/<job>/replay-000002/<digest of the chunk's range>.parquet    failed again in the 2nd replay: generation 2
 """
 
+import contextlib
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -18,8 +19,9 @@ from prefect_batch.blocks.connections import redact
 from prefect_batch.blocks.errors import SinkRefuses
 from prefect_batch.blocks.keys import encode_key
 from prefect_batch.blocks.letter_id import main_job, of_replay
-from prefect_batch.blocks.places import NewFile, Place, open_place
+from prefect_batch.blocks.places import check_place, open_place
 from prefect_batch.blocks.record_json import encode_record
+from prefect_batch.blocks.store import Store, drop, full_name
 from prefect_batch.blocks.values import ChunkRange, DeadLetter
 
 __all__ = ["Burial", "DeadLetters", "letter_schema", "letters_folder"]
@@ -72,7 +74,7 @@ class DeadLetters:
         Raises:
             BadPlace: they cannot.
         """
-        self._place.check(str(self._fixed["job"]))
+        check_place(self._place, str(self._fixed["job"]))
 
     def open(self, chunk: ChunkRange, run_id: str) -> "Burial":
         """The file of a chunk's letters, to be used in a ``with`` statement."""
@@ -83,7 +85,7 @@ class DeadLetters:
 class Burial:
     """Writes one chunk's letters to a new file, which takes its place when all are in it."""
 
-    def __init__(self, place: Place, path: str, fixed: dict[str, Any], record_schema: pa.Schema) -> None:
+    def __init__(self, place: Store, path: str, fixed: dict[str, Any], record_schema: pa.Schema) -> None:
         self._place, self._path = place, path
         self._fixed, self._record_schema = fixed, record_schema
         self._schema = letter_schema(record_schema)
@@ -91,7 +93,7 @@ class Burial:
         self._rows = 0
         self._pending: list[tuple[DeadLetter, str]] = []
         self._characters = 0
-        self._file: NewFile | None = None
+        self._new_file = contextlib.ExitStack()
         self._writer: pq.ParquetWriter | None = None
 
     def __enter__(self) -> Self:
@@ -100,9 +102,11 @@ class Burial:
     def __exit__(self, kind: type[BaseException] | None, *exc_info: object) -> None:
         if kind is SinkRefuses:
             # Held back: what a killed attempt of this chunk may have buried must not stand for it either.
-            self._place.remove(self._path)
-        if self._file is not None:
-            self._file.drop()
+            self._place.remove([self._path])
+        if self._writer is not None:
+            with contextlib.suppress(Exception):  # Else it would be closed some time later, when its file is gone.
+                self._writer.close()
+        drop(self._new_file)
 
     def add(self, letters: Sequence[DeadLetter]) -> None:
         """Write these letters, once there are enough of them.
@@ -119,8 +123,8 @@ class Burial:
 
     def _write(self) -> None:
         if self._writer is None:
-            self._file = self._place.new(self._path)
-            self._writer = pq.ParquetWriter(self._file.file, self._schema, compression="zstd")
+            file = self._new_file.enter_context(self._place.new(self._path))
+            self._writer = pq.ParquetWriter(file, self._schema, compression="zstd")
         letters, records = zip(*self._pending, strict=True)
         self._writer.write_table(self._table(letters, records))
         self._pending, self._characters = [], 0
@@ -133,13 +137,13 @@ class Burial:
         """
         if self._pending:
             self._write()
-        if self._writer is None or self._file is None:
+        if self._writer is None:
             # An earlier attempt of this chunk may have had some.
-            self._place.remove(self._path)
+            self._place.remove([self._path])
             return None
         self._writer.close()
-        self._file.finish()
-        return self._place.full(self._path)
+        self._new_file.close()
+        return full_name(self._place, self._path)
 
     def _table(self, letters: Sequence[DeadLetter], records: Sequence[str]) -> pa.Table:
         arrays: dict[str, Any] = {name: [value] * len(letters) for name, value in self._fixed.items()}

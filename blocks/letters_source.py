@@ -76,7 +76,7 @@ class LettersSource:
             return self._origin.schema
         fields: dict[str, pa.DataType] = {}
         for path, _ in self._chosen.files:
-            with self._place.read(path) as file:
+            with self._place.open(path) as file:
                 record = pq.read_schema(file).field("record").type
             for field in record:
                 same = fields.setdefault(field.name, field.type) == field.type

@@ -12,14 +12,10 @@ from prefect_batch.blocks.fit import fit_records, fit_table
 from prefect_batch.blocks.infer import plain_schema
 from prefect_batch.blocks.part_writer import PartFormat, PartWriter
 from prefect_batch.blocks.staging import Note, Staging
-from prefect_batch.blocks.store import NewFile, Store
+from prefect_batch.blocks.store import NewFile, Store, drop
 from prefect_batch.blocks.values import ChunkRange, Record
 
 __all__ = ["PartTransaction"]
-
-
-class _RolledBack(Exception):
-    """Makes a file that is being written go away."""
 
 
 class PartTransaction:
@@ -106,5 +102,4 @@ class PartTransaction:
             # Else it would be closed some time later, when its file is gone.
             with contextlib.suppress(Exception):
                 self._writer.close()
-            with contextlib.suppress(_RolledBack), self._stack:
-                raise _RolledBack
+            drop(self._stack)

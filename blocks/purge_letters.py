@@ -8,12 +8,12 @@ import pyarrow.parquet as pq
 from prefect_batch.blocks.letter_files import all_ids, find_letter_files
 from prefect_batch.blocks.letter_status import Statuses, read_statuses, remove_acts
 from prefect_batch.blocks.letters import GROUP_ROWS
-from prefect_batch.blocks.places import Place
+from prefect_batch.blocks.store import Store
 
 __all__ = ["purge_letters"]
 
 
-def purge_letters(place: Place, job: str, before: datetime) -> int:
+def purge_letters(place: Store, job: str, before: datetime) -> int:
     """Remove the job's letters that were resolved before this moment, in all their generations; how many they were.
 
     A crash in between leaves acts on letters that are gone, which the next purge removes: never an act less.
@@ -26,29 +26,25 @@ def purge_letters(place: Place, job: str, before: datetime) -> int:
     return len(removed)
 
 
-def _purge_file(place: Place, path: str, statuses: Statuses, before: datetime) -> set[str]:
+def _purge_file(place: Store, path: str, statuses: Statuses, before: datetime) -> set[str]:
     """Write the file anew without what is to be purged, or remove it when nothing is left; the ids purged."""
-    with place.read(path) as opened:
+    with place.open(path) as opened:
         ids = pq.read_table(opened, columns=["id"])["id"].to_pylist()
     purged = {letter for letter in ids if _is_old(statuses, letter, before)}
     if not purged:
         return purged
     if len(purged) == len(ids):
-        place.remove(path)
+        place.remove([path])
         return purged
-    new = place.new(path)
-    try:
-        with (
-            place.read(path) as opened,
-            pq.ParquetFile(opened) as parquet,
-            pq.ParquetWriter(new.file, parquet.schema_arrow, compression="zstd") as writer,
-        ):
-            for batch in parquet.iter_batches(GROUP_ROWS):
-                kept = pa.array([letter not in purged for letter in batch.column("id").to_pylist()])
-                writer.write_table(pa.Table.from_batches([batch]).filter(kept))
-        new.finish()
-    finally:
-        new.drop()
+    with (
+        place.new(path) as new,
+        place.open(path) as opened,
+        pq.ParquetFile(opened) as parquet,
+        pq.ParquetWriter(new, parquet.schema_arrow, compression="zstd") as writer,
+    ):
+        for batch in parquet.iter_batches(GROUP_ROWS):
+            kept = pa.array([letter not in purged for letter in batch.column("id").to_pylist()])
+            writer.write_table(pa.Table.from_batches([batch]).filter(kept))
     return purged
 
 

@@ -6,7 +6,7 @@ import io
 from pathlib import Path
 from typing import Any, Protocol
 
-__all__ = ["NewFile", "Store", "local_path", "open_store"]
+__all__ = ["NewFile", "Store", "drop", "full_name", "local_path", "open_store"]
 
 
 class NewFile(io.RawIOBase):
@@ -46,6 +46,10 @@ class Store(Protocol):
     def place(self) -> str:
         """Where it is, as people write it."""
 
+    @property
+    def only_here(self) -> bool:
+        """Whether other processes cannot see it."""
+
     def new(self, name: str) -> contextlib.AbstractContextManager[NewFile]:
         """A file to write; it takes its name, or replaces one of this name, when the block ends without an error."""
 
@@ -57,6 +61,12 @@ class Store(Protocol):
 
     def open(self, name: str) -> Any:
         """The file, to read."""
+
+    def exists(self, name: str) -> bool:
+        """Whether there is such a file."""
+
+    def find(self, directory: str) -> list[str]:
+        """The names of all files in this directory and below it, sorted, with those that are hidden."""
 
     def names(self, directory: str = "") -> list[str]:
         """The names in this directory, sorted, without hidden ones; those of directories end with ``/``."""
@@ -79,13 +89,31 @@ def local_path(url: str) -> Path | None:
     return Path(rest) if scheme in ("file", "local") else None
 
 
-def open_store(url: str, options: dict[str, Any] | None = None) -> Store:
-    """The store at this path or fsspec URL; `options` are those of its file system."""
+def full_name(store: Store, name: str) -> str:
+    """The file's name with the place, as people and other programs write it."""
+    return f"{store.place}/{name}"
+
+
+class _Dropped(Exception):
+    """Makes a file that is being written go away."""
+
+
+def drop(new_files: contextlib.ExitStack) -> None:
+    """Leave no trace of the new files that were entered here; nothing, once their blocks have ended."""
+    with contextlib.suppress(_Dropped), new_files:
+        raise _Dropped
+
+
+def open_store(url: str, options: dict[str, Any] | None = None, *, private: bool = False) -> Store:
+    """The store at this path or fsspec URL; `options` are those of its file system.
+
+    With `private`, files on this machine are for this user only.
+    """
     path = local_path(url)
     if path is not None:
         from prefect_batch.blocks.store_local import LocalStore
 
-        return LocalStore(path)
+        return LocalStore(path, private=private)
     from prefect_batch.blocks.store_remote import RemoteStore
 
     return RemoteStore(url, options or {})

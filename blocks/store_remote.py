@@ -3,6 +3,7 @@
 import contextlib
 import secrets
 from collections.abc import Iterator
+from pathlib import PurePosixPath
 from typing import Any
 
 import fsspec
@@ -31,6 +32,11 @@ class RemoteStore:
     def place(self) -> str:
         """Its URL."""
         return self._url
+
+    @property
+    def only_here(self) -> bool:
+        """Whether it is this process's memory."""
+        return self._url.startswith("memory://")
 
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}".rstrip("/")
@@ -65,6 +71,7 @@ class RemoteStore:
         except BaseException:
             with contextlib.suppress(Exception):
                 raw.discard()
+            raw.closed = True  # Else it would begin another upload when it is collected, which nobody ends.
             raise
         raw.commit()
 
@@ -90,6 +97,19 @@ class RemoteStore:
     def open(self, name: str) -> Any:
         """The file, to read."""
         return self._files.open(self._path(name), "rb")
+
+    def exists(self, name: str) -> bool:
+        """Whether there is such a file."""
+        return bool(self._files.exists(self._path(name)))
+
+    def find(self, directory: str) -> list[str]:
+        """The names of all files in this directory and below it."""
+        root = self._root.strip("/")
+        try:
+            found = self._files.find(self._path(directory))
+        except FileNotFoundError:
+            return []
+        return sorted(PurePosixPath(path.strip("/")).relative_to(root).as_posix() for path in found)
 
     def names(self, directory: str = "") -> list[str]:
         """The names in this directory."""

@@ -12,7 +12,7 @@ from prefect_batch.blocks.errors import BadParameter
 from prefect_batch.blocks.keys import decode_key, key_text
 from prefect_batch.blocks.letter_files import Found, find_letters
 from prefect_batch.blocks.letters import letters_folder
-from prefect_batch.blocks.places import Place
+from prefect_batch.blocks.store import Store
 from prefect_batch.tasks.group import normalise
 from prefect_batch.tasks.where import LETTER_COLUMNS, check_condition, letters_where
 
@@ -125,7 +125,7 @@ class Choice:
     redacted: frozenset[str]
 
 
-def choose(place: Place, job: str, selection: Selection, unfinished: Unfinished) -> Choice:
+def choose(place: Store, job: str, selection: Selection, unfinished: Unfinished) -> Choice:
     """The open letters of the job that are meant, without those on which nothing may be decided yet."""
     rows: list[tuple[str, int]] = []
     ids: list[str] = []
@@ -141,7 +141,7 @@ def choose(place: Place, job: str, selection: Selection, unfinished: Unfinished)
     return Choice(Chosen.of(rows), ids, left_out, frozenset(redacted))
 
 
-def _open_letters(place: Place, job: str, selection: Selection) -> Iterator[tuple[Found, list[dict[str, Any]]]]:
+def _open_letters(place: Store, job: str, selection: Selection) -> Iterator[tuple[Found, list[dict[str, Any]]]]:
     columns = [*LETTER_COLUMNS, "redacted", *(["record_json"] if selection.where else [])]
     for found in find_letters(place, job, columns, selection.pass_number, "open"):
         yield found, found.table.to_pylist()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from prefect_batch.blocks.checksum import KeySum, sum_of_keys
 from prefect_batch.blocks.keys import Key, decode_key
 from prefect_batch.blocks.letter_files import letter_tables
-from prefect_batch.blocks.places import Place
+from prefect_batch.blocks.store import Store
 
 __all__ = ["LetterKeys", "LetterSums", "letter_keys", "sum_letters"]
 
@@ -30,14 +30,14 @@ class LetterKeys:
     resolved: set[Key] = field(default_factory=set)
 
 
-def _rows(place: Place, job: str, pass_number: int) -> Iterator[tuple[str, Key, str]]:
+def _rows(place: Store, job: str, pass_number: int) -> Iterator[tuple[str, Key, str]]:
     """The chunk's digest, the key and the status of each letter of the pass."""
     for table in letter_tables(place, job, ["id", "key"], pass_number):
         for letter, key, status in zip(*(table[name].to_pylist() for name in ("id", "key", "status")), strict=True):
             yield letter.split(".")[1], decode_key(json.loads(key)), status
 
 
-def sum_letters(place: Place, job: str, pass_number: int) -> LetterSums:
+def sum_letters(place: Store, job: str, pass_number: int) -> LetterSums:
     """The sums over all letters of the pass."""
     sums = LetterSums()
     for digest, key, status in _rows(place, job, pass_number):
@@ -49,7 +49,7 @@ def sum_letters(place: Place, job: str, pass_number: int) -> LetterSums:
     return sums
 
 
-def letter_keys(place: Place, job: str, pass_number: int, known: Mapping[str, bool]) -> dict[str, LetterKeys]:
+def letter_keys(place: Store, job: str, pass_number: int, known: Mapping[str, bool]) -> dict[str, LetterKeys]:
     """The keys of some chunks' letters, by digest; by an empty one those of chunks that are not known.
 
     `known` are the digests of the known chunks, each with whether its letters are wanted.

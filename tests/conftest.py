@@ -238,3 +238,32 @@ def postgresql(request, tmp_path):
 def job():
     """A job's name that no other test has."""
     return f"test-{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture(scope="module")
+def s3_server():
+    """The URL of an S3 server in this process, with no bucket."""
+    moto = pytest.importorskip("moto.server", reason="moto is not installed")
+    pytest.importorskip("s3fs", reason="s3fs is not installed")
+    server = moto.ThreadedMotoServer(port=0)
+    server.start()
+    url = "http://{}:{}".format(*server.get_host_and_port())
+    # The buckets of all such servers of a process are the same ones, and another module may have made some.
+    httpx.post(f"{url}/moto-api/reset").raise_for_status()
+    yield url
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def s3_bucket(s3_server):
+    """The URL of a bucket, which fsspec finds by itself."""
+    import fsspec
+
+    access = {"ACCESS_KEY_ID": "x", "SECRET_ACCESS_KEY": "y", "DEFAULT_REGION": "us-east-1"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", s3_server)
+        for name, value in access.items():
+            patch.setenv(f"AWS_{name}", value)
+        fsspec.filesystem("s3").mkdir("bucket")
+        yield "s3://bucket"
+        fsspec.filesystem("s3").clear_instance_cache()

@@ -166,21 +166,20 @@ def arm(step, nth, death=die):
 
 def arm_ends(step, tick):
     """The steps of a chunk, and of files at the end of the pass; without Prefect, which a worker has not."""
+    from prefect_batch.blocks import store_local
     from prefect_batch.blocks.files_sink import FilesSink
     from prefect_batch.blocks.letters import Burial
     from prefect_batch.blocks.letters_source import LettersSource
     from prefect_batch.blocks.part_transaction import PartTransaction
-    from prefect_batch.blocks.places import _LocalFile
     from prefect_batch.blocks.sink import SqlTransaction
-    from prefect_batch.blocks.store_local import LocalStore
 
     when, _, where = step.partition(" ")
     places = {
         "bury": [(Burial, "finish")],
         "commit": [(SqlTransaction, "commit"), (PartTransaction, "commit")],
-        "move": [(LocalStore, "move")],
+        "move": [(store_local.LocalStore, "move")],
         "settle": [(LettersSource, "settle")],
-        "rename": [(_LocalFile, "finish")],
+        "rename": [(store_local, "_rename")],
         "end of pass": [(FilesSink, "end_pass")],
     }
     for owner, name in places[where]:

@@ -4,7 +4,6 @@ import json
 import os
 import socket
 
-import httpx
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -17,20 +16,14 @@ from tests.test_file_sources import ROWS, values, walk, write
 
 
 @pytest.fixture(scope="module")
-def s3():
-    """A bucket ``lake`` on a server of this process; its options, as a Secret block would hold them."""
-    server_module = pytest.importorskip("moto.server", reason="moto is not installed")
-    s3fs = pytest.importorskip("s3fs", reason="s3fs is not installed")
-    server = server_module.ThreadedMotoServer(port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    options = {"key": "test", "secret": "word", "client_kwargs": {"endpoint_url": f"http://{host}:{port}"}}
+def s3(s3_server):
+    """A bucket ``lake``; its options are as a Secret block would hold them."""
+    import s3fs
+
+    options = {"key": "test", "secret": "word", "client_kwargs": {"endpoint_url": s3_server}}
     know_url("secret/lake", json.dumps(options))
-    # The buckets of all such servers of a process are the same ones, and another module may have made this one.
-    httpx.post(f"http://{host}:{port}/moto-api/reset").raise_for_status()
     s3fs.S3FileSystem(**options).mkdir("lake")
-    yield s3fs.S3FileSystem(**options, use_listings_cache=False)
-    server.stop()
+    return s3fs.S3FileSystem(**options, use_listings_cache=False)
 
 
 @pytest.mark.parametrize("form", ["csv", "jsonl", "parquet", "csv gzip"])

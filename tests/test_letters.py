@@ -1,13 +1,14 @@
 """Dead letters: files that other programs read, whole or not there at all."""
 
+import itertools
 import json
 import os
 import stat
+import traceback
 from datetime import date, datetime, timezone
 from decimal import Decimal
 
 import duckdb
-import httpx
 import pandas as pd
 import pyarrow as pa
 import pyarrow.dataset as ds
@@ -25,6 +26,7 @@ from prefect_batch.blocks.places import full_place, open_place
 from prefect_batch.blocks.purge_letters import purge_letters
 from prefect_batch.blocks.record_json import decode_record
 from prefect_batch.blocks.values import ChunkRange, DeadLetter
+from prefect_batch.tasks import traces
 from prefect_batch.tasks.group import deepest_frame, group_letters, normalise
 
 SCHEMA = pa.schema(
@@ -245,12 +247,36 @@ def test_the_frame_shown_is_the_users_deepest():
     try:
         inner()
     except ValueError:
-        import traceback
-
         text = traceback.format_exc()
     assert deepest_frame(text).endswith(" in inner")
     assert deepest_frame(text).startswith("test_letters.py:")
     assert deepest_frame("") == ""
+
+
+@pytest.mark.parametrize(("failing", "shown"), [(1, True), (2, True), (99, False)])
+def test_a_stack_that_python_cannot_print_costs_no_letter(monkeypatch, failing, shown):
+    """Python 3.11.7 sometimes cannot, while another thread does the same."""
+    calls = itertools.count()
+    plain = traceback.format_exception
+
+    def sometimes(*args):
+        if next(calls) < failing:
+            raise SystemError("AST constructor recursion depth mismatch")
+        return plain(*args)
+
+    def broken():
+        raise ValueError(f"bad {failing}")
+
+    monkeypatch.setattr(traceback, "format_exception", sometimes)
+    monkeypatch.setattr(traces, "_stacks", {})
+    for _ in range(2):
+        try:
+            broken()
+        except ValueError as error:
+            text = traces.trace_text(error, error.__traceback__)
+        assert text.endswith(f"ValueError: bad {failing}\n")
+        assert (" in broken\n" in text) is shown
+    assert bool(traces._stacks) is shown
 
 
 def test_groups_count_and_show_an_example():
@@ -315,27 +341,8 @@ def test_a_place_with_credentials_is_refused_without_showing_them(place):
     assert "secret" not in str(refused.value)
 
 
-@pytest.fixture(scope="module")
-def s3():
-    """A bucket of an S3 server on this machine."""
-    moto = pytest.importorskip("moto.server")
-    pytest.importorskip("s3fs")
-    import fsspec
-
-    server = moto.ThreadedMotoServer(port=0)
-    with pytest.MonkeyPatch.context() as patch:
-        server.start()
-        patch.setenv("AWS_ENDPOINT_URL", "http://{}:{}".format(*server.get_host_and_port()))
-        for name, value in (("ACCESS_KEY_ID", "x"), ("SECRET_ACCESS_KEY", "y"), ("DEFAULT_REGION", "us-east-1")):
-            patch.setenv(f"AWS_{name}", value)
-        httpx.post(f"{os.environ['AWS_ENDPOINT_URL']}/moto-api/reset").raise_for_status()
-        fsspec.filesystem("s3").mkdir("bucket")
-        yield "s3://bucket/letters"
-        fsspec.filesystem("s3").clear_instance_cache()
-        server.stop()
-
-
-def test_a_place_on_s3(s3):
+def test_a_place_on_s3(s3_bucket):
+    s3 = f"{s3_bucket}/letters"
     letters = DeadLetters(s3, "job", 1, SCHEMA)
     letters.check()
     assert read_letters(s3, "job").empty
@@ -355,7 +362,8 @@ def test_a_place_on_s3(s3):
     assert place.find("job") == []
 
 
-def test_a_bucket_that_is_missing_is_refused_and_not_made(s3):
+@pytest.mark.usefixtures("s3_bucket")
+def test_a_bucket_that_is_missing_is_refused_and_not_made():
     with pytest.raises(BadPlace, match=r"dead letters cannot be written to s3://nowhere/x/job: .*does not exist"):
         DeadLetters("s3://nowhere/x", "job", 1, SCHEMA).check()
 
