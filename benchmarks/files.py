@@ -124,7 +124,7 @@ def batches_of(path):
     if path.endswith(".csv"):
         return pacsv.open_csv(path, convert_options=pacsv.ConvertOptions(column_types=SCHEMA))
     if path.endswith(".jsonl"):
-        # It reads no dates.
+        # pyarrow reads no dates from JSON.
         texts = SCHEMA.set(SCHEMA.get_field_index("placed"), pa.field("placed", pa.string()))
         parse, read = pajson.ParseOptions(explicit_schema=texts), pajson.ReadOptions(block_size=8 * 2**20)
         return (pa.table(batch).cast(SCHEMA) for batch in pajson.open_json(path, read, parse))
