@@ -1,4 +1,4 @@
-"""Writing to PostgreSQL with psycopg 3: COPY into a temporary table, and from there in one statement."""
+"""Writing to PostgreSQL with psycopg 3: COPY into the table itself, or by way of a temporary one."""
 
 import hashlib
 import re
