@@ -65,6 +65,7 @@ def _run(directory: str) -> None:
         source=Files(str(place / "flights.csv"), schema=_TYPES, nulls=["", "NA"]),
         process="prefect_batch.flows.demo_files:minutes_gained_by_line",
         sink=Files(str(files_of_flights(place)), "parquet", compact=True),
+        min_records=100_000,  # As in flights.py: the storms come in a row.
         dead_letters=str(place / "dead-letters"),
     )
     print(report)  # noqa: T201 - a program's output
