@@ -187,7 +187,7 @@ def _server(home: Path) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", port]
+    command = [sys.executable, "-m", "prefect_batch.flows.server", "--host", "127.0.0.1", "--port", port]
     url = f"http://127.0.0.1:{port}/api"
     environment = {**os.environ, **_QUIET, "PREFECT_HOME": str(home), "PREFECT_SERVER_UI_API_URL": url}
     environment.pop("PREFECT_API_URL", None)

@@ -86,7 +86,7 @@ class Server:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(self.port)]
+        command = [sys.executable, "-m", "prefect_batch.flows.server", "--host", "127.0.0.1", "--port", str(self.port)]
         environment = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
         self._process = start_server(command, _HOME / "server.log", env=environment, start_new_session=True)
         deadline = time.monotonic() + 180

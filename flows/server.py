@@ -1,0 +1,34 @@
+"""A Prefect server on SQLite that does not stand still; takes the options of ``prefect server start``.
+
+Python collects garbage in whatever thread is at work. In that of the server's event loop it sometimes comes upon a
+cursor whose connection waits for SQLite's lock, and waits with it; but the lock is held by a transaction that only the
+loop can end. So nothing moves until SQLite gives up, after a minute. Here a thread of its own collects, and may wait.
+"""
+
+import gc
+import sys
+import threading
+import time
+
+__all__: list[str] = []
+
+COLLECT_SECONDS = 2.0
+# All other threads wait for the collector.
+LONG_SECONDS = 0.1
+
+
+def _collect() -> None:
+    while not threading.Event().wait(COLLECT_SECONDS):
+        began = time.perf_counter()
+        gc.collect()
+        if time.perf_counter() - began > LONG_SECONDS:
+            gc.freeze()  # These are the modules: what is left of so many objects is there to stay.
+
+
+if __name__ == "__main__":
+    gc.disable()
+    threading.Thread(target=_collect, name="batch-garbage", daemon=True).start()
+    from prefect.cli import app
+
+    sys.argv[1:1] = ["server", "start"]
+    app()
