@@ -12,7 +12,7 @@ from typing import Any
 
 from prefect_batch.blocks.checksum import KeySum
 from prefect_batch.blocks.keys import Key
-from prefect_batch.blocks.store import Store
+from prefect_batch.blocks.store import Store, put
 from prefect_batch.blocks.values import ChunkRange, ChunkResult, Tally
 
 __all__ = ["Account", "Accounts", "add_up", "finished", "read_accounts", "remove_old"]
@@ -87,8 +87,7 @@ class Accounts:
 
 
 def _write(place: Store, path: str, accounts: Iterable[Account]) -> None:
-    with place.new(path) as file:
-        file.write(json.dumps([account.encode() for account in accounts]).encode())
+    put(place, path, json.dumps([account.encode() for account in accounts]).encode())
 
 
 def read_accounts(place: Store, job: str, number: int) -> list[Account]:

@@ -11,7 +11,7 @@ from itertools import accumulate
 from typing import Any
 
 from prefect_batch.blocks.errors import BadSource
-from prefect_batch.blocks.store import Store, full_name
+from prefect_batch.blocks.store import Store, full_name, put
 
 __all__ = ["Chosen", "Run", "list_path", "read_chosen", "write_chosen"]
 
@@ -81,8 +81,7 @@ class Chosen:
 
 def write_chosen(place: Store, path: str, chosen: Chosen) -> None:
     """Write the list, whole."""
-    with place.new(path) as file:
-        file.write(json.dumps(chosen.encode()).encode())
+    put(place, path, json.dumps(chosen.encode()).encode())
 
 
 def read_chosen(place: Store, path: str) -> Chosen:

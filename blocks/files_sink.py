@@ -18,7 +18,7 @@ from prefect_batch.blocks.part_writer import PartFormat
 from prefect_batch.blocks.publish_parts import COMPACT_BYTES, clean, is_part, publish
 from prefect_batch.blocks.staging import Staging, passes
 from prefect_batch.blocks.storage import storage_options
-from prefect_batch.blocks.store import Store, open_store
+from prefect_batch.blocks.store import Store, open_store, put
 from prefect_batch.blocks.type_names import schema_of
 from prefect_batch.blocks.values import ChunkRange, Record
 
@@ -100,8 +100,7 @@ class FilesSink:
             self._format.check(self._given)
         try:
             manifest, names = load_manifest(self._store), self._store.names()
-            with self._store.new("_probe") as probe:
-                probe.write(b"probe")
+            put(self._store, "_probe", b"probe")
             self._store.remove(["_probe"])
         except OSError as error:
             raise BadSink(f"{self.name} cannot be written: {error.strerror or error}") from error

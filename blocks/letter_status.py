@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 from prefect_batch.blocks.errors import BadPlace
 from prefect_batch.blocks.letter_id import LetterSet
-from prefect_batch.blocks.store import Store, full_name
+from prefect_batch.blocks.store import Store, full_name, put
 
 __all__ = ["Act", "Decision", "LetterStatus", "Statuses", "read_statuses", "record_act", "remove_acts"]
 
@@ -74,8 +74,7 @@ def _folder(job: str) -> str:
 
 def record_act(place: Store, job: str, name: str, act: Act) -> None:
     """Write the act under this name, whole; one of the same name is replaced by it."""
-    with place.new(f"{_folder(job)}/{name}.json") as file:
-        file.write(json.dumps(act.encode()).encode())
+    put(place, f"{_folder(job)}/{name}.json", json.dumps(act.encode()).encode())
 
 
 def _acts(place: Store, job: str) -> Iterator[tuple[str, Act]]:

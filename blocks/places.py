@@ -7,7 +7,7 @@ import secrets
 
 from prefect_batch.blocks.connections import redact
 from prefect_batch.blocks.errors import BadPlace
-from prefect_batch.blocks.store import Store, full_name, local_path, open_store
+from prefect_batch.blocks.store import Store, full_name, local_path, open_store, put
 
 __all__ = ["check_place", "full_place", "open_place"]
 
@@ -50,8 +50,7 @@ def check_place(place: Store, folder: str) -> None:
     """
     probe = f"{folder}/.probe-{secrets.token_hex(4)}.tmp"
     try:
-        with place.new(probe) as file:
-            file.write(_PROBE)
+        put(place, probe, _PROBE)
         place.remove([probe])
     except Exception as error:  # Stores have errors of their own.
         reason = getattr(error, "strerror", None) or redact(str(error)) or type(error).__name__

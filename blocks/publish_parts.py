@@ -17,7 +17,7 @@ from prefect_batch.blocks.letter_id import main_job
 from prefect_batch.blocks.manifest import MANIFEST, FileEntry, Manifest, load_manifest
 from prefect_batch.blocks.part_writer import PartFormat
 from prefect_batch.blocks.staging import STAGING, Note, Staging, in_order
-from prefect_batch.blocks.store import NewFile, Store
+from prefect_batch.blocks.store import NewFile, Store, put
 
 __all__ = ["COMPACT_BYTES", "clean", "is_part", "publish"]
 
@@ -50,8 +50,7 @@ def publish(store: Store, pass_: PassRef, part_format: PartFormat, now: str, com
         files = (*former, *target.place([note for note in notes if note.name], compact_bytes or 0))
         job = main_job(pass_.job)
         manifest = Manifest(job, pass_.number, pass_.id, now, part_format.name, staging.schema(), files)
-        with store.new(staging.path(MANIFEST)) as file:
-            file.write(manifest.encode())
+        put(store, staging.path(MANIFEST), manifest.encode())
         store.move(staging.path(MANIFEST), MANIFEST)
     clean(store, manifest)
 

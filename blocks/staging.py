@@ -19,7 +19,7 @@ from prefect_batch.blocks.ends import PassRef
 from prefect_batch.blocks.errors import BadSink
 from prefect_batch.blocks.letter_id import of_replay
 from prefect_batch.blocks.manifest import decode_schema, encode_schema
-from prefect_batch.blocks.store import Store
+from prefect_batch.blocks.store import Store, put
 from prefect_batch.blocks.values import ChunkRange
 
 __all__ = ["STAGING", "Note", "Staging", "in_order", "passes"]
@@ -99,8 +99,7 @@ class Staging:
         self._put(f"{note.chunk}.json", json.dumps(asdict(note)).encode())
 
     def _put(self, name: str, content: bytes) -> None:
-        with self._store.new(self.path(name)) as file:
-            file.write(content)
+        put(self._store, self.path(name), content)
 
     def note(self, chunk: ChunkRange) -> Note | None:
         """The note of this chunk; None while it is not committed."""

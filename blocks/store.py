@@ -6,7 +6,7 @@ import io
 from pathlib import Path
 from typing import Any, Protocol
 
-__all__ = ["NewFile", "Store", "drop", "full_name", "local_path", "open_store"]
+__all__ = ["NewFile", "Store", "drop", "full_name", "local_path", "open_store", "put"]
 
 
 class NewFile(io.RawIOBase):
@@ -92,6 +92,12 @@ def local_path(url: str) -> Path | None:
 def full_name(store: Store, name: str) -> str:
     """The file's name with the place, as people and other programs write it."""
     return f"{store.place}/{name}"
+
+
+def put(store: Store, name: str, content: bytes) -> None:
+    """Write this file whole; one of the same name is replaced by it."""
+    with store.new(name) as file:
+        file.write(content)
 
 
 class _Dropped(Exception):

@@ -9,6 +9,7 @@ import gc
 import sys
 import threading
 import time
+from typing import NoReturn
 
 __all__: list[str] = []
 
@@ -17,8 +18,9 @@ COLLECT_SECONDS = 2.0
 LONG_SECONDS = 0.1
 
 
-def _collect() -> None:
-    while not threading.Event().wait(COLLECT_SECONDS):
+def _collect() -> NoReturn:
+    while True:
+        time.sleep(COLLECT_SECONDS)
         began = time.perf_counter()
         gc.collect()
         if time.perf_counter() - began > LONG_SECONDS:

@@ -6,7 +6,7 @@ import uuid
 
 import pytest
 
-from prefect_batch.blocks.store import drop, full_name, open_store
+from prefect_batch.blocks.store import drop, full_name, open_store, put
 
 
 @pytest.fixture(params=["directory", "private", "memory", "s3"])
@@ -16,12 +16,6 @@ def store(request, tmp_path):
     if request.param == "memory":
         return open_store(f"memory://{uuid.uuid4().hex}/place")
     return open_store(str(tmp_path / "new" / "place"), private=request.param == "private")
-
-
-def put(store, name, content):
-    with store.new(name) as file:
-        file.write(content)
-    return file
 
 
 def fail(store):
