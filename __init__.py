@@ -4,7 +4,6 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from prefect_batch.blocks.cursor import JobCursor
     from prefect_batch.blocks.errors import (
         BadRecords,
         BatchError,
@@ -20,19 +19,20 @@ if TYPE_CHECKING:
         SkipRecord,
         StopBatch,
     )
-    from prefect_batch.blocks.files import Files
+    from prefect_batch.blocks.files.writing.manifest import complete_files
     from prefect_batch.blocks.health import HealthCheck
-    from prefect_batch.blocks.manifest import complete_files
+    from prefect_batch.blocks.parameters.files import Files
+    from prefect_batch.blocks.parameters.tables import Query, Table
     from prefect_batch.blocks.processor import processor
-    from prefect_batch.blocks.table import Query, Table
-    from prefect_batch.flows.asking import stop, tune
-    from prefect_batch.flows.decide import discard_dead_letters, purge_dead_letters
-    from prefect_batch.flows.letters import replay_dead_letters
-    from prefect_batch.flows.look import dead_letters, failures
-    from prefect_batch.flows.reconciling import reconcile
-    from prefect_batch.flows.records import process_records
-    from prefect_batch.flows.status import status
-    from prefect_batch.tasks.report import Report
+    from prefect_batch.blocks.state.cursor import JobCursor
+    from prefect_batch.flows.operations.control import stop, tune
+    from prefect_batch.flows.operations.decisions import discard_dead_letters, purge_dead_letters
+    from prefect_batch.flows.operations.failures import dead_letters, failures
+    from prefect_batch.flows.operations.status import status
+    from prefect_batch.flows.process_records import process_records
+    from prefect_batch.flows.reconcile import reconcile
+    from prefect_batch.flows.replay_dead_letters import replay_dead_letters
+    from prefect_batch.tasks.report.report import Report
 
 __all__ = [
     "BadRecords",
@@ -70,24 +70,24 @@ __all__ = [
 
 # Imported when asked for: Prefect alone takes seconds, and a module with processors needs none of it.
 _HOMES = {
-    "Files": "blocks.files",
+    "Files": "blocks.parameters.files",
     "HealthCheck": "blocks.health",
-    "JobCursor": "blocks.cursor",
-    "Query": "blocks.table",
-    "Report": "tasks.report",
-    "Table": "blocks.table",
-    "complete_files": "blocks.manifest",
-    "dead_letters": "flows.look",
-    "discard_dead_letters": "flows.decide",
-    "failures": "flows.look",
-    "process_records": "flows.records",
+    "JobCursor": "blocks.state.cursor",
+    "Query": "blocks.parameters.tables",
+    "Report": "tasks.report.report",
+    "Table": "blocks.parameters.tables",
+    "complete_files": "blocks.files.writing.manifest",
+    "dead_letters": "flows.operations.failures",
+    "discard_dead_letters": "flows.operations.decisions",
+    "failures": "flows.operations.failures",
+    "process_records": "flows.process_records",
     "processor": "blocks.processor",
-    "reconcile": "flows.reconciling",
-    "purge_dead_letters": "flows.decide",
-    "replay_dead_letters": "flows.letters",
-    "status": "flows.status",
-    "stop": "flows.asking",
-    "tune": "flows.asking",
+    "reconcile": "flows.reconcile",
+    "purge_dead_letters": "flows.operations.decisions",
+    "replay_dead_letters": "flows.replay_dead_letters",
+    "status": "flows.operations.status",
+    "stop": "flows.operations.control",
+    "tune": "flows.operations.control",
 }
 
 

@@ -83,7 +83,7 @@ def load(database, work, scale):
     """Put the table into the database, if it is not there; its name, and its number of rows."""
     from sqlalchemy import create_engine, text
 
-    from prefect_batch.blocks.connections import open_engine
+    from prefect_batch.blocks.databases.connections import open_engine
 
     if database == "postgresql":
         name = POSTGRESQL.rpartition("/")[2]
@@ -135,7 +135,7 @@ def _to_sqlite(connection, name, table):
 
 def fresh_sink(url, work, extra=""):
     """An empty table `sink` for what the work makes; the name of the sink."""
-    from prefect_batch.blocks.connections import open_engine
+    from prefect_batch.blocks.databases.connections import open_engine
 
     with open_engine(url).begin() as connection:
         connection.exec_driver_sql("DROP TABLE IF EXISTS sink")

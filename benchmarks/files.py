@@ -313,7 +313,7 @@ PAIRS = {
 
 def prepare(pair, out):
     """Nothing left of an earlier case, and an empty table where one is written."""
-    from prefect_batch.blocks.connections import close_engines
+    from prefect_batch.blocks.databases.connections import close_engines
 
     close_engines()  # A connection to a file that is gone would go on with that one.
     for left in out.parent.glob(f"{out.name}*"):
@@ -328,7 +328,7 @@ def prepare(pair, out):
 
 
 def engine(pair, out):
-    from prefect_batch.blocks.connections import open_engine
+    from prefect_batch.blocks.databases.connections import open_engine
 
     return open_engine(POSTGRESQL if pair.endswith("postgresql") else f"sqlite:///{out}.db")
 
@@ -350,7 +350,7 @@ def sums(pair, out, name):
 
 def run_case(pair, name, path, out):
     """In the child: do the work and print what it took."""
-    import prefect_batch.flows.records  # noqa: F401 - not part of the time
+    import prefect_batch.flows.process_records  # noqa: F401 - not part of the time
 
     with contextlib.suppress(ImportError):
         importing = {"polars": "polars", "dlt": "dlt", "pandas": "pandas"}.get(name)

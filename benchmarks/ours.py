@@ -37,9 +37,9 @@ def isolating(setting, per_mille=0, where="process"):
 
 def without(setting, part, **parameters):
     """process_records without its cursor, or without its cache, to see what they cost."""
-    from prefect_batch.blocks.cursor import CursorStore
-    from prefect_batch.blocks.ownership import Ownership
-    from prefect_batch.flows import run
+    from prefect_batch.blocks.state.cursor import CursorStore
+    from prefect_batch.blocks.state.ownership import Ownership
+    from prefect_batch.flows.run import run_job as run
 
     with contextlib.ExitStack() as patches:
         if part == "cursor":
@@ -58,13 +58,13 @@ def bare(setting):
     from concurrent.futures import ThreadPoolExecutor
 
     from prefect_batch import Table
-    from prefect_batch.blocks.position import Position
-    from prefect_batch.tasks.messages import Outfit
-    from prefect_batch.tasks.plan import Planner
-    from prefect_batch.tasks.pool import WorkerPool
-    from prefect_batch.tasks.ship import ship
-    from prefect_batch.tasks.size import ChunkSizer
-    from prefect_batch.tasks.work import ChunkJob
+    from prefect_batch.blocks.state.position import Position
+    from prefect_batch.tasks.plan.chunk_size import ChunkSizer
+    from prefect_batch.tasks.plan.planner import Planner
+    from prefect_batch.tasks.work.work_chunk import ChunkJob
+    from prefect_batch.tasks.workers.messages import Outfit
+    from prefect_batch.tasks.workers.pool import WorkerPool
+    from prefect_batch.tasks.workers.send_function import ship
 
     key = list(setting.work.key)
     ends = [Table(setting.url, name, key=key) for name in (setting.table, "sink")]
@@ -101,7 +101,7 @@ def _until_done(futures):
 
 def killed(setting, job, share, rows, dead_letters):
     """A run that ends by SIGKILL once this share of the rows is done and saved."""
-    from prefect_batch.blocks.cursor import CursorStore
+    from prefect_batch.blocks.state.cursor import CursorStore
 
     save = CursorStore.save
 
@@ -118,7 +118,7 @@ def killed(setting, job, share, rows, dead_letters):
 
 def resumed(setting, job, dead_letters):
     """Go on after that: the seconds from the call until a chunk is at work again."""
-    from prefect_batch.tasks.pool import WorkerPool
+    from prefect_batch.tasks.workers.pool import WorkerPool
 
     begun, called = [], time.perf_counter()
     ask = WorkerPool._ask

@@ -28,7 +28,7 @@ class Setting(NamedTuple):
         return f"ON CONFLICT ({key}) DO UPDATE SET {updates}"
 
     def engine(self):
-        from prefect_batch.blocks.connections import open_engine
+        from prefect_batch.blocks.databases.connections import open_engine
 
         return open_engine(self.url)
 

@@ -39,7 +39,7 @@ def child(spec):
     import rivals
     from measure import timed
 
-    import prefect_batch.flows.records  # noqa: F401 - not part of the time
+    import prefect_batch.flows.process_records  # noqa: F401 - not part of the time
 
     functions = {**vars(rivals), **ours.CASES}
     setting = rivals.Setting(spec["url"], WORKS[spec["work"]], spec["table"], spec["processes"])

@@ -111,7 +111,7 @@ def _measured(database, work, scale, source, case, tries=3, **spec):
 
 
 def _clean(url, work, case):
-    from prefect_batch.blocks.connections import open_engine
+    from prefect_batch.blocks.databases.connections import open_engine
 
     fresh_sink(url, work, case.extra)
     if case.function == "with_dlt":

@@ -11,7 +11,7 @@ from uuid import UUID
 import pyarrow as pa
 
 if TYPE_CHECKING:
-    from prefect_batch.blocks.rows import Same
+    from prefect_batch.blocks.databases.rows import Same
 
 __all__ = ["plain_table", "records_of", "values_of"]
 

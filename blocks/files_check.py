@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from prefect_batch.blocks.errors import BadParameter
-from prefect_batch.blocks.text_form import text_form
-from prefect_batch.blocks.type_names import schema_of
+from prefect_batch.blocks.parameters.text_form import text_form
+from prefect_batch.blocks.parameters.type_names import schema_of
 
 if TYPE_CHECKING:
-    from prefect_batch.blocks.files import Files
+    from prefect_batch.blocks.parameters.files import Files
 
 __all__ = ["check_files"]
 

@@ -9,10 +9,10 @@ from pydantic.dataclasses import dataclass
 from sqlalchemy import Connection, text
 from typing_extensions import Self
 
-from prefect_batch.blocks.api import call_api
-from prefect_batch.blocks.connections import check_url, open_engine, redact
+from prefect_batch.blocks.databases.connections import check_url, open_engine, redact
 from prefect_batch.blocks.errors import BadParameter
-from prefect_batch.blocks.form import leave_null_out
+from prefect_batch.blocks.parameters.form import leave_null_out
+from prefect_batch.blocks.prefect_api import call_api
 
 __all__ = ["HealthCheck", "Ready", "look"]
 

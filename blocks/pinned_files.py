@@ -1,8 +1,8 @@
 """Files with the list of those that a pass reads: what a chunk gets as its source."""
 
-from prefect_batch.blocks.ends import Source
+from prefect_batch.blocks.contracts import Source
 from prefect_batch.blocks.file_list import FileList
-from prefect_batch.blocks.files import Files
+from prefect_batch.blocks.parameters.files import Files
 
 __all__ = ["PinnedFiles"]
 

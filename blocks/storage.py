@@ -4,7 +4,7 @@ import ast
 import json
 from typing import Any
 
-from prefect_batch.blocks.connections import url_of
+from prefect_batch.blocks.databases.connections import url_of
 from prefect_batch.blocks.errors import BadParameter
 
 __all__ = ["storage_options"]

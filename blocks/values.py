@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
-from prefect_batch.blocks.checksum import KeySum
+from prefect_batch.blocks.key_sum import KeySum
 from prefect_batch.blocks.keys import Key, decode_key, encode_key, key_text
-from prefect_batch.blocks.letter_id import Origin
+from prefect_batch.blocks.letters.ids import Origin
 
 if TYPE_CHECKING:
     import pyarrow as pa

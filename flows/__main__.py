@@ -1,5 +1,5 @@
 """The command line as ``python -m prefect_batch.flows``."""
 
-from prefect_batch.flows.command_line import main
+from prefect_batch.flows.command_line.main import main
 
 main()

@@ -3,12 +3,12 @@
 import itertools
 from typing import Any
 
-from prefect_batch.blocks.connections import redact
-from prefect_batch.blocks.letter_files import letter_tables
-from prefect_batch.blocks.letter_id import main_job, of_replay
-from prefect_batch.blocks.places import open_place
-from prefect_batch.tasks.group import COLUMNS, group_letters
-from prefect_batch.tasks.report import Report
+from prefect_batch.blocks.databases.connections import redact
+from prefect_batch.blocks.letters.ids import main_job, of_replay
+from prefect_batch.blocks.letters.place import open_place
+from prefect_batch.blocks.letters.read import letter_tables
+from prefect_batch.tasks.letters.group import COLUMNS, group_letters
+from prefect_batch.tasks.report.report import Report
 
 __all__ = ["MOST_LETTERS", "failure_rows"]
 

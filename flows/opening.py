@@ -6,10 +6,10 @@ from prefect.context import FlowRunContext
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from prefect_batch.blocks.keys import key_text
-from prefect_batch.blocks.letter_id import pass_title
-from prefect_batch.flows.parameters import Parameters
-from prefect_batch.flows.walk import Walk
-from prefect_batch.tasks.size import MANY_CHUNKS
+from prefect_batch.blocks.letters.ids import pass_title
+from prefect_batch.flows.run.parameters import Parameters
+from prefect_batch.flows.run.walk import Walk
+from prefect_batch.tasks.plan.chunk_size import MANY_CHUNKS
 
 __all__ = ["log_start"]
 

@@ -5,12 +5,12 @@ from collections.abc import Iterable, Sequence
 import pyarrow as pa
 
 from prefect_batch.blocks.arrow_values import values_of
-from prefect_batch.blocks.checksum import KeySum, sum_of_keys
-from prefect_batch.blocks.ends import Source
+from prefect_batch.blocks.contracts import Source
+from prefect_batch.blocks.key_sum import KeySum, sum_of_keys
 from prefect_batch.blocks.keys import Key
 from prefect_batch.blocks.values import Batch
-from prefect_batch.tasks.outputs import Outputs, places
-from prefect_batch.tasks.process import Failure
+from prefect_batch.tasks.work.outputs import Outputs, places
+from prefect_batch.tasks.work.process_record import Failure
 
 __all__ = ["sum_filtered"]
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from itertools import combinations
 from math import comb
 
-from prefect_batch.blocks.checksum import KeySum, sum_of_keys
+from prefect_batch.blocks.key_sum import KeySum, sum_of_keys
 from prefect_batch.blocks.keys import Key
 
 __all__ = ["pick_out"]

@@ -3,9 +3,9 @@
 from datetime import datetime, timezone
 
 from prefect_batch.blocks.errors import UnreadableRecord
-from prefect_batch.blocks.record_json import LINE, RAW
+from prefect_batch.blocks.letters.record_json import LINE, RAW
 from prefect_batch.blocks.values import DeadLetter, Unreadable
-from prefect_batch.tasks.traces import trace_text
+from prefect_batch.tasks.error_text import trace_text
 
 __all__ = ["letter_of"]
 

@@ -118,7 +118,7 @@ class Database:
     """A database for one test: `url` as a user writes it, and SQL to prepare and to look at it."""
 
     def __init__(self, url: str, kind: str) -> None:
-        from prefect_batch.blocks.connections import _create, _parse, _with_driver
+        from prefect_batch.blocks.databases.connections import _create, _parse, _with_driver
 
         self.url, self.kind = url, kind
         self.engine = _create(_with_driver(_parse(url)))
@@ -195,7 +195,7 @@ def database(request, tmp_path):
     """Each of the three databases, empty."""
     found = _database(request.param, request, tmp_path)
     yield found
-    from prefect_batch.blocks.connections import close_engines
+    from prefect_batch.blocks.databases.connections import close_engines
 
     close_engines()
     found.clear()
@@ -206,7 +206,7 @@ def crash_database(request, tmp_path):
     """SQLite and PostgreSQL, empty."""
     found = _database(request.param, request, tmp_path)
     yield found
-    from prefect_batch.blocks.connections import close_engines
+    from prefect_batch.blocks.databases.connections import close_engines
 
     close_engines()
     found.clear()
@@ -217,7 +217,7 @@ def sqlite(tmp_path):
     """A SQLite database, empty."""
     found = Database(f"sqlite:///{tmp_path}/test.db", "sqlite")
     yield found
-    from prefect_batch.blocks.connections import close_engines
+    from prefect_batch.blocks.databases.connections import close_engines
 
     close_engines()
     found.engine.dispose()
@@ -228,7 +228,7 @@ def postgresql(request, tmp_path):
     """A PostgreSQL database, empty."""
     found = _database("postgresql", request, tmp_path)
     yield found
-    from prefect_batch.blocks.connections import close_engines
+    from prefect_batch.blocks.databases.connections import close_engines
 
     close_engines()
     found.clear()

@@ -166,12 +166,12 @@ def arm(step, nth, death=die):
 
 def arm_ends(step, tick):
     """The steps of a chunk, and of files at the end of the pass; without Prefect, which a worker has not."""
-    from prefect_batch.blocks import store_local
-    from prefect_batch.blocks.files_sink import FilesSink
-    from prefect_batch.blocks.letters import Burial
-    from prefect_batch.blocks.letters_source import LettersSource
-    from prefect_batch.blocks.part_transaction import PartTransaction
-    from prefect_batch.blocks.sink import SqlTransaction
+    from prefect_batch.blocks.databases.sink import SqlTransaction
+    from prefect_batch.blocks.files.writing.sink import FilesSink
+    from prefect_batch.blocks.files.writing.transaction import PartTransaction
+    from prefect_batch.blocks.letters.bury import Burial
+    from prefect_batch.blocks.letters.source import LettersSource
+    from prefect_batch.blocks.stores import local as store_local
 
     when, _, where = step.partition(" ")
     places = {
@@ -188,12 +188,12 @@ def arm_ends(step, tick):
 
 def arm_run(step, count, tick):
     """The steps of the run itself."""
-    from prefect_batch.blocks.cursor import CursorStore
-    from prefect_batch.flows import decide
-    from prefect_batch.flows import replay as replay_module
-    from prefect_batch.flows import run as run_module
-    from prefect_batch.flows.walk import Walk
-    from prefect_batch.tasks import chunk as chunk_module
+    from prefect_batch.blocks.state.cursor import CursorStore
+    from prefect_batch.flows.operations import decisions as decide
+    from prefect_batch.flows.run import replay as replay_module
+    from prefect_batch.flows.run import run_job as run_module
+    from prefect_batch.flows.run.walk import Walk
+    from prefect_batch.tasks import run_chunk as chunk_module
 
     if step == "after plan":
         around(CursorStore, "save", after=lambda _store, cursor: count() if cursor.position.planned else None)
@@ -238,7 +238,7 @@ def fork(output, url, job, letters, write, concurrency, step, nth, workers, acti
 
 
 if __name__ == "__main__":
-    import prefect_batch.flows.records  # noqa: F401
+    import prefect_batch.flows.process_records  # noqa: F401
 
     for line in sys.stdin:
         print(fork(*json.loads(line)), flush=True)

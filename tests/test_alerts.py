@@ -16,12 +16,12 @@ from prefect.settings import PREFECT_API_URL
 from prefect.states import Crashed
 
 from prefect_batch import CircuitOpen, FailureRateExceeded, Table, process_records, status
-from prefect_batch.blocks.api import call_api
-from prefect_batch.blocks.cursor import CursorStore
 from prefect_batch.blocks.errors import BadParameter, JobIsOwned
-from prefect_batch.blocks.ownership import own_job
-from prefect_batch.flows import alerts
-from prefect_batch.flows.hooks import report_crash
+from prefect_batch.blocks.prefect_api import call_api
+from prefect_batch.blocks.state.cursor import CursorStore
+from prefect_batch.blocks.state.ownership import own_job
+from prefect_batch.flows.reporting import alerts
+from prefect_batch.flows.reporting.hooks import report_crash
 
 TOLD = []
 

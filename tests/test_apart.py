@@ -9,13 +9,13 @@ import pyarrow as pa
 import pytest
 
 from prefect_batch import Table
-from prefect_batch.blocks.connections import close_engines
-from prefect_batch.blocks.ends import PassRef
+from prefect_batch.blocks.contracts import PassRef
+from prefect_batch.blocks.databases.connections import close_engines
 from prefect_batch.blocks.errors import BadSink
 from prefect_batch.blocks.transient import fails_chunk
 from prefect_batch.blocks.values import ChunkRange
-from prefect_batch.tasks.isolate import isolate
-from prefect_batch.tasks.outputs import ItemRows
+from prefect_batch.tasks.work.isolate import isolate
+from prefect_batch.tasks.work.outputs import ItemRows
 
 SQLITE = ["id INTEGER PRIMARY KEY", "qty INTEGER CHECK (qty >= 0)", "email VARCHAR(40) UNIQUE", "name TEXT NOT NULL"]
 POSTGRESQL = [

@@ -6,11 +6,11 @@ import pyarrow as pa
 import pytest
 
 from prefect_batch.blocks.errors import BadParameter
-from prefect_batch.blocks.letter_files import read_rows
-from prefect_batch.blocks.letters import DeadLetters
-from prefect_batch.blocks.places import open_place
+from prefect_batch.blocks.letters.bury import DeadLetters
+from prefect_batch.blocks.letters.place import open_place
+from prefect_batch.blocks.letters.read import read_rows
 from prefect_batch.blocks.values import ChunkRange, DeadLetter
-from prefect_batch.tasks.choose import Selection, Unfinished, choose
+from prefect_batch.tasks.letters.choose import Selection, Unfinished, choose
 
 SCHEMA = pa.schema([("id", pa.int64()), ("n", pa.int64())])
 

@@ -10,15 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prefect_batch import ChunkFailed, CircuitOpen, Table, dead_letters, process_records, status
-from prefect_batch.blocks.connections import close_engines
+from prefect_batch.blocks.databases.connections import close_engines
 from prefect_batch.blocks.errors import SinkRefuses, UnknownColumn
-from prefect_batch.blocks.letters import DeadLetters
+from prefect_batch.blocks.letters.bury import DeadLetters
 from prefect_batch.blocks.transient import fails_chunk
 from prefect_batch.blocks.values import ChunkRange, ChunkResult, DeadLetter, Item, Tally
-from prefect_batch.flows.circuit import Circuit
-from prefect_batch.tasks.isolate import isolate
-from prefect_batch.tasks.refusal import ENOUGH_RECORDS, Refusals
-from prefect_batch.tasks.work import ChunkJob, forget, work_chunk
+from prefect_batch.flows.run.circuit_breaker import Circuit
+from prefect_batch.tasks.work.isolate import isolate
+from prefect_batch.tasks.work.refusals import ENOUGH_RECORDS, Refusals
+from prefect_batch.tasks.work.work_chunk import ChunkJob, forget, work_chunk
 
 ROWS, CHUNK = 600, 50
 ALL = [(n, n) for n in range(ROWS)]

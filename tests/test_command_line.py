@@ -13,9 +13,9 @@ import psutil
 import pytest
 
 from prefect_batch import Table, process_records, status
-from prefect_batch.blocks.ownership import own_job
-from prefect_batch.flows.command_line import app, main
-from prefect_batch.flows.command_output import Ending
+from prefect_batch.blocks.state.ownership import own_job
+from prefect_batch.flows.command_line.main import app, main
+from prefect_batch.flows.command_line.output import Ending
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ def test_a_reader_that_has_gone_is_no_error(flown):
 
 
 def test_a_server_that_is_away_is_said_in_a_sentence(monkeypatch, capsys):
-    from prefect_batch.blocks import api
+    from prefect_batch.blocks import prefect_api as api
 
     monkeypatch.setattr(api.call_api, "__kwdefaults__", {"patience_seconds": 0})
     from prefect.settings import PREFECT_API_URL, temporary_settings

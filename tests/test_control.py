@@ -17,15 +17,15 @@ from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
 from prefect.exceptions import CancelledRun
 
 from prefect_batch import Table, process_records, status
-from prefect_batch.blocks.api import call_api
-from prefect_batch.blocks.connections import close_engines
+from prefect_batch.blocks.databases.connections import close_engines
 from prefect_batch.blocks.errors import BadParameter, DiskNearlyFull, FailureRateExceeded, NotAtWork
 from prefect_batch.blocks.health import HealthCheck, look
-from prefect_batch.blocks.request import RunRequest, read_request, send_request
-from prefect_batch.blocks.window import RunWindow
+from prefect_batch.blocks.parameters.run_window import RunWindow
+from prefect_batch.blocks.prefect_api import call_api
+from prefect_batch.blocks.state.requests import RunRequest, read_request, send_request
 from prefect_batch.flows import listening, sampling, walk
-from prefect_batch.flows.asking import is_at_work, stop, tune
-from prefect_batch.flows.status import UnknownJob
+from prefect_batch.flows.operations.control import is_at_work, stop, tune
+from prefect_batch.flows.operations.status import UnknownJob
 from prefect_batch.tasks import chunk, told
 from tests import worker_job
 
@@ -144,7 +144,7 @@ def wait_for(condition, seconds=30.0):
 CHILD = """
 import sys
 from prefect_batch import Table, process_records
-from prefect_batch.flows import walk
+from prefect_batch.flows.run import walk
 
 walk.GRACE_SECONDS = 0.5
 url, job, letters = sys.argv[1:]
@@ -312,7 +312,7 @@ def test_a_rate_is_kept_over_all_chunks_at_work_and_within_them(run, numbers, jo
 
 
 def status_samples(job):
-    from prefect_batch.blocks.cursor import CursorStore
+    from prefect_batch.blocks.state.cursor import CursorStore
 
     return CursorStore(job).load().run.series.samples
 

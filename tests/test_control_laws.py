@@ -10,12 +10,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from prefect_batch.blocks.errors import BadParameter
-from prefect_batch.blocks.series import MOST_SAMPLES, Sample, Series
+from prefect_batch.blocks.parameters.run_window import RunWindow, clock_text
+from prefect_batch.blocks.state.samples import MOST_SAMPLES, Sample, Series
 from prefect_batch.blocks.values import Tally
-from prefect_batch.blocks.window import RunWindow, clock_text
-from prefect_batch.tasks import pace
-from prefect_batch.tasks.progress import Progress
-from prefect_batch.tasks.size import ChunkSizer
+from prefect_batch.tasks.plan.chunk_size import ChunkSizer
+from prefect_batch.tasks.report.progress import Progress
+from prefect_batch.tasks.work import rate_limit as pace
 
 
 def given(*strategies):

@@ -16,15 +16,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from prefect_batch import Table
-from prefect_batch.blocks.connections import close_engines
-from prefect_batch.blocks.letter_files import read_letters
-from prefect_batch.blocks.letters import Burial
-from prefect_batch.blocks.position import Position
-from prefect_batch.blocks.sink import SqlTransaction
+from prefect_batch.blocks.databases.connections import close_engines
+from prefect_batch.blocks.databases.sink import SqlTransaction
+from prefect_batch.blocks.letters.bury import Burial
+from prefect_batch.blocks.letters.read import read_letters
+from prefect_batch.blocks.state.position import Position
 from prefect_batch.blocks.values import ChunkResult, Tally
-from prefect_batch.tasks.plan import Planner
-from prefect_batch.tasks.size import ChunkSizer
-from prefect_batch.tasks.work import ChunkJob, forget, work_chunk
+from prefect_batch.tasks.plan.chunk_size import ChunkSizer
+from prefect_batch.tasks.plan.planner import Planner
+from prefect_batch.tasks.work.work_chunk import ChunkJob, forget, work_chunk
 
 STEPS = ("after plan", "mid batch", "before bury", "after bury", "before commit", "after commit", "before advance")
 JOB = ChunkJob("law", 1, "x", "", None, None, None, "")

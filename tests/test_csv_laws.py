@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from prefect_batch import Files
 from prefect_batch.blocks.errors import BadSource
-from prefect_batch.blocks.text_file import TextFile
+from prefect_batch.blocks.files.reading.text_file import TextFile
 from tests.test_file_sources import walk
 
 NASTY = st.text(st.sampled_from([*list('""",,,\n\n\r ab\x00'), "é", "\ufeff"]), max_size=40)
@@ -115,7 +115,7 @@ def test_only_what_does_not_fit_the_schema_is_unreadable(lines, tmp_path):
 
 
 def test_a_record_without_an_end_is_refused_with_its_line(tmp_path, monkeypatch):
-    monkeypatch.setattr("prefect_batch.blocks.text_file.MOST_RECORD_BYTES", 100_000)
+    monkeypatch.setattr("prefect_batch.blocks.files.reading.text_file.MOST_RECORD_BYTES", 100_000)
     (tmp_path / "a.csv").write_text('a,b\n1,2\n3,"4\n' + "5,6\n" * 600_000)
     source = Files(str(tmp_path / "a.csv")).open_source()
     with pytest.raises(

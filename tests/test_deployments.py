@@ -26,7 +26,7 @@ from prefect.events import emit_event
 
 import prefect_batch
 from prefect_batch import dead_letters, status, stop
-from prefect_batch.blocks.api import call_api
+from prefect_batch.blocks.prefect_api import call_api
 
 ROOT = Path(prefect_batch.__file__).parent
 pytestmark = pytest.mark.timeout(600)

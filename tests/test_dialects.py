@@ -5,10 +5,10 @@ from sqlalchemy import column, select, table
 from sqlalchemy import types as sql
 from sqlalchemy.dialects import mssql, mysql, oracle, postgresql
 
-from prefect_batch.blocks.keyset import beyond, up_to
-from prefect_batch.blocks.ledger import Ledger
-from prefect_batch.blocks.target import Target
-from prefect_batch.blocks.write_standard import insert_statement, update_statement
+from prefect_batch.blocks.databases.keyset import beyond, up_to
+from prefect_batch.blocks.databases.ledger import Ledger
+from prefect_batch.blocks.databases.standard import insert_statement, update_statement
+from prefect_batch.blocks.databases.target import Target
 
 A, B, C = (column(name, sql.Integer()) for name in "abc")
 TARGET = Target("out", "shop", ("a", "b"), {"a": sql.Integer(), "b": sql.Integer(), "n": sql.Text()}, frozenset())

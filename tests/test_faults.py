@@ -15,11 +15,11 @@ import pytest
 from sqlalchemy import event
 
 from prefect_batch import ChunkFailed, Table, dead_letters, process_records, status
-from prefect_batch.blocks.api import call_api
-from prefect_batch.blocks.connections import open_engine
-from prefect_batch.blocks.cursor import CursorStore
+from prefect_batch.blocks.databases.connections import open_engine
 from prefect_batch.blocks.errors import BadCursor
-from prefect_batch.flows.reset import reset_job
+from prefect_batch.blocks.prefect_api import call_api
+from prefect_batch.blocks.state.cursor import CursorStore
+from prefect_batch.flows.operations.reset import reset_job
 
 ROWS = 7000
 

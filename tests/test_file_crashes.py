@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from prefect_batch import complete_files, dead_letters, status
-from prefect_batch.blocks.record_json import decode_record
+from prefect_batch.blocks.letters.record_json import decode_record
 from tests import crash_job
 from tests.test_crashes import forks, importable, killed  # noqa: F401 - fixtures
 

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from prefect_batch import Files
-from prefect_batch.blocks.connections import know_url
+from prefect_batch.blocks.databases.connections import know_url
 from prefect_batch.blocks.errors import BadParameter, BadSource, DefinitionChanged
 from prefect_batch.blocks.values import ChunkRange
 from tests.test_file_sources import ROWS, values, walk, write
@@ -207,7 +207,7 @@ def test_worker_processes_get_the_secret_of_the_storage(s3, server, sqlite, job,
     from prefect.blocks.system import Secret
 
     from prefect_batch import Table, process_records
-    from prefect_batch.blocks import connections
+    from prefect_batch.blocks.databases import connections
 
     options = json.loads(connections.url_of("secret/lake"))
     Secret(value=options).save("lake-of-a-team", overwrite=True)

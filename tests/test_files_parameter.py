@@ -3,7 +3,7 @@
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from prefect_batch.blocks.files import Files
+from prefect_batch.blocks.parameters.files import Files
 
 
 @pytest.mark.parametrize(

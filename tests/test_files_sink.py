@@ -19,17 +19,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prefect_batch.blocks.ends import PassRef
+from prefect_batch.blocks.contracts import PassRef
 from prefect_batch.blocks.errors import BadSink, DoesNotFit, UnknownColumn
-from prefect_batch.blocks.files_sink import FilesSink
-from prefect_batch.blocks.fit import fit_records, fit_table
-from prefect_batch.blocks.infer import infer_schema
-from prefect_batch.blocks.manifest import MANIFEST, complete_files
-from prefect_batch.blocks.part_writer import PartFormat
-from prefect_batch.blocks.store import open_store
+from prefect_batch.blocks.files.writing.fit_schema import fit_records, fit_table
+from prefect_batch.blocks.files.writing.infer_schema import infer_schema
+from prefect_batch.blocks.files.writing.manifest import MANIFEST, complete_files
+from prefect_batch.blocks.files.writing.part_writer import PartFormat
+from prefect_batch.blocks.files.writing.sink import FilesSink
+from prefect_batch.blocks.stores.store import open_store
 from prefect_batch.blocks.transient import fails_chunk
 from prefect_batch.blocks.values import ChunkRange, Item
-from prefect_batch.tasks.isolate import isolate
+from prefect_batch.tasks.work.isolate import isolate
 
 EMPTY = pa.schema([])
 CHUNKS = [ChunkRange(None if n == 0 else (10 * n,), (10 * n + 10,)) for n in range(6)]

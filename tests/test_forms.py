@@ -15,9 +15,9 @@ from prefect_batch import BadRecords, RunStopped, SkipRecord, StopBatch, Table, 
 from prefect_batch.blocks.errors import BadParameter
 from prefect_batch.blocks.processor import resolve_processor
 from prefect_batch.blocks.values import Batch
-from prefect_batch.tasks.concurrent import process_async
-from prefect_batch.tasks.outputs import first_records, places
-from prefect_batch.tasks.vector import CALLS, RECORD, process_vectorized
+from prefect_batch.tasks.work.outputs import first_records, places
+from prefect_batch.tasks.work.process_async import process_async
+from prefect_batch.tasks.work.process_vectorized import CALLS, RECORD, process_vectorized
 
 SCHEMA = pa.schema([("id", pa.int64()), ("n", pa.int64())])
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import pytest
 
 from prefect_batch.blocks.errors import RecordTimeout
-from prefect_batch.tasks.guard import IDLE, SHARED_BYTES, Guard
+from prefect_batch.tasks.work.record_guard import IDLE, SHARED_BYTES, Guard
 
 
 @contextmanager

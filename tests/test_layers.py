@@ -13,7 +13,12 @@ import prefect_batch
 
 ROOT = Path(prefect_batch.__file__).parent
 LAYERS = ("blocks", "tasks", "flows", "deployments")
-MODULES = sorted(file for layer in LAYERS for file in (ROOT / layer).glob("*.py"))
+MODULES = sorted(file for layer in LAYERS for file in (ROOT / layer).rglob("*.py"))
+
+
+def name_of(file):
+    """The name of the module in `file`, below the package: ``tasks.plan.begin``."""
+    return ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
 def nodes_of(file):
@@ -34,15 +39,15 @@ def imported(file):
             yield from (alias.name for alias in node.names)
 
 
-@pytest.mark.parametrize("file", MODULES, ids=lambda file: f"{file.parent.name}.{file.stem}")
+@pytest.mark.parametrize("file", MODULES, ids=name_of)
 def test_imports_go_down_only(file):
-    allowed = LAYERS[: LAYERS.index(file.parent.name) + 1]
+    allowed = LAYERS[: LAYERS.index(file.relative_to(ROOT).parts[0]) + 1]
     for module in imported(file):
         if module and module.startswith("prefect_batch."):
             assert module.split(".")[1] in allowed, f"{file} imports {module}"
 
 
-@pytest.mark.parametrize("file", MODULES, ids=lambda file: f"{file.parent.name}.{file.stem}")
+@pytest.mark.parametrize("file", MODULES, ids=name_of)
 def test_files_and_functions_are_small(file):
     assert len(file.read_text().splitlines()) <= 250
     for node in nodes_of(file):
@@ -60,11 +65,11 @@ def test_the_exports_are_sorted_and_exist():
         _ = prefect_batch.nothing
 
 
-@pytest.mark.parametrize("file", MODULES, ids=lambda file: f"{file.parent.name}.{file.stem}")
+@pytest.mark.parametrize("file", MODULES, ids=name_of)
 def test_each_modules_exports_are_sorted_and_exist(file):
     if file.stem == "__main__":
         return
-    module = importlib.import_module(f"prefect_batch.{file.parent.name}.{file.stem}")
+    module = importlib.import_module(f"prefect_batch.{name_of(file)}")
     exported = getattr(module, "__all__", [])
     assert sorted(exported) == sorted(set(exported))
     assert all(hasattr(module, name) for name in exported)
@@ -97,4 +102,6 @@ def test_every_package_is_listed():
     listed = importlib.import_module("tomllib").loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"][
         "packages"
     ]
-    assert listed == ["prefect_batch", *(f"prefect_batch.{layer}" for layer in LAYERS)]
+    packages = [f"prefect_batch.{name_of(file)}" for file in MODULES if file.stem == "__init__"]
+    assert listed[0] == "prefect_batch"
+    assert sorted(listed[1:]) == sorted(packages)

@@ -9,10 +9,10 @@ from sqlalchemy import inspect
 
 import prefect_batch
 from prefect_batch import Table
-from prefect_batch.blocks.connections import close_engines
-from prefect_batch.blocks.ends import PassRef
+from prefect_batch.blocks.contracts import PassRef
+from prefect_batch.blocks.databases.connections import close_engines
+from prefect_batch.blocks.databases.ledger import KEPT, LEDGER, Ledger
 from prefect_batch.blocks.errors import BadParameter, BadSink
-from prefect_batch.blocks.ledger import KEPT, LEDGER, Ledger
 from prefect_batch.blocks.values import ChunkRange
 
 PASS = PassRef("nightly", 1, "one")

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from prefect_batch import Table, dead_letters, process_records
-from prefect_batch.flows.command_letters import _export
-from prefect_batch.flows.command_output import Ending
+from prefect_batch.flows.command_line.letters import _export
+from prefect_batch.flows.command_line.output import Ending
 from tests.test_command_line import call
 
 MODULE = """

@@ -8,16 +8,16 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prefect_batch.blocks.chosen import list_path, write_chosen
-from prefect_batch.blocks.letter_files import count_letters, read_letters
-from prefect_batch.blocks.letter_id import LetterSet
-from prefect_batch.blocks.letter_status import Act, record_act
-from prefect_batch.blocks.letters import DeadLetters
-from prefect_batch.blocks.letters_spec import Letters
-from prefect_batch.blocks.places import open_place
-from prefect_batch.blocks.purge_letters import purge_letters
+from prefect_batch.blocks.letters.bury import DeadLetters
+from prefect_batch.blocks.letters.ids import LetterSet
+from prefect_batch.blocks.letters.place import open_place
+from prefect_batch.blocks.letters.purge import purge_letters
+from prefect_batch.blocks.letters.read import count_letters, read_letters
+from prefect_batch.blocks.letters.replay_list import list_path, write_chosen
+from prefect_batch.blocks.letters.status import Act, record_act
+from prefect_batch.blocks.parameters.letters import Letters
 from prefect_batch.blocks.values import ChunkRange, DeadLetter
-from prefect_batch.tasks.choose import Selection, Unfinished, choose
+from prefect_batch.tasks.letters.choose import Selection, Unfinished, choose
 
 SCHEMA = pa.schema([("id", pa.int64())])
 NOW = datetime(2024, 1, 1, tzinfo=timezone.utc)

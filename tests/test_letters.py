@@ -18,16 +18,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prefect_batch.blocks.errors import BadPlace
-from prefect_batch.blocks.letter_files import count_letters, newest_pass, read_letters
-from prefect_batch.blocks.letter_id import LetterSet, Origin
-from prefect_batch.blocks.letter_status import Act, record_act
-from prefect_batch.blocks.letters import GROUP_ROWS, DeadLetters
-from prefect_batch.blocks.places import full_place, open_place
-from prefect_batch.blocks.purge_letters import purge_letters
-from prefect_batch.blocks.record_json import decode_record
+from prefect_batch.blocks.letters.bury import GROUP_ROWS, DeadLetters
+from prefect_batch.blocks.letters.ids import LetterSet, Origin
+from prefect_batch.blocks.letters.place import full_place, open_place
+from prefect_batch.blocks.letters.purge import purge_letters
+from prefect_batch.blocks.letters.read import count_letters, newest_pass, read_letters
+from prefect_batch.blocks.letters.record_json import decode_record
+from prefect_batch.blocks.letters.status import Act, record_act
 from prefect_batch.blocks.values import ChunkRange, DeadLetter
-from prefect_batch.tasks import traces
-from prefect_batch.tasks.group import deepest_frame, group_letters, normalise
+from prefect_batch.tasks import error_text as traces
+from prefect_batch.tasks.letters.group import deepest_frame, group_letters, normalise
 
 SCHEMA = pa.schema(
     [

@@ -7,10 +7,10 @@ import psutil
 import pytest
 
 from prefect_batch import Table, process_records, processor
-from prefect_batch.blocks.fetch import BATCH_BYTES
+from prefect_batch.blocks.databases.fetch import BATCH_BYTES
 from prefect_batch.blocks.values import Batch, ChunkRange
-from prefect_batch.flows.memory import memory_bound_bytes
-from prefect_batch.tasks.work import ChunkJob, forget, work_chunk
+from prefect_batch.flows.run.memory import memory_bound_bytes
+from prefect_batch.tasks.work.work_chunk import ChunkJob, forget, work_chunk
 
 
 def test_the_bound_is_a_share_of_what_there_is():

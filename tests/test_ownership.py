@@ -16,10 +16,10 @@ from prefect.client.schemas.actions import VariableCreate
 from prefect.states import Completed, Running
 
 from prefect_batch import LostOwnership, Table, process_records, status
-from prefect_batch.blocks import ownership
-from prefect_batch.blocks.api import call_api
 from prefect_batch.blocks.errors import JobIsOwned
-from prefect_batch.blocks.ownership import Owner, own_job
+from prefect_batch.blocks.prefect_api import call_api
+from prefect_batch.blocks.state import ownership
+from prefect_batch.blocks.state.ownership import Owner, own_job
 
 pytestmark = pytest.mark.usefixtures("server")
 

@@ -43,7 +43,7 @@ def shop(tmp_path, monkeypatch, server):
     database.commit()
     yield database
     database.close()
-    from prefect_batch.blocks.connections import close_engines
+    from prefect_batch.blocks.databases.connections import close_engines
 
     close_engines()
 

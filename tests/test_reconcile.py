@@ -18,21 +18,21 @@ from prefect_batch import (
     replay_dead_letters,
     status,
 )
-from prefect_batch.blocks.accounts import Account, Accounts, add_up, finished
-from prefect_batch.blocks.checksum import KeySum, are_integers, sum_of_keys
-from prefect_batch.blocks.connections import close_engines
-from prefect_batch.blocks.cursor import Cursor, RunState
+from prefect_batch.blocks.databases.connections import close_engines
 from prefect_batch.blocks.errors import BadParameter
-from prefect_batch.blocks.letters import DeadLetters
-from prefect_batch.blocks.places import open_place
-from prefect_batch.blocks.position import Position
+from prefect_batch.blocks.key_sum import KeySum, are_integers, sum_of_keys
+from prefect_batch.blocks.letters.bury import DeadLetters
+from prefect_batch.blocks.letters.place import open_place
+from prefect_batch.blocks.state.accounts import Account, Accounts, add_up, finished
+from prefect_batch.blocks.state.cursor import Cursor, RunState
+from prefect_batch.blocks.state.position import Position
 from prefect_batch.blocks.values import Batch, ChunkRange, ChunkResult, DeadLetter, Item, Tally
-from prefect_batch.flows.command_line import main
-from prefect_batch.tasks.compare import Side
+from prefect_batch.flows.command_line.main import main
 from prefect_batch.tasks.filtered import sum_filtered
-from prefect_batch.tasks.process import Failure
-from prefect_batch.tasks.reconcile_pass import reconcile_pass
-from prefect_batch.tasks.reconciliation import KeysDiffer
+from prefect_batch.tasks.reconcile.compare import Side
+from prefect_batch.tasks.reconcile.reconcile_pass import reconcile_pass
+from prefect_batch.tasks.reconcile.reconciliation import KeysDiffer
+from prefect_batch.tasks.work.process_record import Failure
 from tests.conftest import Database
 
 ROWS = 500

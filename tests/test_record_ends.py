@@ -9,8 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from prefect_batch.blocks.record_ends import RecordEnds
-from prefect_batch.blocks.text_form import text_form
+from prefect_batch.blocks.files.reading.record_ends import RecordEnds
+from prefect_batch.blocks.parameters.text_form import text_form
 
 # What structures CSV is most of it, so that short texts are nasty.
 NASTY = st.text(st.sampled_from([*list('""",,\n\n\r ab\x00'), "é", "漢"]), max_size=40)

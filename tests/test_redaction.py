@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from prefect_batch import FailureRateExceeded, Table, dead_letters, failures, process_records, replay_dead_letters
 from prefect_batch.blocks.errors import BadParameter, RunStopped
-from prefect_batch.blocks.redaction import TOKEN, Redaction
+from prefect_batch.blocks.letters.redaction import TOKEN, Redaction
 from prefect_batch.blocks.values import DeadLetter
 from tests.redacting_job import picky
 
@@ -115,7 +115,7 @@ def everything_in(place):
 def test_nothing_of_a_job_shows_a_redacted_column(people, job, tmp_path, monkeypatch, caplog, workers):
     monkeypatch.syspath_prepend(HERE)
     shown = []
-    for name in ("prefect_batch.flows.publish", "prefect_batch.flows.ending"):
+    for name in ("prefect_batch.flows.reporting.publish", "prefect_batch.flows.run.ending"):
         monkeypatch.setattr(f"{name}.publish_report", lambda report: shown.append(report.markdown() + str(report)))
     with caplog.at_level(logging.INFO), pytest.raises(RunStopped) as stopped:
         run(people, job, tmp_path / "letters", "redacting_job:picky", chunk_size=30, workers=workers)

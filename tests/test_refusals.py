@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from prefect_batch import Query, Table, process_records, processor
 from prefect_batch.blocks import connections, source_check
-from prefect_batch.blocks.connections import check_url, redact
+from prefect_batch.blocks.databases.connections import check_url, redact
 from prefect_batch.blocks.errors import (
     BadParameter,
     BadPlace,
@@ -118,7 +118,7 @@ def test_a_query_that_sorts_is_warned_of(kind, request, monkeypatch, tmp_path):
         assert Query(database.url, "SELECT id, ref FROM big", key="id").open_source().check() == []
         assert "no index" in Query(database.url, "SELECT id, ref FROM big", key="ref").open_source().check()[0]
     finally:
-        from prefect_batch.blocks.connections import close_engines
+        from prefect_batch.blocks.databases.connections import close_engines
 
         close_engines()
         database.clear()

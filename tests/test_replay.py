@@ -19,13 +19,13 @@ from prefect_batch import (
     replay_dead_letters,
     status,
 )
-from prefect_batch.blocks.api import call_api
-from prefect_batch.blocks.cursor import CursorStore
 from prefect_batch.blocks.errors import BadParameter, BadPlace, BadProcessor, JobIsOwned
-from prefect_batch.blocks.ownership import own_job
-from prefect_batch.blocks.position import Planned, Position
+from prefect_batch.blocks.prefect_api import call_api
+from prefect_batch.blocks.state.cursor import CursorStore
+from prefect_batch.blocks.state.ownership import own_job
+from prefect_batch.blocks.state.position import Planned, Position
 from prefect_batch.blocks.values import ChunkRange
-from prefect_batch.flows.status import UnknownJob
+from prefect_batch.flows.operations.status import UnknownJob
 
 pytestmark = pytest.mark.usefixtures("server")
 

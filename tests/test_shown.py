@@ -18,10 +18,10 @@ from prefect.client.schemas.filters import (
 )
 
 from prefect_batch import FailureRateExceeded, Table, process_records
-from prefect_batch.blocks.api import call_api
-from prefect_batch.blocks.cursor import CursorStore
+from prefect_batch.blocks.prefect_api import call_api
+from prefect_batch.blocks.state.cursor import CursorStore
 from prefect_batch.blocks.values import Tally
-from prefect_batch.flows import hooks
+from prefect_batch.flows.reporting import hooks
 
 pytestmark = pytest.mark.usefixtures("server")
 

@@ -10,10 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from prefect_batch import Files, Table, complete_files
-from prefect_batch.blocks.ends import PassRef
+from prefect_batch.blocks.contracts import PassRef
 from prefect_batch.blocks.transient import fails_chunk
 from prefect_batch.blocks.values import ChunkRange, Item
-from prefect_batch.tasks.isolate import isolate
+from prefect_batch.tasks.work.isolate import isolate
 
 PASS = PassRef("contract", 1, "ab12")
 CHUNKS = [ChunkRange(None if n == 0 else (n * 10,), (n * 10 + 10,)) for n in range(3)]
@@ -71,7 +71,7 @@ def end(request, tmp_path):
     if request.param in FORMS:
         yield FilesEnd(request.param, tmp_path / "out")
         return
-    from prefect_batch.blocks.connections import close_engines
+    from prefect_batch.blocks.databases.connections import close_engines
     from tests.conftest import _database
 
     database = _database(request.param, request, tmp_path)

@@ -6,7 +6,7 @@ import uuid
 
 import pytest
 
-from prefect_batch.blocks.store import drop, full_name, open_store, put
+from prefect_batch.blocks.stores.store import drop, full_name, open_store, put
 
 
 @pytest.fixture(params=["directory", "private", "memory", "s3"])

@@ -12,15 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prefect_batch import Query, Table
-from prefect_batch.blocks.ends import GivesTables, PassRef, TakesTables
+from prefect_batch.blocks.contracts import GivesTables, PassRef, TakesTables
+from prefect_batch.blocks.databases.sqlite.tables import sqlite_table
 from prefect_batch.blocks.errors import BadOutput, UnknownColumn
 from prefect_batch.blocks.item_table import ItemTable, join_tables
-from prefect_batch.blocks.sqlite_tables import sqlite_table
 from prefect_batch.blocks.transient import fails_chunk
 from prefect_batch.blocks.values import Batch, ChunkRange, Item
-from prefect_batch.tasks.isolate import isolate
-from prefect_batch.tasks.outputs import places
-from prefect_batch.tasks.vector import arrow_table
+from prefect_batch.tasks.work.isolate import isolate
+from prefect_batch.tasks.work.outputs import places
+from prefect_batch.tasks.work.process_vectorized import arrow_table
 
 TEXTS = ["", "a", '"', "a\nb", "c\r\nd", "\\.", "\\N", "\\", "t", "é漢", "NULL", ",", "\t", " x ", None]
 # name: (type in SQLite, PostgreSQL, MariaDB; the values)

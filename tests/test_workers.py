@@ -14,7 +14,7 @@ import pytest
 
 from prefect_batch import RunStopped, Table, dead_letters, process_records, status
 from prefect_batch.blocks.errors import BadParameter
-from prefect_batch.tasks.ship import ship
+from prefect_batch.tasks.workers.send_function import ship
 
 pytestmark = pytest.mark.usefixtures("server")
 HERE = Path(__file__).parent
@@ -76,7 +76,9 @@ def no_worker_is_left():
     deadline = time.monotonic() + 5
     while time.monotonic() < deadline:
         workers = [
-            p for p in psutil.process_iter(["cmdline"]) if "prefect_batch.tasks.worker" in (p.info["cmdline"] or [])
+            p
+            for p in psutil.process_iter(["cmdline"])
+            if "prefect_batch.tasks.workers.worker" in (p.info["cmdline"] or [])
         ]
         if not any(map(is_ours, workers)):
             return True
@@ -129,7 +131,7 @@ def test_a_script_without_a_main_guard_is_imported_once(sqlite, job, tmp_path):
 
 
 def test_a_worker_imports_neither_prefect_nor_pandas():
-    code = "import sys, prefect_batch.tasks.worker; sys.exit(bool({'prefect', 'pandas'} & set(sys.modules)))"
+    code = "import sys, prefect_batch.tasks.workers.worker; sys.exit(bool({'prefect', 'pandas'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 

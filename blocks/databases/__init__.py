@@ -1,0 +1,1 @@
+"""Tables and queries of SQL databases: what is true of every database. What one does its own way is in its folder."""

@@ -1,0 +1,89 @@
+"""The ledger: a table in the sink's database with one row per finished chunk, committed in the chunk's transaction.
+
+It tells a repeated chunk that its rows are there already, which a sink of plain inserts could not know otherwise.
+"""
+
+import json
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from sqlalchemy import Column, Connection, Engine, MetaData, and_, delete, insert, select
+from sqlalchemy import Table as SqlTable
+from sqlalchemy import types as sql
+from sqlalchemy.exc import IntegrityError
+
+from prefect_batch.blocks.contracts import PassRef
+from prefect_batch.blocks.errors import ChunkIsDone
+from prefect_batch.blocks.values import ChunkRange
+
+__all__ = ["LEDGER", "Entry", "Ledger"]
+
+LEDGER = "prefect_batch_chunks"
+# A pass that another Prefect server counts under the same job's name is over by then.
+KEPT = timedelta(days=30)
+
+
+class Ledger:
+    """The ledger beside a sink's table, in the same schema."""
+
+    def __init__(self, schema: str | None) -> None:
+        self._table = SqlTable(
+            LEDGER,
+            MetaData(),
+            Column("job", sql.String(80), primary_key=True),
+            # Not its number: two Prefect servers may count passes of one job into one database.
+            Column("pass_id", sql.String(16), primary_key=True),
+            Column("chunk", sql.String(16), primary_key=True),
+            Column("pass", sql.Integer, nullable=False),
+            Column("result", sql.Text, nullable=False),
+            Column("finished_at", sql.String(32), nullable=False),
+            schema=schema,
+        )
+
+    def create(self, engine: Engine) -> None:
+        """Make the table, if it is missing."""
+        self._table.create(engine, checkfirst=True)
+
+    def entry(self, pass_: PassRef, chunk: ChunkRange) -> "Entry":
+        """The chunk's place in the ledger."""
+        return Entry(self._table, {"job": pass_.job, "pass_id": pass_.id, "chunk": chunk.digest}, pass_.number)
+
+    def forget(self, connection: Connection, pass_: PassRef) -> None:
+        """Remove the rows of a pass that is over."""
+        rows = self._table.c
+        connection.execute(delete(self._table).where(rows.job == pass_.job, rows.pass_id == pass_.id))
+
+    def forget_leftovers(self, connection: Connection, pass_: PassRef) -> None:
+        """Remove old rows of the job's other passes: they were given up, or their run died at its very end."""
+        rows, since = self._table.c, (datetime.now(timezone.utc) - KEPT).isoformat()
+        mine = rows.job == pass_.job, rows.pass_id != pass_.id, rows.finished_at < since
+        connection.execute(delete(self._table).where(*mine))
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One chunk's row in the ledger, whether or not it is there yet."""
+
+    table: SqlTable
+    identity: dict[str, Any]
+    pass_number: int
+
+    def find(self, connection: Connection) -> dict[str, Any] | None:
+        """The result of the chunk, or None while it is not finished."""
+        mine = and_(*(self.table.c[name] == value for name, value in self.identity.items()))
+        found = connection.execute(select(self.table.c.result).where(mine)).scalar_one_or_none()
+        return None if found is None else json.loads(found)
+
+    def record(self, connection: Connection, result: dict[str, Any]) -> None:
+        """Write the chunk's row; it counts once the chunk's transaction is committed.
+
+        Raises:
+            ChunkIsDone: another run was faster; this happens where one was taken for dead and is not.
+        """
+        now = datetime.now(timezone.utc).isoformat()
+        row = {**self.identity, "pass": self.pass_number, "result": json.dumps(result), "finished_at": now}
+        try:
+            connection.execute(insert(self.table).values(row))
+        except IntegrityError as error:
+            raise ChunkIsDone("another run has committed this chunk just now") from error

@@ -1,0 +1,74 @@
+"""COPY to PostgreSQL with psycopg 3: from rows, or from an Arrow table as CSV."""
+
+from typing import Any
+
+import pyarrow as pa
+from pyarrow import csv
+from sqlalchemy import Connection
+from sqlalchemy import types as sql
+
+from prefect_batch.blocks.databases.target import Target
+
+__all__ = ["copy_rows", "copy_table", "cursor_of", "goes_as_csv", "quote", "wrapped"]
+
+
+def copy_rows(connection: Connection, rows: list[tuple[Any, ...]], into: str) -> None:
+    """COPY the rows into this table, given as SQL (``table (columns)``)."""
+    with cursor_of(connection) as cursor, cursor.copy(f"COPY {into} FROM STDIN") as copy:
+        write = copy.write_row
+        for row in rows:
+            write(row)
+
+
+def copy_table(connection: Connection, table: pa.Table, into: str) -> None:
+    """COPY the table's rows into this table, given as SQL."""
+    text = pa.BufferOutputStream()
+    csv.write_csv(table, text, csv.WriteOptions(include_header=False))
+    with cursor_of(connection) as cursor, cursor.copy(f"COPY {into} FROM STDIN (FORMAT csv)") as copy:
+        copy.write(memoryview(text.getvalue()))
+
+
+def goes_as_csv(table: pa.Table, target: Target) -> bool:
+    """Whether `copy_table` writes just what `copy_rows` would."""
+    return all(_as_csv(field.type, target.types[field.name]) for field in table.schema)
+
+
+def _as_csv(arrow: pa.DataType, column: sql.TypeEngine[Any]) -> bool:
+    """Whether pyarrow writes values of this type as psycopg would, for such a column."""
+    number = isinstance(column, (sql.Numeric, sql.Integer))
+    if pa.types.is_timestamp(arrow):
+        zoned = bool(getattr(column, "timezone", False))
+        return isinstance(column, sql.DateTime) and zoned == (arrow.tz is not None) and arrow.unit != "ns"
+    return (
+        pa.types.is_string(arrow)
+        or pa.types.is_large_string(arrow)
+        or pa.types.is_null(arrow)
+        or (number and pa.types.is_integer(arrow))
+        or (isinstance(column, sql.Numeric) and (pa.types.is_floating(arrow) or pa.types.is_decimal(arrow)))
+        or (isinstance(column, sql.Boolean) and pa.types.is_boolean(arrow))
+        or (isinstance(column, sql.Date) and pa.types.is_date32(arrow))
+    )
+
+
+def wrapped(names: tuple[str, ...], rows: list[tuple[Any, ...]], target: Target) -> list[tuple[Any, ...]]:
+    """The rows with values of JSON columns marked as such: psycopg does not guess it of a dict or a list."""
+    from psycopg.types.json import Json
+
+    places = {place for place, name in enumerate(names) if isinstance(target.types[name], sql.JSON)}
+    if not places:
+        return rows
+    return [
+        tuple(Json(v) if i in places and isinstance(v, (dict, list)) else v for i, v in enumerate(row)) for row in rows
+    ]
+
+
+def cursor_of(connection: Connection) -> Any:
+    """A cursor of the driver's, within the connection's transaction."""
+    connection.begin() if not connection.in_transaction() else None
+    return connection.connection.driver_connection.cursor()  # type: ignore[union-attr]
+
+
+def quote(name: str) -> str:
+    """The name as an identifier."""
+    # % would begin a parameter, but psycopg looks for those only where it is given some.
+    return '"' + name.replace('"', '""') + '"'

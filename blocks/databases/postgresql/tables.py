@@ -1,0 +1,119 @@
+"""Rows of PostgreSQL as Arrow tables: COPY to CSV, read by pyarrow; exact, or not at all."""
+
+import io
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+from pyarrow import csv
+from sqlalchemy import Engine, Select
+from sqlalchemy import types as sql
+
+from prefect_batch.blocks.databases.fetch import BATCH_BYTES, row_bytes
+from prefect_batch.blocks.values import Batch
+
+__all__ = ["carries", "fetch_tables"]
+
+_CARRIED = (sql.Boolean, sql.Integer, sql.Float, sql.Date, sql.DateTime, sql.String)
+
+
+def carries(column: sql.TypeEngine[Any]) -> bool:
+    """Whether a column's values come through CSV into the Arrow type of the source's schema as they are."""
+    if isinstance(column, sql.Numeric) and not isinstance(column, sql.Float):
+        return column.precision is not None and 0 <= (column.scale or 0) <= column.precision <= 38
+    return isinstance(column, _CARRIED) or (isinstance(column, sql.Time) and not column.timezone)
+
+
+def fetch_tables(engine: Engine, statement: Select[Any], batch_rows: int, schema: pa.Schema) -> Iterator[Batch]:
+    """The statement's rows in batches of at most `batch_rows`, and of fewer where rows are wide; only one is in memory.
+
+    A batch with a value that Arrow cannot hold, such as a numeric NaN, comes as tuples.
+    """
+    compiled = statement.compile(dialect=engine.dialect)
+    with engine.connect() as connection:
+        driver: Any = connection.connection.driver_connection
+        with (
+            driver.cursor() as cursor,
+            cursor.copy(f"COPY ({compiled}) TO STDOUT (FORMAT csv)", compiled.params) as copy,
+        ):
+            for lines in _batches(copy, batch_rows):
+                yield _batch(engine, statement, lines, schema)
+
+
+def _batch(engine: Engine, statement: Select[Any], lines: bytes, schema: pa.Schema) -> Batch:
+    names = tuple(schema.names)
+    try:
+        table = _parsed(lines, list(schema))
+    except pa.ArrowInvalid:
+        rows = _rows(engine, statement, lines, schema)
+        return Batch(names, rows, row_bytes(rows))
+    return Batch(names, row_bytes=table.nbytes // table.num_rows, table=table)
+
+
+def _batches(copy: Any, batch_rows: int) -> Iterator[bytes]:
+    connection = copy.connection.pgconn
+    lines: list[Any] = []
+    size, more = 0, True
+    while more:
+        # The server sends a row at a time, and psycopg takes a microsecond to wait for each: here only where none is.
+        count, line = connection.get_copy_data(1)
+        if count == 0:
+            line = copy.read()
+        elif count < 0:
+            _end(connection)
+        if line:
+            lines.append(line)
+            size += len(line)
+        else:
+            more = False
+        if lines and (not more or len(lines) >= batch_rows or size >= BATCH_BYTES):
+            yield b"".join(lines)
+            lines, size = [], 0
+
+
+def _end(connection: Any) -> None:
+    """Take what the server says after the last row.
+
+    Raises:
+        psycopg.Error: it was not the last.
+    """
+    from psycopg.errors import error_from_result
+    from psycopg.pq import ExecStatus
+
+    while result := connection.get_result():
+        if result.status != ExecStatus.COMMAND_OK:
+            raise error_from_result(result)
+
+
+def _parsed(lines: bytes, fields: list[pa.Field]) -> pa.Table:
+    return csv.read_csv(
+        io.BytesIO(lines),
+        # One block: a row that spans two would fail.
+        csv.ReadOptions(use_threads=False, block_size=len(lines) + 1, column_names=[field.name for field in fields]),
+        csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False),
+        csv.ConvertOptions(
+            column_types={field.name: field.type for field in fields},
+            strings_can_be_null=True,
+            quoted_strings_can_be_null=False,
+            null_values=[""],
+            true_values=["t"],
+            false_values=["f"],
+        ),
+    )
+
+
+def _rows(engine: Engine, statement: Select[Any], lines: bytes, schema: pa.Schema) -> list[tuple[Any, ...]]:
+    """The lines' values as psycopg gives them where it fetches rows."""
+    from psycopg.adapt import Transformer
+    from psycopg.pq import Format
+
+    with engine.connect() as connection:
+        described: Any = connection.execute(statement.limit(0)).cursor
+        transformer = Transformer(connection.connection.driver_connection)
+        loads = [transformer.get_loader(field[1], Format.TEXT).load for field in described.description]
+    texts = _parsed(lines, [pa.field(name, pa.binary()) for name in schema.names])
+    columns = [
+        [None if value is None else load(value) for value in column.to_pylist()]
+        for load, column in zip(loads, texts.columns, strict=True)
+    ]
+    return list(zip(*columns, strict=True))

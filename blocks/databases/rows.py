@@ -1,0 +1,122 @@
+"""Records to write, by columns; what a sink cannot take is refused here."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from prefect_batch.blocks.databases.columns import near
+from prefect_batch.blocks.databases.target import Target
+from prefect_batch.blocks.errors import BadOutput, UnknownColumn
+from prefect_batch.blocks.values import Record
+
+__all__ = ["Same", "check_table", "last_of_each_key", "last_of_each_key_in", "same_columns"]
+
+
+@dataclass(frozen=True)
+class Same:
+    """Rows that have the same columns: the columns' names, and of each its values."""
+
+    names: tuple[str, ...]
+    columns: list[Sequence[Any]]
+
+    @property
+    def rows(self) -> list[tuple[Any, ...]]:
+        """One tuple a row, in the order of the names."""
+        return list(zip(*self.columns, strict=True))
+
+
+def same_columns(records: Sequence[Record], target: Target) -> Iterator[Same]:
+    """The records in their order, cut where the set of columns changes.
+
+    Raises:
+        UnknownColumn: a record has a column that the table has not.
+        BadOutput: a record has no value for a key column.
+    """
+    for same in _all_alike(records) or _cut(records):
+        _check_names(same.names, target)
+        for name in target.key:
+            # A NULL in the key would be another row each time the chunk is repeated.
+            if any(value is None for value in same.columns[same.names.index(name)]):
+                raise _no_key(name, target)
+        yield same
+
+
+def _all_alike(records: Sequence[Record]) -> list[Same] | None:
+    """The records as they are, in the columns of the first; None if one of them has others."""
+    if len(set(map(len, records))) > 1:
+        return None
+    try:
+        return [_columns(tuple(records[0]), records)]
+    except KeyError:
+        return None
+
+
+def _cut(records: Sequence[Record]) -> Iterator[Same]:
+    for names, group in groupby(records, key=lambda record: tuple(sorted(record))):
+        yield _columns(names, list(group))
+
+
+def _columns(names: tuple[str, ...], records: Sequence[Record]) -> Same:
+    return Same(names, [list(map(itemgetter(name), records)) for name in names])
+
+
+def _check_names(names: tuple[str, ...], target: Target) -> None:
+    for name in names:
+        if name not in target.types:
+            raise UnknownColumn(f"table {target.name} has no column {name}: {near(str(name), target.types)}")
+    for name in target.key:
+        if name not in names:
+            raise _no_key(name, target)
+
+
+def _no_key(name: str, target: Target) -> BadOutput:
+    return BadOutput(f"the record has no value for the key column {name} of table {target.name}")
+
+
+def last_of_each_key(same: Same, target: Target) -> Same:
+    """The rows, of those with one key only the last: what writing them one after the other would leave.
+
+    Rows whose keys Python tells apart and the database does not are left for the database to refuse.
+    """
+    places = _last_places([same.columns[same.names.index(name)] for name in target.key])
+    if places is None:
+        return same
+    return Same(same.names, [[column[place] for place in places] for column in same.columns])
+
+
+def _last_places(key: list[Sequence[Any]]) -> list[int] | None:
+    """Where the last row of each key stands; None where no key comes twice, or where that cannot be told."""
+    keys: Any = key[0] if len(key) == 1 else list(zip(*key, strict=True))
+    try:
+        if len(set(keys)) == len(keys):
+            return None
+    except TypeError:  # A key that cannot be hashed, such as a list.
+        return None
+    return sorted({value: place for place, value in enumerate(keys)}.values())
+
+
+def check_table(table: pa.Table, target: Target) -> None:
+    """Nothing, when the table's columns are the target's and no key is NULL.
+
+    Raises:
+        UnknownColumn: a column is not the target's.
+        BadOutput: there is no value for a key column, or two columns have one name.
+    """
+    names = tuple(table.column_names)
+    if len(set(names)) < len(names):
+        raise BadOutput(f"the records have two columns of one name: {', '.join(names)}")
+    _check_names(names, target)
+    for name in target.key:
+        if table.column(name).null_count:
+            raise _no_key(name, target)
+
+
+def last_of_each_key_in(table: pa.Table, target: Target) -> pa.Table:
+    """As `last_of_each_key`, for a table."""
+    places = _last_places([table.column(name).to_pylist() for name in target.key])
+    return table if places is None else table.take(pa.array(np.array(places)))

@@ -1,0 +1,132 @@
+"""Writing to SQLite: one prepared statement over all rows."""
+
+import sqlite3
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+from sqlalchemy import Connection
+
+from prefect_batch.blocks.arrow_values import records_of, values_of
+from prefect_batch.blocks.databases.rows import Same, check_table, same_columns
+from prefect_batch.blocks.databases.sqlite.values import storable
+from prefect_batch.blocks.databases.target import Target
+from prefect_batch.blocks.errors import RowNotFound
+from prefect_batch.blocks.values import Record
+
+__all__ = ["write_sqlite", "write_sqlite_apart", "write_sqlite_table"]
+
+# What the driver stores as it is; a column that holds only these is not looked at value by value.
+_PLAIN = {int, float, str, bytes, bool, type(None)}
+
+
+def write_sqlite(connection: Connection, target: Target, mode: str, records: list[Record]) -> None:
+    """Write the records in this mode (upsert, insert or update); all or an error.
+
+    Raises:
+        RecordError: a record cannot be written as it is.
+        sqlalchemy.exc.DBAPIError: the database refused.
+    """
+    for same in same_columns(records, target):
+        columns = [_stored(column, name, target) for name, column in zip(same.names, same.columns, strict=True)]
+        _write(connection, target, mode, Same(same.names, columns))
+
+
+def write_sqlite_table(connection: Connection, target: Target, mode: str, table: pa.Table) -> None:
+    """Write the table's rows in this mode (upsert, insert or update); all or an error.
+
+    Raises:
+        RecordError: a record cannot be written as it is.
+        sqlalchemy.exc.DBAPIError: the database refused.
+    """
+    check_table(table, target)
+    columns = [_stored(_values(table.column(name)), name, target) for name in table.column_names]
+    _write(connection, target, mode, Same(tuple(table.column_names), columns))
+
+
+def write_sqlite_apart(
+    connection: Connection, target: Target, mode: str, rows: list[Record] | pa.Table
+) -> dict[int, Exception | None] | None:
+    """Write the rows, each for itself, in this mode; those that were refused, by their place, and why.
+
+    None where they have to be written in the usual way, some by some.
+
+    Raises:
+        RecordError: a record cannot be written as it is.
+        sqlite3.Error: a trigger of the database's has ended the transaction.
+    """
+    if isinstance(rows, pa.Table):
+        rows = records_of(rows)
+    same, *others = same_columns(rows, target)
+    if others:
+        return None
+    columns = [_stored(column, name, target) for name, column in zip(same.names, same.columns, strict=True)]
+    statement, values = _statement(connection, target, mode, Same(same.names, columns))
+    driver: Any = connection.connection.driver_connection
+    refused: dict[int, Exception | None] = {}
+    for place, row in enumerate(values):
+        try:
+            if driver.execute(statement, row).rowcount < 1 and mode == "update":
+                refused[place] = _no_row(target)
+        except sqlite3.Error as error:  # noqa: PERF203 - it is what the loop is for
+            if not driver.in_transaction:
+                raise
+            refused[place] = error
+    return refused
+
+
+def _write(connection: Connection, target: Target, mode: str, same: Same) -> None:
+    statement, rows = _statement(connection, target, mode, same)
+    result = connection.exec_driver_sql(statement, rows)
+    if mode == "update" and result.rowcount < len(rows):
+        raise _no_row(target)
+
+
+def _statement(connection: Connection, target: Target, mode: str, same: Same) -> tuple[str, list[tuple[Any, ...]]]:
+    """What writes a row, and its parameters for each."""
+    if mode == "update":
+        return _update(connection, target, same)
+    return _insert(connection, target, same.names, upsert=mode == "upsert"), same.rows
+
+
+def _values(column: pa.ChunkedArray) -> list[Any]:
+    as_text = column.type in (pa.date32(), pa.timestamp("us"))  # Just the text that `storable` makes, sooner.
+    return values_of(column.cast(pa.string()) if as_text else column)
+
+
+def _stored(column: Sequence[Any], name: str, target: Target) -> Sequence[Any]:
+    """The column's values as SQLite stores them."""
+    if set(map(type, column)) <= _PLAIN:
+        return column
+    return [storable(value, name, target.types[name]) for value in column]
+
+
+def _insert(connection: Connection, target: Target, names: tuple[str, ...], *, upsert: bool) -> str:
+    quote = connection.dialect.identifier_preparer.quote_identifier
+    columns, places = ", ".join(map(quote, names)), ", ".join("?" * len(names))
+    statement = f"INSERT INTO {_table(connection, target)} ({columns}) VALUES ({places})"
+    if not upsert:
+        return statement
+    others = [f"{quote(name)} = excluded.{quote(name)}" for name in names if name not in target.key]
+    action = f"UPDATE SET {', '.join(others)}" if others else "NOTHING"
+    return f"{statement} ON CONFLICT ({', '.join(map(quote, target.key))}) DO {action}"
+
+
+def _update(connection: Connection, target: Target, same: Same) -> tuple[str, list[tuple[Any, ...]]]:
+    quote = connection.dialect.identifier_preparer.quote_identifier
+    # With the key alone there is nothing to set, but a row that is missing must still be noticed.
+    others = [name for name in same.names if name not in target.key] or [target.key[0]]
+    settings = ", ".join(f"{quote(name)} = ?" for name in others)
+    condition = " AND ".join(f"{quote(name)} = ?" for name in target.key)
+    columns = [same.columns[same.names.index(name)] for name in (*others, *target.key)]
+    statement = f"UPDATE {_table(connection, target)} SET {settings} WHERE {condition}"
+    return statement, list(zip(*columns, strict=True))
+
+
+def _no_row(target: Target) -> RowNotFound:
+    return RowNotFound(f"table {target.name} has no row with this key ({', '.join(target.key)})")
+
+
+def _table(connection: Connection, target: Target) -> str:
+    quote = connection.dialect.identifier_preparer.quote_identifier
+    return f"{quote(target.schema)}.{quote(target.name)}" if target.schema else quote(target.name)

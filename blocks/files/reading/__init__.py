@@ -1,0 +1,1 @@
+"""Files as sources: ranges of rows or of bytes."""

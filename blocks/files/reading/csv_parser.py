@@ -1,0 +1,93 @@
+"""Records of CSV as tables: text, or the types of the schema; a field is never guessed, cut or mended."""
+
+import codecs
+from typing import Any
+
+import pyarrow as pa
+from pyarrow import csv
+
+from prefect_batch.blocks.files.reading.record_ends import RecordEnds
+from prefect_batch.blocks.files.reading.text_parse import Parser
+from prefect_batch.blocks.parameters.files import Files
+from prefect_batch.blocks.parameters.text_form import TextForm, text_form
+
+__all__ = ["csv_parser", "header_of"]
+
+
+def csv_parser(spec: Files, names: list[str], schema: pa.Schema, form: TextForm) -> Parser:
+    """The parser for files with these columns, of which those of the schema are read."""
+    convert = csv.ConvertOptions(
+        column_types={field.name: field.type for field in schema},
+        include_columns=schema.names,
+        null_values=spec.nulls,
+        strings_can_be_null=spec.text_nulls,
+        quoted_strings_can_be_null=False,
+    )
+    everything = csv.ConvertOptions(column_types=dict.fromkeys(names, pa.binary()))
+
+    def table(text: bytes) -> pa.Table:
+        if not spec.multiline and _unclosed(spec, [text[_last_line(text) :]]):
+            # Of any other line it shows in the number of rows.
+            raise pa.ArrowInvalid("a quote is not closed on the last line")
+        return _read(spec, text, names, convert, None)
+
+    def faults(texts: list[bytes]) -> dict[int, str]:
+        """The records whose fields are too many or too few, or whose quotes are not closed on their line."""
+        found = {} if spec.multiline else _unclosed(spec, texts)
+        places = [place for place in range(len(texts)) if place not in found]
+
+        def note(row: csv.InvalidRow) -> str:
+            fields = f"{row.actual_columns:,} field" + ("s" if row.actual_columns != 1 else "")
+            found[places[row.number - 1]] = f"it has {fields}, and there are {len(names):,} columns"
+            return "skip"
+
+        if places:
+            _read(spec, b"".join(texts[place] for place in places), names, everything, note)
+        return found
+
+    return Parser(table, faults, form, schema)
+
+
+def _last_line(text: bytes) -> int:
+    """Where the last line that is not blank begins."""
+    stripped = text.rstrip(b"\r\n")
+    return max(stripped.rfind(b"\n"), stripped.rfind(b"\r")) + 1
+
+
+def _unclosed(spec: Files, texts: list[bytes]) -> dict[int, str]:
+    form = text_form("utf-8", spec.delimiter, spec.quote, spec.escape)
+    found = {}
+    for place, text in enumerate(texts):
+        (finder := RecordEnds(form)).feed(text)
+        if finder.inside:
+            found[place] = "a quote is not closed on its line: multiline=False forbids line breaks in fields"
+    return found
+
+
+def _read(spec: Files, text: bytes, names: list[str] | None, convert: Any = None, note: Any = None) -> pa.Table:
+    if text.startswith(codecs.BOM_UTF8):
+        text = b"\n" + text  # pyarrow would drop it; this one is part of a field.
+    # One block: a row that spans two would fail.
+    block = {"use_threads": False, "block_size": len(text) + 1}
+    return csv.read_csv(
+        pa.py_buffer(text),
+        csv.ReadOptions(column_names=names, autogenerate_column_names=names is None, **block),
+        csv.ParseOptions(
+            delimiter=spec.delimiter,
+            quote_char=spec.quote or False,
+            escape_char=spec.escape or False,
+            # Finding the ends of rows takes longer where a row may be several lines.
+            newlines_in_values=(spec.quote is not None and spec.quote.encode() in text) or spec.escape is not None,
+            ignore_empty_lines=True,
+            invalid_row_handler=note,
+        ),
+        convert,
+    )
+
+
+def header_of(spec: Files, text: bytes) -> list[str]:
+    """The fields of the line that names the columns."""
+    text += b"\n"  # It may be all of the file.
+    numbers = [str(number) for number in range(_read(spec, text, None).num_columns)]
+    table = _read(spec, text, numbers, csv.ConvertOptions(column_types=dict.fromkeys(numbers, pa.string())))
+    return [str(column[0].as_py()) for column in table.columns]

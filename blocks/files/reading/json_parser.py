@@ -1,0 +1,125 @@
+"""Records of JSON Lines: as Python reads them, or as tables of given types."""
+
+import itertools
+import json
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import json as arrow_json
+
+from prefect_batch.blocks.files.reading.text_file import Stretch
+from prefect_batch.blocks.files.reading.text_parse import Fault, Parser
+from prefect_batch.blocks.parameters.text_form import TextForm
+
+__all__ = ["columns_of", "json_parser", "object_of", "parse_objects"]
+
+
+def object_of(text: str) -> dict[str, Any]:
+    """The object in a line.
+
+    Raises:
+        ValueError: there is none, or something else.
+    """
+    try:
+        found = json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"it is {type(found).__name__}, and no object")  # noqa: TRY004 - one error for all
+    return found
+
+
+def json_parser(schema: pa.Schema, *, others: bool, form: TextForm) -> Parser:
+    """The parser for lines with these columns; `others`: a line may have more, which are not read."""
+    # What pyarrow does not read from JSON text is read as text first.
+    read = pa.schema([(f.name, pa.string() if _is_text_in_json(f.type) else f.type) for f in schema])
+    options = arrow_json.ParseOptions(
+        explicit_schema=read, newlines_in_values=False, unexpected_field_behavior="ignore" if others else "error"
+    )
+
+    def table(text: bytes) -> pa.Table:
+        _check_lines(text)
+        if form.encoding == "utf-8":
+            text.decode()  # pyarrow would take bytes that are no UTF-8.
+        blocks = arrow_json.ReadOptions(use_threads=False, block_size=len(text) + 1)
+        found = arrow_json.read_json(pa.BufferReader(text), blocks, options).select(schema.names)
+        return found.cast(schema) if read != schema else found
+
+    def faults(texts: list[bytes]) -> dict[int, str]:
+        """The lines that are no objects."""
+        found = {}
+        for place, text in enumerate(texts):
+            try:
+                object_of(text.decode())
+            except ValueError as error:  # noqa: PERF203 - for stretches with bad records only
+                found[place] = str(error)
+        return found
+
+    return Parser(table, faults, form, schema)
+
+
+def _check_lines(text: bytes) -> None:
+    """Nothing, when each line begins and ends as an object: else pyarrow might take two lines for one record.
+
+    Raises:
+        ArrowInvalid: one does not.
+    """
+    units = np.frombuffer(text, np.uint8)
+    ends = np.flatnonzero(units[:-1] == ord("\n"))
+    if (
+        text.startswith(b"{")
+        and text.rstrip().endswith(b"}")
+        and (units[ends - 1] == ord("}")).all()
+        and (units[ends + 1] == ord("{")).all()
+        and b"\r" not in text
+    ):
+        return
+    for line in text.splitlines():
+        if line and not (line.startswith(b"{") and line.endswith(b"}")):
+            raise pa.ArrowInvalid("it is no JSON object on a line of its own")
+
+
+def _is_text_in_json(arrow: pa.DataType) -> bool:
+    return bool(pa.types.is_date(arrow) or pa.types.is_time(arrow))
+
+
+def columns_of(lines: list[dict[str, Any]]) -> pa.Schema:
+    """The columns of these records, in the order in which they appear, with the types that their values tell."""
+    names = list(dict.fromkeys(name for line in lines for name in line))
+    return pa.schema([(name, _type_of([line[name] for line in lines if name in line])) for name in names])
+
+
+def _type_of(values: list[Any]) -> pa.DataType:
+    try:
+        found = pa.infer_type(values)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError):
+        return pa.string()
+    return pa.string() if pa.types.is_null(found) else found
+
+
+class Objects(NamedTuple):
+    """What a stretch's lines hold: rows of these columns, the place of each, and the lines that hold no object."""
+
+    names: tuple[str, ...]
+    rows: list[tuple[Any, ...]]
+    places: list[int]
+    faults: list[Fault]
+
+
+def parse_objects(stretch: Stretch, encoding: str, names: tuple[str, ...], columns: list[str] | None) -> Objects:
+    """The objects as Python reads them; a column that a line lacks is None there, and one that it adds is a column."""
+    found: list[dict[str, Any]] = []
+    places: list[int] = []
+    faults: list[Fault] = []
+    raw = stretch.raw
+    for place, (start, end) in enumerate(zip(stretch.starts.tolist(), stretch.ends.tolist(), strict=True)):
+        try:
+            found.append(object_of(str(raw[start:end], encoding)))
+            places.append(place)
+        except ValueError as error:  # noqa: PERF203 - the loop is over lines, each with its own fault
+            faults.append(Fault(place, str(error)))
+    if columns is None:
+        names = tuple(dict.fromkeys(itertools.chain(names, *found)))
+    rows = [tuple(map(line.get, names)) for line in found]
+    return Objects(names, rows, places, faults)

@@ -1,0 +1,64 @@
+"""Whether the files of a pass have the same columns, and which of those are read."""
+
+import pyarrow as pa
+
+from prefect_batch.blocks.databases.columns import near
+from prefect_batch.blocks.errors import BadSource
+
+__all__ = ["as_schema", "chosen", "plain_schema"]
+
+
+def plain_schema(schema: pa.Schema) -> pa.Schema:
+    """The schema without what says how a file is written: dictionaries, and notes of pandas."""
+    fields = [
+        pa.field(f.name, f.type.value_type if pa.types.is_dictionary(f.type) else f.type, f.nullable) for f in schema
+    ]
+    return pa.schema(fields)
+
+
+def chosen(schema: pa.Schema, columns: list[str] | None, file: str) -> pa.Schema:
+    """The columns that are read.
+
+    Raises:
+        BadSource: there is no such column, or two of one name.
+    """
+    twice = sorted({name for name in schema.names if schema.names.count(name) > 1})
+    if twice:
+        raise BadSource(f"{file} has more than one column {', '.join(twice)}: a record cannot have both")
+    for name in columns or []:
+        if name not in schema.names:
+            raise BadSource(f"{file} has no column {name}: {near(name, schema.names)}")
+    return schema if columns is None else pa.schema([schema.field(name) for name in columns])
+
+
+def as_schema(found: pa.Schema, wanted: pa.Schema, file: str, *, exactly: bool) -> None:
+    """Nothing, when a file with these columns can be read as those wanted, without loss.
+
+    Raises:
+        BadSource: it lacks a column, has one of another type, or, with `exactly`, one more.
+    """
+    lacks = [name for name in wanted.names if name not in found.names]
+    adds = [name for name in found.names if name not in wanted.names] if exactly else []
+    if lacks or adds:
+        raise BadSource(
+            f"{file} has other columns than the first file: it lacks {', '.join(lacks) or 'none'}, and has "
+            f"{', '.join(adds) or 'none'} besides. Read it in a job of its own, or name common columns with columns=[…]"
+        )
+    for field in wanted:
+        other = found.field(field.name).type
+        if not _fits(other, field.type):
+            raise BadSource(
+                f"{file} has {other} in column {field.name}, and the first file has {field.type}: write them alike"
+            )
+
+
+def _fits(other: pa.DataType, wanted: pa.DataType) -> bool:
+    """Whether every value of one type is a value of the other, so that a cast loses nothing or fails."""
+    if other == wanted or pa.types.is_null(other):
+        return True
+    integers, texts = pa.types.is_integer, (pa.types.is_string, pa.types.is_large_string)
+    if integers(other) and integers(wanted):
+        return bool(other.bit_width <= wanted.bit_width)
+    if pa.types.is_timestamp(other) and pa.types.is_timestamp(wanted):
+        return bool(other.tz == wanted.tz)
+    return any(is_text(other) for is_text in texts) and any(is_text(wanted) for is_text in texts)

@@ -1,0 +1,222 @@
+"""Parquet as a source: ranges of rows within row groups."""
+
+import functools
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from prefect_batch.blocks.errors import BadParameter, BadSource
+from prefect_batch.blocks.file_batch import FileBatch
+from prefect_batch.blocks.file_list import File, FileList
+from prefect_batch.blocks.file_ranges import Portion, portions
+from prefect_batch.blocks.files.reading.file_system import FileSystem
+from prefect_batch.blocks.files.reading.parquet_schema import as_schema, chosen, plain_schema
+from prefect_batch.blocks.keys import Key
+from prefect_batch.blocks.parameters.files import Files
+from prefect_batch.blocks.values import Batch, ChunkRange
+
+__all__ = ["ParquetSource"]
+
+# The rows of more files than this are estimated from the bytes of some.
+COUNTED_FILES = 100
+FIND_ROWS = 10_000
+# A chunk ends with a row group where it nearly does: what is read of a row group is unpacked from its top.
+ENOUGH = 0.75
+
+
+class ParquetSource:
+    """The records of Parquet files, file after file; the key is the file, the row group and the row in it, from 0."""
+
+    key: tuple[str, ...] = ("file", "row_group", "row")
+    one_thread = False
+
+    def __init__(self, spec: Files, files: FileList | None = None) -> None:
+        self.spec = spec
+        self.name = f"the files {spec.path}"
+        self.connections: tuple[str, ...] = (spec.storage,) if spec.storage else ()
+        self.system = FileSystem(spec)
+        self._given = files
+        self._open = functools.lru_cache(4)(self._opened)
+        self._counts: dict[str, list[int]] = {}
+
+    @property
+    def only_here(self) -> bool:
+        """Whether the files are in this process's memory."""
+        return self.system.only_here
+
+    @cached_property
+    def files(self) -> FileList:
+        """The files of the pass; those that are there now, if none were given."""
+        return FileList(self.system.list()) if self._given is None else self._given
+
+    def _opened(self, file: File) -> pq.ParquetFile:
+        try:
+            # A remote file's columns are fetched together.
+            return pq.ParquetFile(self.system.open(file.name), pre_buffer=not self.system.local)
+        except FileNotFoundError:
+            self.system.check(file)
+            raise
+        except PermissionError as error:
+            raise BadSource(f"the file {file.name} may not be read: {error.strerror}") from error
+        except (pa.ArrowInvalid, OSError) as error:
+            raise BadSource(f"{file.name} cannot be read as Parquet: {error}") from error
+
+    def _rows(self, file: File) -> list[int]:
+        """The number of rows in each row group."""
+        if file.name not in self._counts:
+            metadata = self._open(file).metadata
+            self._counts[file.name] = [metadata.row_group(g).num_rows for g in range(metadata.num_row_groups)]
+        return self._counts[file.name]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the columns that a record has, in order."""
+        return tuple(self.schema.names)
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        """The schema of the first file."""
+        # If the pass has no files, that of those that are there.
+        known = self.files.files or self.system.list()
+        if not known:
+            return pa.schema([])
+        return chosen(plain_schema(self._open(known[0]).schema_arrow), self.spec.columns, known[0].name)
+
+    def check(self) -> list[str]:
+        """Warnings about the files.
+
+        Raises:
+            BadSource: there are no files, or they lack a column that was asked for.
+        """
+        _ = self.schema
+        return [] if self.files.files else [f"{self.name} are none: there is nothing to do"]
+
+    def last_key(self, after: Key | None = None) -> Key | None:
+        """The last row of the last file that has one; None when that is `after`, or there is none."""
+        for file in reversed(self.files.files):
+            filled = [(group, count) for group, count in enumerate(self._rows(file)) if count]
+            if filled:
+                group, count = filled[-1]
+                last = (file.name, group, count - 1)
+                return None if last == after else last
+        return None
+
+    def back(self, upto: Key, rows: int) -> Key | None:  # noqa: ARG002 - what every source has
+        """Not for files.
+
+        Raises:
+            BadParameter: always.
+        """
+        raise BadParameter(f"overlap={rows} is for the keys of tables: an incremental pass reads new files whole")
+
+    def edges(self, after: Key | None, upto: Key, rows: int, most: int) -> list[Key]:
+        """At most `most` keys in ``(after, upto]``, each `rows` rows after the former, or at a row group's end."""
+        found: list[Key] = []
+        while len(found) < most and after != upto:
+            after = self._edge(after, upto, rows)
+            found.append(after)
+        return found
+
+    def _edge(self, after: Key | None, upto: Key, rows: int) -> Key:
+        left, boundary = rows, None
+        for file, group, first, stop in self._groups(after, upto):
+            if stop - first > left:
+                near = boundary is not None and left <= (1 - ENOUGH) * rows
+                return boundary if near and boundary is not None else (file.name, group, first + left - 1)
+            left -= stop - first
+            boundary = (file.name, group, stop - 1)
+            if not left or boundary == upto:
+                return boundary
+        return upto
+
+    def _groups(self, after: Key | None, upto: Key) -> Iterator[tuple[File, int, int, int]]:
+        """The row groups of the range, each with the rows of it that are in the range: from one, up to another."""
+        for portion in portions(self.files, after, upto):
+            for group, count in enumerate(self._rows(portion.file)):
+                first, stop = _within(portion, group, count)
+                if first < stop:
+                    yield portion.file, group, first, stop
+
+    def estimate(self, after: Key | None, upto: Key) -> int:
+        """How many rows lie in ``(after, upto]``; where there are very many files, about so many."""
+        parts = list(portions(self.files, after, upto))
+        some = parts if len(parts) <= COUNTED_FILES else parts[:: len(parts) // COUNTED_FILES]
+        counted = sum(
+            max(0, stop - first)
+            for portion in some
+            for first, stop in (_within(portion, *group) for group in enumerate(self._rows(portion.file)))
+        )
+        sizes = [sum(portion.file.size for portion in chosen) for chosen in (parts, some)]
+        return counted if len(some) == len(parts) else round(counted * sizes[0] / max(1, sizes[1]))
+
+    def key_of(self, row: tuple[Any, ...]) -> Key:
+        """The key of a row that a batch of `read` gave."""
+        return row[-3:]
+
+    def read(self, chunk: ChunkRange, batch_rows: int) -> Iterator[Batch]:
+        """The records of the range in the order of the key, in batches of at most `batch_rows`.
+
+        Raises:
+            DefinitionChanged: a file has changed since the pass began.
+            BadSource: a file has other columns than the first, or is damaged.
+        """
+        checked: File | None = None
+        for file, group, first, stop in self._groups(chunk.after, chunk.upto):
+            if checked != file:
+                self.system.check(file)
+                checked = file
+            for start, table in self._tables(file, group, first, stop, batch_rows):
+
+                def key_at(index: int, file: File = file, group: int = group, start: int = start) -> Key:
+                    return (file.name, group, start + index)
+
+                row_bytes = max(1, table.nbytes // table.num_rows)
+                yield FileBatch(self.names, row_bytes=row_bytes, table=table, key_at=key_at)
+
+    def find(self, keys: Sequence[Key]) -> Iterator[Batch]:
+        """The rows that these keys name, with their keys; those that are not there any more are left out."""
+        known = {file.name: file for file in self.files.files}
+        for name, group in sorted({key[:2] for key in keys}):
+            if name not in known or group >= len(self._rows(known[name])):
+                continue
+            wanted = {key[2] for key in keys if key[:2] == (name, group)}
+            stop = min(max(wanted) + 1, self._rows(known[name])[group])
+            for start, table in self._tables(known[name], group, min(wanted), stop, FIND_ROWS):
+                for row in sorted(wanted & set(range(start, start + table.num_rows))):
+                    one = Batch(self.names, table=table.slice(row - start, 1))
+                    yield Batch(self.names, [(*one.row(0), name, group, row)])
+
+    def read_tables(self, chunk: ChunkRange, batch_rows: int) -> Iterator[Batch]:
+        """As `read`, which gives tables anyway."""
+        return self.read(chunk, batch_rows)
+
+    def _tables(self, file: File, group: int, first: int, stop: int, rows: int) -> Iterator[tuple[int, pa.Table]]:
+        """These rows of the row group, in tables, each with the row that it begins with."""
+        opened = self._open(file)
+        schema = self.schema
+        as_schema(plain_schema(opened.schema_arrow), schema, file.name, exactly=self.spec.columns is None)
+        at = 0
+        try:
+            for batch in opened.iter_batches(rows, row_groups=[group], columns=schema.names, use_threads=False):
+                begin, end = max(first - at, 0), min(stop - at, batch.num_rows)
+                if begin < end:
+                    table = pa.Table.from_batches([batch.slice(begin, end - begin)])
+                    yield at + begin, table.select(schema.names).cast(schema)
+                at += batch.num_rows
+                if at >= stop:
+                    return
+        except (pa.ArrowInvalid, OSError) as error:
+            raise BadSource(f"row group {group} of {file.name} cannot be read: {error}") from error
+
+
+def _within(portion: Portion, group: int, count: int) -> tuple[int, int]:
+    """The rows of a row group that are in the portion: from one, up to another."""
+    first, stop = 0, count
+    if portion.after is not None:
+        first = 0 if group > portion.after[1] else portion.after[2] + 1 if group == portion.after[1] else count
+    if portion.upto is not None:
+        stop = count if group < portion.upto[1] else portion.upto[2] + 1 if group == portion.upto[1] else 0
+    return first, min(stop, count)

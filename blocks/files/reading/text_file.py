@@ -1,0 +1,220 @@
+"""One text file, read in stretches of whole records from the start of any record on."""
+
+import contextlib
+from collections.abc import Generator, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from prefect_batch.blocks.errors import BadSource
+from prefect_batch.blocks.file_list import File
+from prefect_batch.blocks.files.reading.file_system import FileSystem
+from prefect_batch.blocks.files.reading.record_ends import Ends, RecordEnds
+from prefect_batch.blocks.parameters.files import Files, ending_of
+from prefect_batch.blocks.parameters.text_form import TextForm, text_form
+
+__all__ = ["Start", "Stretch", "TextFile", "packing_of"]
+
+BLOCK_BYTES = 2**20
+# What the processor's cache holds is searched for ends twice as fast.
+SEARCH_BYTES = 128 * 2**10
+# A quote that is never closed would take the rest of the file into one record.
+MOST_RECORD_BYTES = 64 * 2**20
+# Read at once: the byte order mark, the header and the first records.
+HEAD_BYTES = 64 * 2**10
+_NONE = np.empty(0, np.int64)
+
+
+class Start(NamedTuple):
+    """Where a record starts: its byte in the file, or in what the file unpacks to, and its line, counted from 1.
+
+    `line` is None where it is not known.
+    """
+
+    offset: int
+    line: int | None
+
+
+class Stretch(NamedTuple):
+    """Whole records that follow each other, without the blank lines between them.
+
+    `raw` begins at byte `base` of the file. `starts` and `ends` are places in `raw`; `lines` are the records' lines.
+    `following` is where the next record starts. `unclosed`: the last record is the file's rest behind an open quote.
+    """
+
+    raw: bytes
+    base: int
+    starts: Any
+    ends: Any
+    lines: Any
+    following: Start
+    unclosed: bool
+
+    def start(self, place: int) -> Start:
+        """Where the record at this place starts."""
+        return Start(self.base + int(self.starts[place]), None if self.lines is None else int(self.lines[place]))
+
+    def record(self, place: int) -> bytes:
+        """The bytes of the record at this place, with the end of its line."""
+        return self.raw[int(self.starts[place]) : int(self.ends[place])]
+
+    def part(self, first: int, stop: int) -> "Stretch":
+        """The records from one place up to another."""
+        lines = None if self.lines is None else self.lines[first:stop]
+        following = self.following if stop >= len(self.starts) else self.start(stop)
+        unclosed = self.unclosed and stop >= len(self.starts)
+        return self._replace(
+            starts=self.starts[first:stop],
+            ends=self.ends[first:stop],
+            lines=lines,
+            following=following,
+            unclosed=unclosed,
+        )
+
+
+def packing_of(spec: Files, file: File) -> str | None:
+    """How the file is packed: gzip or zstd; None if it is plain text."""
+    packed = spec.compression if spec.compression is not None else ending_of(file.name)[1]
+    return None if packed == "none" else packed
+
+
+class TextFile:
+    """A text file of a pass, as it was when the pass began."""
+
+    def __init__(self, system: FileSystem, spec: Files, file: File) -> None:
+        self._system, self._spec, self.file = system, spec, file
+        self.packing = packing_of(spec, file)
+        self._cached = system.read(file.name, 0, min(file.size, HEAD_BYTES)) if not self.packing else b""
+        head = self._cached[:4] if not self.packing else next(self._blocks(0, 4, 1), b"")
+        # Where a record is a line, its quotes are none of our business.
+        quote = spec.quote if spec.multiline else None
+        delimiter, quote, escape = (spec.delimiter, quote, spec.escape) if spec.format == "csv" else (None, None, None)
+        self.form: TextForm = text_form(spec.encoding, delimiter, quote, escape, head)
+        self.first = Start(self.form.mark(head), 1)
+
+    def stretches(self, start: Start, block_bytes: int = BLOCK_BYTES) -> Iterator[Stretch]:
+        """All records from this one on.
+
+        Raises:
+            BadSource: a record has no end within 64 MB, or the file cannot be unpacked.
+        """
+        finder, kept, lines_kept = RecordEnds(self.form), b"", _NONE
+        for block in self._blocks(start.offset, block_bytes, self.form.width):
+            ends = _shifted(_search(finder, block), len(kept))
+            if len(lines_kept):
+                ends = Ends(ends.records, np.concatenate([lines_kept, ends.lines]))
+            kept += block
+            if not len(ends.records):
+                self._check_length(kept, start)
+                lines_kept = ends.lines
+                continue
+            cut = int(ends.records[-1])
+            stretch = self._stretch(kept[:cut], start, ends, unclosed=False)
+            yield stretch
+            start, kept, lines_kept = stretch.following, kept[cut:], ends.lines[ends.lines > cut] - cut
+        if kept:
+            yield self._stretch(kept, start, Ends(np.array([len(kept)]), lines_kept), unclosed=finder.inside)
+
+    def _stretch(self, raw: bytes, start: Start, ends: Ends, *, unclosed: bool) -> Stretch:
+        (base, line), stops = start, ends.records
+        starts = np.concatenate([[0], stops[:-1]])
+        lines = ends.lines[ends.lines <= len(raw)]
+        following = Start(base + len(raw), None if line is None else line + len(lines))
+        numbers = None
+        if line is not None:
+            same = ends.records is ends.lines
+            numbers = line + (np.arange(len(starts)) if same else np.searchsorted(lines, starts, side="right"))
+        blank = self._blank(raw, starts, stops)
+        if blank.any():
+            starts, stops = starts[~blank], stops[~blank]
+            numbers = None if numbers is None else numbers[~blank]
+        return Stretch(raw, base, starts, stops, numbers, following, unclosed)
+
+    def _blank(self, raw: bytes, starts: Any, stops: Any) -> Any:
+        """Which records are nothing but the end of a line."""
+        width = self.form.width
+        short = np.asarray(stops - starts <= 2 * width)
+        if short.any():
+            units = np.frombuffer(raw[: len(raw) - len(raw) % width], self.form.unit)
+            places = np.flatnonzero(short)
+            first = units[np.minimum(starts[places] // width, len(units) - 1)]
+            short[places] = (first == 10) | (first == 13)
+        return short
+
+    def _check_length(self, kept: bytes, start: Start) -> None:
+        if len(kept) > MOST_RECORD_BYTES:
+            where = f"byte {start.offset:,}" if start.line is None else f"line {start.line:,}"
+            raise BadSource(
+                f"the record that begins at {where} of {self.file.name} has not ended after "
+                f"{MOST_RECORD_BYTES // 2**20} MB: is a quote not closed? Mend the file, or read it with quote=None if "
+                "its quotes mean nothing"
+            )
+
+    def _blocks(self, start: int, size: int, width: int) -> Iterator[bytes]:
+        """The file's bytes from here on; no block ends within a character, or between a return and a line feed."""
+        with contextlib.closing(self._reads(start, size)) as reads:
+            kept = b""
+            for read in reads:
+                block = kept + read
+                whole = len(block) - len(block) % width
+                # A return may be half of a line's end: it waits for what follows.
+                if whole and block[whole - width : whole].strip(b"\0") == b"\r":
+                    whole -= width
+                block, kept = block[:whole], block[whole:]
+                if block:
+                    yield block
+            if kept:
+                yield kept
+
+    def _reads(self, start: int, size: int) -> Generator[bytes, None, None]:
+        if self.packing:
+            yield from self._unpacked(start, size)
+            return
+        while start < self.file.size:
+            stop = min(start + size, self.file.size)
+            cached = stop <= len(self._cached)
+            read = self._cached[start:stop] if cached else self._system.read(self.file.name, start, stop)
+            if not read:
+                self._system.check(self.file)
+                raise BadSource(f"the file {self.file.name} ends at byte {start:,}, before its size")
+            yield read
+            start += len(read)
+
+    def _unpacked(self, start: int, size: int) -> Iterator[bytes]:
+        """From a packed file no byte can be had without all those before it."""
+        with self._system.open(self.file.name) as packed:
+            try:
+                with pa.CompressedInputStream(pa.PythonFile(packed, "r"), self.packing) as stream:
+                    left = start
+                    while read := stream.read(size):
+                        if left < len(read):
+                            yield read[left:]
+                        left = max(0, left - len(read))
+            except OSError as error:
+                raise BadSource(f"the file {self.file.name} cannot be unpacked as {self.packing}: {error}") from error
+
+
+def _search(finder: RecordEnds, block: bytes) -> Ends:
+    """The ends in the block, searched in pieces."""
+    found, start = [], 0
+    width = finder.form.width
+    while start < len(block):
+        stop = start + SEARCH_BYTES
+        while stop < len(block) and block[stop - width : stop].strip(b"\0") == b"\r":
+            stop += width
+        found.append(_shifted(finder.feed(block[start:stop]), start))
+        start = stop
+    if len(found) == 1:
+        return found[0]
+    records = np.concatenate([ends.records for ends in found])
+    if all(ends.records is ends.lines for ends in found):
+        return Ends(records, records)
+    return Ends(records, np.concatenate([ends.lines for ends in found]))
+
+
+def _shifted(ends: Ends, by: int) -> Ends:
+    if not by:
+        return ends
+    records = ends.records + by
+    return Ends(records, records if ends.records is ends.lines else ends.lines + by)

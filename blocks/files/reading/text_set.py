@@ -1,0 +1,199 @@
+"""The text files of a pass together: their columns, where their records begin, and about how many there are."""
+
+import functools
+from collections.abc import Callable
+from functools import cached_property
+from typing import NamedTuple
+
+import pyarrow as pa
+
+from prefect_batch.blocks.databases.columns import near
+from prefect_batch.blocks.errors import BadSource
+from prefect_batch.blocks.file_list import File, FileList
+from prefect_batch.blocks.file_ranges import Portion
+from prefect_batch.blocks.files.reading.csv_parser import csv_parser, header_of
+from prefect_batch.blocks.files.reading.file_system import FileSystem
+from prefect_batch.blocks.files.reading.json_parser import columns_of, json_parser, object_of
+from prefect_batch.blocks.files.reading.text_file import HEAD_BYTES, Start, TextFile, packing_of
+from prefect_batch.blocks.files.reading.text_parse import Parser
+from prefect_batch.blocks.parameters.files import Files
+from prefect_batch.blocks.parameters.type_names import schema_of
+
+__all__ = ["TextSet"]
+
+# Packed text is taken to be so many times as long.
+UNPACKED = 4
+SAMPLE_RECORDS = 1_000
+
+
+class _Top(NamedTuple):
+    """A file's columns as it names them, and where its records begin."""
+
+    names: list[str]
+    data: Start
+
+
+class TextSet:
+    """Files of one form; the first that is not empty tells the columns of all."""
+
+    def __init__(self, spec: Files, files: FileList | None = None) -> None:
+        self.spec = spec
+        self.system = FileSystem(spec)
+        self._given = files
+        self.open = functools.lru_cache(16)(self._open)
+        self._parsers: dict[tuple[str, ...], Parser] = {}
+        self._tops: dict[str, _Top] = {}
+        self._headers: dict[bytes, list[str]] = {}
+
+    @property
+    def multiline(self) -> bool:
+        """Whether a record may be more than a line."""
+        return self.spec.format == "csv" and self.spec.multiline and self.spec.quote is not None
+
+    @cached_property
+    def files(self) -> FileList:
+        """The files of the pass; those that are there now, if none were given."""
+        return FileList(self.system.list()) if self._given is None else self._given
+
+    def _open(self, file: File) -> TextFile:
+        return TextFile(self.system, self.spec, file)
+
+    @cached_property
+    def first(self) -> File | None:
+        """The first file that is not empty; if the pass has no files, of those that are there."""
+        return next((file for file in self.files.files or self.system.list() if file.size), None)
+
+    def data(self, file: File) -> Start:
+        """Where the file's records begin."""
+        return self._top(file).data
+
+    def _top(self, file: File) -> _Top:
+        if file.name not in self._tops:
+            self._tops[file.name] = self._read_top(file)
+        return self._tops[file.name]
+
+    def _read_top(self, file: File) -> _Top:
+        text, names = self.open(file), self.spec.names or []
+        if self.spec.format != "csv" or not self.spec.header:
+            return _Top(names, text.first)
+        for stretch in text.stretches(text.first, HEAD_BYTES):
+            if len(stretch.starts):
+                following = stretch.following if len(stretch.starts) == 1 else stretch.start(1)
+                header = self._header(file, text.form.as_utf8, stretch.record(0))
+                return _Top(names or header, following)
+        return _Top(names, text.first)
+
+    def _header(self, file: File, as_utf8: Callable[[bytes], bytes], line: bytes) -> list[str]:
+        if line in self._headers:  # Most files have the same one.
+            return self._headers[line]
+        try:
+            found = header_of(self.spec, as_utf8(line))
+        except (UnicodeDecodeError, pa.ArrowInvalid) as error:
+            raise BadSource(f"the first line of {file.name} cannot be read as column names: {error}") from error
+        self._check_header(file, found)
+        self._headers[line] = found
+        return found
+
+    def _check_header(self, file: File, found: list[str]) -> None:
+        if self.spec.names:
+            if len(self.spec.names) != len(found):
+                raise BadSource(
+                    f"{file.name} has {len(found)} columns ({', '.join(found)}), and names has {len(self.spec.names)}"
+                )
+            return
+        twice = sorted({name for name in found if found.count(name) > 1})
+        if twice:
+            raise BadSource(
+                f"{file.name} has more than one column {', '.join(twice)}: give each column its own name with names=[…]"
+            )
+
+    @cached_property
+    def _names(self) -> list[str]:
+        """The columns of the first file."""
+        if self.spec.format == "jsonl":
+            return list(self._sampled.names)
+        if self.spec.names:
+            return self.spec.names
+        if not self.spec.header:
+            raise BadSource(f"{self.spec.path}: header=False needs the columns' names with names=[…]")
+        if self.first is None or not (names := self._top(self.first).names):
+            raise BadSource(f"{self.spec.path} has no line of column names: every file is empty")
+        return names
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        """The columns that are read, with their types: text, where no other was given."""
+        given = schema_of(self.spec.schema or {})
+        if self.first is None and not self.files.files:
+            return pa.schema([self._field(name, given) for name in self.spec.columns or given.names])
+        names = self._names
+        if self.spec.format == "jsonl":
+            # A column that the first lines lack may yet come: one with a type is believed to.
+            names = list(dict.fromkeys([*names, *given.names]))
+        for what, wanted in (("columns", self.spec.columns), ("schema", given.names)):
+            for name in wanted or []:
+                if name not in names:
+                    raise BadSource(f"{self.spec.path} has no column {name}, as {what} says: {near(name, names)}")
+        return pa.schema([self._field(name, given) for name in self.spec.columns or names])
+
+    def _field(self, name: str, given: pa.Schema) -> pa.Field:
+        if name in given.names:
+            return given.field(name)
+        sampled = self._sampled if self.spec.format == "jsonl" else pa.schema([])
+        return sampled.field(name) if name in sampled.names else pa.field(name, pa.string())
+
+    @cached_property
+    def _sampled(self) -> pa.Schema:
+        """The columns in the first lines of JSON; those that cannot be read are left for later."""
+        found = []
+        if self.first is not None:
+            text = self.open(self.first)
+            stretch = next(text.stretches(text.first, HEAD_BYTES), None)
+            for place in range(min(SAMPLE_RECORDS, len(stretch.starts)) if stretch else 0):
+                try:
+                    found.append(object_of(text.form.as_utf8(stretch.record(place)).decode()))  # type: ignore[union-attr]
+                except ValueError:  # noqa: PERF203 - a thousand lines at most
+                    continue
+        return columns_of(found)
+
+    def parser(self, file: File) -> Parser:
+        """What parses the file's records.
+
+        Raises:
+            BadSource: it has other columns than the first file.
+        """
+        names = self._top(file).names
+        if self.spec.format == "csv" and set(names) != set(self._names):
+            other = self.first.name if self.first else ""
+            lacks, adds = ([n for n in a if n not in b] for a, b in ((self._names, names), (names, self._names)))
+            raise BadSource(
+                f"{file.name} has other columns than {other}: it lacks {', '.join(lacks) or 'none'}, and has "
+                f"{', '.join(adds) or 'none'} besides. Read it in a job of its own"
+            )
+        if (key := tuple(names)) not in self._parsers:
+            form = self.open(file).form
+            self._parsers[key] = (
+                csv_parser(self.spec, names, self.schema, form)
+                if self.spec.format == "csv"
+                else json_parser(self.schema, others=self.spec.columns is not None, form=form)
+            )
+        return self._parsers[key]
+
+    @cached_property
+    def record_bytes(self) -> float:
+        """About how long a record is, from the first ones."""
+        if self.first is not None:
+            text = self.open(self.first)
+            start = self.data(self.first)
+            for stretch in text.stretches(start, HEAD_BYTES):
+                if count := len(stretch.starts):
+                    return max(1.0, (stretch.following.offset - start.offset) / count)
+        return 100.0
+
+    def records_in(self, portion: Portion) -> int:
+        """About how many records the portion has."""
+        header = self.data(self.first).offset if self.first else 0  # All are taken to have one of this length.
+        start = header if portion.after is None else portion.after[1]
+        stop = portion.file.size if portion.upto is None else portion.upto[1]
+        packed = UNPACKED if packing_of(self.spec, portion.file) else 1
+        return max(0, round((stop - start) * packed / self.record_bytes))

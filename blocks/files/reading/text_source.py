@@ -1,0 +1,209 @@
+"""CSV and JSON Lines as a source: ranges of bytes that begin and end with records."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from prefect_batch.blocks.errors import BadParameter, BadSource
+from prefect_batch.blocks.file_batch import FileBatch
+from prefect_batch.blocks.file_list import FileList
+from prefect_batch.blocks.file_ranges import Portion, portions
+from prefect_batch.blocks.files.reading.json_parser import parse_objects
+from prefect_batch.blocks.files.reading.text_edges import end_of, found_at, is_end, next_edge
+from prefect_batch.blocks.files.reading.text_file import BLOCK_BYTES, HEAD_BYTES, Start, Stretch, TextFile, packing_of
+from prefect_batch.blocks.files.reading.text_parse import Fault, parse_stretch
+from prefect_batch.blocks.files.reading.text_set import TextSet
+from prefect_batch.blocks.keys import Key
+from prefect_batch.blocks.parameters.files import Files
+from prefect_batch.blocks.values import Batch, ChunkRange, Unreadable
+
+__all__ = ["TextSource"]
+
+
+class TextSource:
+    """The records of text files, file after file; the key is the file, the record's first byte, and its line.
+
+    The end of a file is a key, too: its size, and the line 0.
+    """
+
+    key: tuple[str, ...] = ("file", "offset", "line")
+    one_thread = False
+
+    def __init__(self, spec: Files, files: FileList | None = None) -> None:
+        self.spec = spec
+        self.name = f"the files {spec.path}"
+        self.connections: tuple[str, ...] = (spec.storage,) if spec.storage else ()
+        self.texts = TextSet(spec, files)
+
+    @property
+    def only_here(self) -> bool:
+        """Whether the files are in this process's memory."""
+        return self.texts.system.only_here
+
+    @property
+    def files(self) -> FileList:
+        """The files of the pass; those that are there now, if none were given."""
+        return self.texts.files
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the columns that a record has, in order."""
+        return tuple(self.schema.names)
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The Arrow schema of the records."""
+        return self.texts.schema
+
+    def check(self) -> list[str]:
+        """Warnings about the files; the first one's columns are read.
+
+        Raises:
+            BadSource: there are no files, or they have other columns than asked for.
+        """
+        try:
+            names = self.names
+            packed = [file.name for file in self.files.files if file.size and packing_of(self.spec, file)]
+        except PermissionError as error:
+            raise BadSource(f"{self.name} may not be read: {error}") from error
+        found = [] if self.files.files else [f"{self.name} are none: there is nothing to do"]
+        if packed:
+            found.append(
+                f"{len(packed):,} of {self.name} are packed ({packed[0]} …): such a file is one stream, read by one "
+                "chunk from its top"
+            )
+        missing = [name for name in names if name not in (self.spec.schema or {})]
+        if self.spec.format == "jsonl" and missing and self.texts.first is not None:
+            found.append(
+                f"the types of {', '.join(missing[:5])}{' …' if len(missing) > 5 else ''} for columns are taken from "
+                f"the first lines of {self.texts.first.name}; fix them with schema={{…}}"
+            )
+        return found
+
+    def last_key(self, after: Key | None = None) -> Key | None:
+        """The end of the last file that is not empty; None when that is `after`, or there is none."""
+        filled = [file for file in self.files.files if file.size]
+        last = end_of(filled[-1]) if filled else None
+        return None if last == after else last
+
+    def back(self, upto: Key, rows: int) -> Key | None:  # noqa: ARG002 - what every source has
+        """Not for files.
+
+        Raises:
+            BadParameter: always.
+        """
+        raise BadParameter(f"overlap={rows} is for the keys of tables: an incremental pass reads new files whole")
+
+    def edges(self, after: Key | None, upto: Key, rows: int, most: int) -> list[Key]:
+        """At most `most` keys in ``(after, upto]``, each about `rows` records after the former.
+
+        Within a file it is exactly so many; how many a whole file has is estimated.
+        """
+        found: list[Key] = []
+        while len(found) < most and after != upto:
+            after = next_edge(self.texts, after, upto, rows)
+            found.append(after)
+        return found
+
+    def estimate(self, after: Key | None, upto: Key) -> int:
+        """About how many records lie in ``(after, upto]``, from the bytes."""
+        return sum(self.texts.records_in(portion) for portion in portions(self.files, after, upto))
+
+    def key_of(self, row: tuple[Any, ...]) -> Key:
+        """The key of a row that a batch of `read` gave."""
+        return row[-3:]
+
+    def read(self, chunk: ChunkRange, batch_rows: int) -> Iterator[Batch]:
+        """The records of the range in the order of the key, in batches of at most `batch_rows`.
+
+        Raises:
+            DefinitionChanged: a file has changed since the pass began.
+        """
+        for text, stretch in self._stretches(chunk):
+            yield from self._of_stretch(text, stretch, batch_rows)
+
+    def read_tables(self, chunk: ChunkRange, batch_rows: int) -> Iterator[Batch]:
+        """As `read`, and always as tables."""
+        for text, stretch in self._stretches(chunk):
+            yield from self._tables(text, stretch, batch_rows)
+
+    def _of_stretch(self, text: TextFile, stretch: Stretch, batch_rows: int) -> Iterator[Batch]:
+        """The stretch's records: of JSON without a schema as Python reads them, and else as tables."""
+        if self.spec.format == "csv" or self.spec.schema:
+            yield from self._tables(text, stretch, batch_rows)
+            return
+        names, rows, places, faults = parse_objects(stretch, text.form.encoding, self.names, self.spec.columns)
+
+        def batch(start: int, stop: int, **more: Any) -> Batch:
+            return FileBatch(names, rows[start:stop], **more)
+
+        yield from _batches(text, stretch, places, faults, batch, batch_rows)
+
+    def _tables(self, text: TextFile, stretch: Stretch, batch_rows: int) -> Iterator[Batch]:
+        parsed = parse_stretch(stretch, self.texts.parser(text.file))
+
+        def batch(start: int, stop: int, **more: Any) -> Batch:
+            return FileBatch(self.names, table=parsed.table.slice(start, stop - start), **more)
+
+        yield from _batches(text, stretch, parsed.places, parsed.faults, batch, batch_rows)
+
+    def find(self, keys: Sequence[Key]) -> Iterator[Batch]:
+        """The records that begin where these keys say, as rows with their keys; those that cannot be read are left out.
+
+        Left out is also a key whose byte or line is no longer that of a record.
+        """
+        known = {file.name: file for file in self.files.files}
+        for name in sorted({key[0] for key in keys} & known.keys()):
+            text = self.texts.open(known[name])
+            for stretch in found_at(text, [Start(key[1], key[2]) for key in keys if key[0] == name]):
+                for batch in self._of_stretch(text, stretch, 1):
+                    yield Batch(batch.names, [batch.row(place) for place in range(len(batch))])
+
+    def _stretches(self, chunk: ChunkRange) -> Iterator[tuple[TextFile, Stretch]]:
+        """The records of the range, by file."""
+        for portion in portions(self.files, chunk.after, chunk.upto):
+            if not portion.file.size or is_end(portion.after):
+                continue
+            self.texts.system.check(portion.file)
+            text = self.texts.open(portion.file)
+            for stretch in self._of(portion, text):
+                yield text, stretch
+            if self.texts.system.local:
+                self.texts.system.check(portion.file)  # What was read is of the file that the pass began with.
+
+    def _of(self, portion: Portion, text: TextFile) -> Iterator[Stretch]:
+        after, stop = portion.after, None if is_end(portion.upto) else portion.upto
+        start = self.texts.data(portion.file) if after is None else Start(after[1], after[2])
+        # Beyond a range's end, to find where its last record ends.
+        wanted = BLOCK_BYTES if stop is None else stop[1] - start.offset + HEAD_BYTES
+        for place, stretch in enumerate(text.stretches(start, min(wanted, BLOCK_BYTES))):
+            # The range begins behind the record of its key.
+            part = stretch.part(1 if after is not None and place == 0 else 0, len(stretch.starts))
+            if stop is not None:
+                part = part.part(0, int(np.searchsorted(part.starts, stop[1] - part.base, side="right")))
+            if len(part.starts):
+                yield part
+            if stop is not None and stretch.following.offset > stop[1]:
+                return
+
+
+def _batches(
+    text: TextFile, stretch: Stretch, places: Any, faults: list[Fault], batch: Callable[..., Batch], batch_rows: int
+) -> Iterator[Batch]:
+    """The stretch's records in batches of at most `batch_rows`; the first has those that cannot be read."""
+    name = text.file.name
+    unreadable = [
+        Unreadable((name, *stretch.start(place)), stretch.record(place), stretch.start(place).line, reason)
+        for place, reason in faults
+    ]
+    row_bytes = len(stretch.raw) // max(1, len(stretch.starts))
+    for start in range(0, max(1, len(places)), batch_rows):
+        stop = min(start + batch_rows, len(places))
+
+        def key_at(index: int, start: int = start) -> Key:
+            return (name, *stretch.start(int(places[start + index])))
+
+        yield batch(start, stop, row_bytes=row_bytes, key_at=key_at, unreadable=unreadable)
+        unreadable = []

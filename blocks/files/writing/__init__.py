@@ -1,0 +1,1 @@
+"""Files as sinks: a part per chunk, published by one manifest."""

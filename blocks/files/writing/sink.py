@@ -1,0 +1,197 @@
+"""A directory of files as a sink: one part per chunk, staged until its pass is complete."""
+
+import contextlib
+import threading
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timezone
+
+import pyarrow as pa
+
+from prefect_batch.blocks.contracts import PassRef
+from prefect_batch.blocks.errors import BadParameter, BadSink
+from prefect_batch.blocks.files.writing.infer_schema import infer_schema
+from prefect_batch.blocks.files.writing.manifest import Manifest, load_manifest
+from prefect_batch.blocks.files.writing.part_writer import PartFormat
+from prefect_batch.blocks.files.writing.publish import COMPACT_BYTES, clean, is_part, publish
+from prefect_batch.blocks.files.writing.staging import Staging, passes
+from prefect_batch.blocks.files.writing.transaction import PartTransaction
+from prefect_batch.blocks.letters.ids import main_job, of_replay
+from prefect_batch.blocks.parameters.files import Files
+from prefect_batch.blocks.parameters.type_names import schema_of
+from prefect_batch.blocks.storage import storage_options
+from prefect_batch.blocks.stores.store import Store, open_store, put
+from prefect_batch.blocks.values import ChunkRange, Record
+
+__all__ = ["FilesSink", "open_files_sink"]
+
+
+# Of Parquet; zstd if none is named.
+CODECS = ("zstd", "snappy", "gzip", "lz4", "brotli", "none")
+
+
+def open_files_sink(spec: Files) -> "FilesSink":
+    """The sink that these parameters mean.
+
+    Raises:
+        BadParameter: they cannot be written so.
+    """
+    _check_written(spec)
+    assert spec.format is not None
+    codec = None if spec.compression == "none" and spec.format != "parquet" else spec.compression
+    part_format = PartFormat(spec.format, spec.delimiter, spec.header, codec)
+    schema = schema_of(spec.schema) if spec.schema else None
+    connections = () if spec.storage is None else (spec.storage,)
+    store = open_store(spec.path, storage_options(spec.storage))
+    return FilesSink(store, part_format, schema, COMPACT_BYTES if spec.compact else None, connections)
+
+
+def _check_written(spec: Files) -> None:
+    if any(mark in spec.path for mark in "*?["):
+        raise BadParameter(f"path={spec.path!r} names many files; a sink is one directory")
+    if spec.format == "parquet" and spec.compression not in (None, *CODECS):
+        raise BadParameter(f"compression={spec.compression!r} does not go with Parquet: {', '.join(CODECS)}")
+    written = {"encoding": "utf-8", "quote": '"', "escape": None, "names": None, "columns": None}
+    for name, value in written.items():
+        if getattr(spec, name) != value:
+            raise BadParameter(f"{name}={getattr(spec, name)!r} goes with a source; a sink is written with {value!r}")
+
+
+class FilesSink:
+    """A directory to write files to. What a pass writes counts when the pass is complete.
+
+    `schema` is that of every file; None if the first records decide. With `compact_bytes` the parts of a pass become
+    files of about that size at its end.
+    """
+
+    # The notes of the chunks are one; a chunk that is repeated without one replaces its own part.
+    needs_ledger = True
+    held_rows = 0
+    one_thread = False
+
+    def __init__(
+        self,
+        store: Store,
+        part_format: PartFormat,
+        schema: pa.Schema | None = None,
+        compact_bytes: int | None = None,
+        connections: tuple[str, ...] = (),
+    ) -> None:
+        self.name = f"the files in {store.place}"
+        self._store, self._format, self._compact_bytes = store, part_format, compact_bytes
+        self._given = schema
+        self.connections = connections
+        self._proposed: pa.Schema | None = None
+        self._staging: dict[str, Staging] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def only_here(self) -> bool:
+        """Whether the files are in the memory of this process."""
+        return self._store.only_here
+
+    def check(self, source_schema: pa.Schema) -> list[str]:
+        """Warnings about the sink: none.
+
+        Raises:
+            BadSink: it cannot be written, or holds files that no pass has written.
+        """
+        del source_schema  # What the records will be, only the processor knows.
+        if self._given is not None:
+            self._format.check(self._given)
+        try:
+            manifest, names = load_manifest(self._store), self._store.names()
+            put(self._store, "_probe", b"probe")
+            self._store.remove(["_probe"])
+        except OSError as error:
+            raise BadSink(f"{self.name} cannot be written: {error.strerror or error}") from error
+        suffix = self._format.suffix
+        foreign = [name for name in names if name.endswith(suffix) and not is_part(name)] if manifest is None else []
+        if foreign:
+            raise BadSink(
+                f"{self._store.place} holds {foreign[0]}, which no pass has written, and readers would take it for a "
+                "part: name an empty directory"
+            )
+        return []
+
+    def begin_pass(self, pass_: PassRef) -> None:
+        """Remove what unfinished passes have left, and make the place where this one writes.
+
+        What an unfinished replay has committed is kept: its letters count as resolved.
+
+        Raises:
+            BadSink: the directory is another job's, or the pass cannot be added to what is there.
+        """
+        manifest, unfinished = load_manifest(self._store), passes(self._store)
+        self._check_owner(pass_, manifest, unfinished)
+        for replay in unfinished:
+            if pass_.adds and of_replay(replay.job) and replay.id != pass_.id:
+                self.end_pass(replay)
+        manifest = load_manifest(self._store)
+        clean(self._store, manifest)
+        staging = Staging(self._store, pass_)
+        staging.begin()
+        if schema := self._schema_of(pass_, manifest):
+            staging.fix_schema(schema)
+
+    def _check_owner(self, pass_: PassRef, manifest: Manifest | None, unfinished: list[PassRef]) -> None:
+        job = main_job(pass_.job)
+        owners = {manifest.job} if manifest else set()
+        if others := (owners | {main_job(each.job) for each in unfinished}) - {job}:
+            raise BadSink(f"{self._store.place} holds the files of job {min(others)}: name another directory")
+        if of_replay(pass_.job) and any(each.job == job for each in unfinished):
+            raise BadSink(
+                f"{job} has a pass into {self._store.place} that is not complete: complete it, and then replay "
+                "its letters"
+            )
+
+    def _schema_of(self, pass_: PassRef, manifest: Manifest | None) -> pa.Schema | None:
+        """The schema that a pass must have, if it is known before its first record."""
+        if not pass_.adds:
+            return self._given
+        if manifest is None:
+            raise BadSink(
+                f"{self._store.place} has no manifest of the pass that pass {pass_.number} goes on from: start from "
+                "the beginning with restart=True"
+            )
+        schema = manifest.schema or self._given
+        if manifest.format != self._format.name or (self._given is not None and schema != self._given):
+            raise BadSink(
+                f"{self._store.place} holds {manifest.format} with the columns {manifest.columns}; an incremental pass "
+                "must add the same: start from the beginning with restart=True"
+            )
+        return schema
+
+    def prepare(self, records: Sequence[Record], source_schema: pa.Schema) -> None:
+        """Think of a schema from these first records, for the case that none is fixed.
+
+        Raises:
+            BadSink: the format cannot hold such records.
+        """
+        if self._given is None and self._proposed is None and records:
+            proposed = infer_schema(records, source_schema)
+            self._format.check(proposed)
+            self._proposed = proposed
+
+    @contextlib.contextmanager
+    def transaction(self, pass_: PassRef, chunk: ChunkRange) -> Iterator[PartTransaction]:
+        """A part that goes away at the end of the block unless it was committed.
+
+        Raises:
+            BadSink: what the pass has written before is gone.
+        """
+        with self._lock:
+            if pass_.id not in self._staging:
+                staging = Staging(self._store, pass_)
+                staging.check()
+                self._staging[pass_.id] = staging
+            staging = self._staging[pass_.id]
+        transaction = PartTransaction(self._store, staging, self._format, self._proposed, chunk)
+        try:
+            yield transaction
+        finally:
+            transaction.roll_back()
+
+    def end_pass(self, pass_: PassRef) -> None:
+        """Make the pass's parts those of the sink, and write the manifest."""
+        now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        publish(self._store, pass_, self._format, now, self._compact_bytes)

@@ -1,0 +1,145 @@
+"""What a pass writes before it is complete: in a directory of its own, which readers of Parquet directories pass over.
+
+It looks like this::
+
+    _pass-000003-1f2e3d4c/_pass.json              whose it is
+    _pass-000003-1f2e3d4c/_schema                 the schema of every part, fixed by the first one
+    _pass-000003-1f2e3d4c/<chunk>.parquet         the part of a chunk, by the digest of its range
+    _pass-000003-1f2e3d4c/<chunk>.json            its note: range, rows, bytes, checksum; also of a chunk without rows
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from prefect_batch.blocks.contracts import PassRef
+from prefect_batch.blocks.errors import BadSink
+from prefect_batch.blocks.files.writing.manifest import decode_schema, encode_schema
+from prefect_batch.blocks.letters.ids import of_replay
+from prefect_batch.blocks.stores.store import Store, put
+from prefect_batch.blocks.values import ChunkRange
+
+__all__ = ["STAGING", "Note", "Staging", "in_order", "passes"]
+
+STAGING = "_pass-"
+# The start of the source, as an encoded key.
+_START = "null"
+
+
+@dataclass(frozen=True)
+class Note:
+    """What became of a chunk: `name` is its part, or None when it wrote no rows; the bounds are encoded keys.
+
+    `result` is the chunk's, as the work on it gave it.
+    """
+
+    chunk: str
+    after: str
+    upto: str
+    name: str | None = None
+    rows: int = 0
+    bytes: int = 0
+    sha256: str = ""
+    result: dict[str, Any] | None = None
+
+    @classmethod
+    def of(cls, chunk: ChunkRange, result: dict[str, Any] | None) -> "Note":
+        """The note of a chunk that wrote no rows."""
+        bounds = {end: json.dumps(key, sort_keys=True) for end, key in chunk.encode().items()}
+        return cls(chunk.digest, bounds["after"], bounds["upto"], result=result)
+
+
+class Staging:
+    """The directory of one pass in the sink's store."""
+
+    def __init__(self, store: Store, pass_: PassRef) -> None:
+        self._store, self._pass = store, pass_
+        self._directory = f"{STAGING}{pass_.number:06d}-{pass_.id}"
+        self._schema: pa.Schema | None = None
+
+    def path(self, name: str) -> str:
+        """The name of this file in the store."""
+        return f"{self._directory}/{name}"
+
+    def begin(self) -> None:
+        """Make it."""
+        self._put("_pass.json", json.dumps(asdict(self._pass)).encode())
+
+    def check(self) -> None:
+        """Nothing, while what the pass has written is there.
+
+        Raises:
+            BadSink: it is gone.
+        """
+        if not self._store.get([self.path("_pass.json")]):
+            raise BadSink(
+                f"what pass {self._pass.number} of {self._pass.job} has written is gone from {self._store.place}: "
+                "give the pass up with restart=True"
+            )
+
+    def schema(self) -> pa.Schema | None:
+        """The schema of every part of the pass; None while no part has fixed it."""
+        if self._schema is None:
+            content = self._store.get([self.path("_schema")]).values()
+            self._schema = next(map(decode_schema, content), None)
+        return self._schema
+
+    def fix_schema(self, schema: pa.Schema) -> pa.Schema:
+        """The schema of every part: this one, unless one was fixed before."""
+        self._store.put_first(self.path("_schema"), encode_schema(schema))
+        fixed = self.schema()
+        assert fixed is not None
+        return fixed
+
+    def put_note(self, note: Note) -> None:
+        """Write down what became of a chunk, in place of an earlier attempt of it."""
+        self._put(f"{note.chunk}.json", json.dumps(asdict(note)).encode())
+
+    def _put(self, name: str, content: bytes) -> None:
+        put(self._store, self.path(name), content)
+
+    def note(self, chunk: ChunkRange) -> Note | None:
+        """The note of this chunk; None while it is not committed."""
+        content = self._store.get([self.path(f"{chunk.digest}.json")]).values()
+        return next((Note(**json.loads(found)) for found in content), None)
+
+    def notes(self) -> dict[str, Note]:
+        """The notes, by chunk."""
+        names = [n for n in self._store.names(self._directory) if n.endswith(".json") and not n.startswith("_")]
+        contents = self._store.get([self.path(name) for name in names])
+        found: Iterable[dict[str, Any]] = map(json.loads, contents.values())
+        return {fields["chunk"]: Note(**fields) for fields in found}
+
+
+def passes(store: Store) -> list[PassRef]:
+    """The passes that have written something here and are not complete."""
+    directories = [name for name in store.names() if name.startswith(STAGING)]
+    contents = store.get([f"{directory}_pass.json" for directory in directories])
+    return [PassRef(**json.loads(content)) for content in contents.values()]
+
+
+def in_order(notes: Iterable[Note], pass_: PassRef, place: str) -> list[Note]:
+    """The notes of a pass in the order of their ranges, each of which begins where another ends.
+
+    Of a replay, whose chunks stand each for itself, some may be missing.
+
+    Raises:
+        BadSink: one is missing.
+    """
+    by_start = {note.after: note for note in notes}
+    starts = sorted(by_start.keys() - {note.upto for note in by_start.values()})
+    whole = [start == _START or pass_.adds for start in starts]
+    if not (of_replay(pass_.job) or whole in ([], [True])):
+        raise BadSink(
+            f"{place} has lost the part of the chunk that ends at {starts[-1]}: give the pass up with restart=True"
+        )
+    found = []
+    for start in starts:
+        after: str | None = start
+        while after in by_start:
+            found.append(by_start[after])
+            after = found[-1].upto
+    return found

@@ -1,0 +1,105 @@
+"""The part of one chunk: written under a temporary name, and in its place with `commit`."""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pyarrow as pa
+
+from prefect_batch.blocks.errors import BadSink
+from prefect_batch.blocks.files.writing.fit_schema import fit_records, fit_table
+from prefect_batch.blocks.files.writing.infer_schema import plain_schema
+from prefect_batch.blocks.files.writing.part_writer import PartFormat, PartWriter
+from prefect_batch.blocks.files.writing.staging import Note, Staging
+from prefect_batch.blocks.stores.store import NewFile, Store, drop
+from prefect_batch.blocks.values import ChunkRange, Record
+
+__all__ = ["PartTransaction"]
+
+
+class PartTransaction:
+    """One chunk's part; without `commit` nothing of it stays. `proposed` is the schema, should none be fixed."""
+
+    def __init__(
+        self, store: Store, staging: Staging, part_format: PartFormat, proposed: pa.Schema | None, chunk: ChunkRange
+    ) -> None:
+        self._store, self._staging, self._format = store, staging, part_format
+        self._proposed, self._chunk = proposed, chunk
+        self._stack = contextlib.ExitStack()
+        self._file: NewFile | None = None
+        self._writer: PartWriter | None = None
+        self._rows = 0
+        self._result: dict[str, Any] | None = None
+
+    @property
+    def _name(self) -> str:
+        return f"{self._chunk.digest}{self._format.suffix}"
+
+    def write(self, records: list[Record]) -> None:
+        """Write these records, all or an error.
+
+        Raises:
+            RecordError: a record cannot be written as it is.
+            OSError: the place does not take them.
+        """
+        if records:
+            schema = self._staging.schema()
+            if schema is None:
+                if self._proposed is None:
+                    raise BadSink("the schema of the files is not known: `prepare` comes before the first record")
+                schema = self._staging.fix_schema(self._proposed)
+            self._append(fit_records(records, schema))
+
+    def write_table(self, table: pa.Table) -> None:
+        """Write these rows, all or an error; errors as in `write`."""
+        if table.num_rows:
+            schema = self._staging.schema()
+            if schema is None:
+                proposed = plain_schema(table.schema)
+                self._format.check(proposed)
+                schema = self._staging.fix_schema(proposed)
+            self._append(fit_table(table, schema))
+
+    def _append(self, table: pa.Table) -> None:
+        self._format.check_values(table)
+        if self._writer is None:
+            self._file = self._stack.enter_context(self._store.new(self._staging.path(self._name)))
+            self._writer = self._format.open(self._file, table.schema)
+        self._writer.write(table)
+        self._rows += table.num_rows
+
+    @contextlib.contextmanager
+    def savepoint(self) -> Iterator[None]:
+        """Nothing to undo: what does not fit is refused before any of it is written."""
+        yield
+
+    def find(self) -> dict[str, Any] | None:
+        """The chunk's result, if an earlier attempt of it was committed."""
+        note = self._staging.note(self._chunk)
+        return None if note is None else note.result
+
+    def record(self, result: dict[str, Any]) -> None:
+        """Have the chunk's result in its note."""
+        self._result = result
+
+    def commit(self) -> None:
+        """Put the part in its place, and a note of it; a chunk without rows leaves no part, whatever was there."""
+        note = Note.of(self._chunk, self._result)
+        if self._writer is not None and self._file is not None:
+            self._writer.close()
+            self._writer = None
+            self._stack.close()
+            file = self._file
+            note = replace(note, name=self._name, rows=self._rows, bytes=file.bytes, sha256=file.sha256)
+        else:
+            self._store.remove([self._staging.path(self._name)])
+        self._staging.put_note(note)
+
+    def roll_back(self) -> None:
+        """Leave nothing, unless it was committed."""
+        if self._writer is not None:
+            # Else it would be closed some time later, when its file is gone.
+            with contextlib.suppress(Exception):
+                self._writer.close()
+            drop(self._stack)

@@ -1,0 +1,1 @@
+"""Dead letters: buried, read, decided on, replayed, purged."""

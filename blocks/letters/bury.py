@@ -1,0 +1,190 @@
+"""Dead letters in Parquet: one file per chunk, written whole, so that a repeated chunk replaces its own.
+
+A place looks like this, and a file appears in it complete or not at all::
+
+    <place>/<job>/pass-000001/<digest of the chunk's range>.parquet      buried by the pass: generation 0
+    <place>/<job>/replay-000002/<digest of the chunk's range>.parquet    failed again in the 2nd replay: generation 2
+"""
+
+import contextlib
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from typing_extensions import Self
+
+from prefect_batch.blocks.databases.connections import redact
+from prefect_batch.blocks.errors import SinkRefuses
+from prefect_batch.blocks.keys import encode_key
+from prefect_batch.blocks.letters.ids import main_job, of_replay
+from prefect_batch.blocks.letters.place import check_place, open_place
+from prefect_batch.blocks.letters.record_json import encode_record
+from prefect_batch.blocks.stores.store import Store, drop, full_name
+from prefect_batch.blocks.values import ChunkRange, DeadLetter
+
+__all__ = ["Burial", "DeadLetters", "letter_schema", "letters_folder"]
+
+# Letters of a chunk are written out this many at a time, or fewer, once their records are so many characters of JSON.
+GROUP_ROWS, GROUP_CHARACTERS = 1_000, 4_000_000
+
+
+def letter_schema(record: pa.Schema) -> pa.Schema:
+    """The columns of a dead-letter file for records of this schema."""
+    return pa.schema(
+        [
+            ("id", pa.string()),
+            ("job", pa.string()),
+            ("pass", pa.int64()),
+            ("generation", pa.int64()),
+            ("run_id", pa.string()),
+            ("chunk", pa.string()),
+            ("key", pa.string()),
+            ("stage", pa.string()),
+            ("error_type", pa.string()),
+            ("error_message", pa.string()),
+            ("traceback", pa.string()),
+            ("attempts", pa.int64()),
+            ("failed_at", pa.timestamp("us", tz="UTC")),
+            ("record", pa.struct(list(record))),
+            ("record_json", pa.string()),
+            ("redacted", pa.list_(pa.string())),
+        ]
+    )
+
+
+def letters_folder(name: str, number: int) -> str:
+    """The folder, below the place, of the letters of a job's pass, or of its replay with this number."""
+    return f"{main_job(name)}/{'replay' if of_replay(name) else 'pass'}-{number:06d}"
+
+
+class DeadLetters:
+    """The dead letters of one pass of a job, or of one replay, for records of this schema."""
+
+    def __init__(self, place: str, name: str, number: int, schema: pa.Schema) -> None:
+        self._place = open_place(place)
+        self._folder = letters_folder(name, number)
+        self._fixed = {"job": main_job(name), "pass": number, "generation": number if of_replay(name) else 0}
+        self._record_schema = schema
+
+    def check(self) -> None:
+        """Nothing, when files can be written there.
+
+        Raises:
+            BadPlace: they cannot.
+        """
+        check_place(self._place, str(self._fixed["job"]))
+
+    def open(self, chunk: ChunkRange, run_id: str) -> "Burial":
+        """The file of a chunk's letters, to be used in a ``with`` statement."""
+        fixed = {**self._fixed, "run_id": run_id, "chunk": chunk.text}
+        return Burial(self._place, f"{self._folder}/{chunk.digest}.parquet", fixed, self._record_schema)
+
+
+class Burial:
+    """Writes one chunk's letters to a new file, which takes its place when all are in it."""
+
+    def __init__(self, place: Store, path: str, fixed: dict[str, Any], record_schema: pa.Schema) -> None:
+        self._place, self._path = place, path
+        self._fixed, self._record_schema = fixed, record_schema
+        self._schema = letter_schema(record_schema)
+        self._first_id = f"{fixed['pass']}.{path.rpartition('/')[2].removesuffix('.parquet')}"
+        self._rows = 0
+        self._pending: list[tuple[DeadLetter, str]] = []
+        self._characters = 0
+        self._new_file = contextlib.ExitStack()
+        self._writer: pq.ParquetWriter | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *exc_info: object) -> None:
+        if kind is SinkRefuses:
+            # Held back: what a killed attempt of this chunk may have buried must not stand for it either.
+            self._place.remove([self._path])
+        if self._writer is not None:
+            with contextlib.suppress(Exception):  # Else it would be closed some time later, when its file is gone.
+                self._writer.close()
+        drop(self._new_file)
+
+    def add(self, letters: Sequence[DeadLetter]) -> None:
+        """Write these letters, once there are enough of them.
+
+        Raises:
+            OSError: the place does not take them.
+        """
+        for letter in letters:
+            record = encode_record(letter.record)
+            self._pending.append((letter, record))
+            self._characters += len(record)
+            if len(self._pending) >= GROUP_ROWS or self._characters >= GROUP_CHARACTERS:
+                self._write()
+
+    def _write(self) -> None:
+        if self._writer is None:
+            file = self._new_file.enter_context(self._place.new(self._path))
+            self._writer = pq.ParquetWriter(file, self._schema, compression="zstd")
+        letters, records = zip(*self._pending, strict=True)
+        self._writer.write_table(self._table(letters, records))
+        self._pending, self._characters = [], 0
+
+    def finish(self) -> str | None:
+        """Put the file into its place, durably; its path, or None when the chunk has no letters.
+
+        Raises:
+            OSError: the place does not take it.
+        """
+        if self._pending:
+            self._write()
+        if self._writer is None:
+            # An earlier attempt of this chunk may have had some.
+            self._place.remove([self._path])
+            return None
+        self._writer.close()
+        self._new_file.close()
+        return full_name(self._place, self._path)
+
+    def _table(self, letters: Sequence[DeadLetter], records: Sequence[str]) -> pa.Table:
+        arrays: dict[str, Any] = {name: [value] * len(letters) for name, value in self._fixed.items()}
+        arrays["id"] = [f"{self._first_id}.{row}" for row in range(self._rows, self._rows + len(letters))]
+        self._rows += len(letters)
+        for place, letter in enumerate(letters):
+            if letter.origin is not None:
+                arrays["id"][place], arrays["pass"][place], arrays["chunk"][place] = letter.origin[:3]
+        arrays["key"] = [json.dumps(encode_key(letter.key)) for letter in letters]
+        for name in ("stage", "error_type", "failed_at", "attempts"):
+            arrays[name] = [getattr(letter, name) for letter in letters]
+        arrays["error_message"] = [_text(redact(letter.error_message)) for letter in letters]
+        arrays["traceback"] = [_text(redact(letter.traceback)) for letter in letters]
+        arrays["record"] = self._records(letters)
+        arrays["record_json"] = list(records)
+        arrays["redacted"] = [list(letter.redacted) for letter in letters]
+        return pa.table({name: arrays[name] for name in self._schema.names}, schema=self._schema)
+
+    def _records(self, letters: Sequence[DeadLetter]) -> pa.StructArray:
+        fields = list(self._record_schema)
+        columns = [_fit([letter.record.get(field.name) for letter in letters], field.type) for field in fields]
+        return pa.StructArray.from_arrays(columns, fields=fields)
+
+
+def _fit(values: list[Any], arrow: pa.DataType) -> pa.Array:
+    """The values as this type; one that does not fit is NULL, and whole in the letter's `record_json`."""
+    if pa.types.is_string(arrow):
+        values = [value if value is None else _text(str(value)) for value in values]
+    try:
+        return pa.array(values, type=arrow)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError):
+        return pa.array([_fit_one(value, arrow) for value in values], type=arrow)
+
+
+def _fit_one(value: Any, arrow: pa.DataType) -> Any:
+    try:
+        return pa.scalar(value, type=arrow).as_py()
+    except (pa.ArrowException, TypeError, ValueError, OverflowError):
+        return None
+
+
+def _text(text: str) -> str:
+    """The text with what UTF-8 cannot hold (halves of a surrogate pair) written out."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,0 +1,60 @@
+"""Where dead letters are kept: a directory for this user only, or any store that fsspec reaches.
+
+Files are named by their path below the place: ``clean-orders/pass-000001/3f2a….parquet``.
+"""
+
+import secrets
+
+from prefect_batch.blocks.databases.connections import redact
+from prefect_batch.blocks.errors import BadPlace
+from prefect_batch.blocks.stores.store import Store, full_name, local_path, open_store, put
+
+__all__ = ["check_place", "full_place", "open_place"]
+
+_PROBE = b"\0" * 4096
+
+
+def full_place(place: str) -> str:
+    """The place as it is saved: an absolute path, or the URL as it stands.
+
+    Raises:
+        BadPlace: the URL carries a password, and the cursor can be read by everybody.
+    """
+    if path := local_path(place):
+        return str(path.absolute())
+    if redact(place) != place or "@" in place.partition("://")[2].partition("/")[0]:
+        raise BadPlace(
+            "the place of the dead letters carries credentials, and parameters can be read by everybody: leave "
+            "them to the environment, where fsspec finds them (for s3:// AWS_ACCESS_KEY_ID, or ~/.aws)"
+        )
+    return place.rstrip("/")
+
+
+def open_place(place: str) -> Store:
+    """The place that a path or a URL names.
+
+    Raises:
+        BadPlace: no package is installed that reads such URLs.
+    """
+    try:
+        return open_store(place, private=True)
+    except (ImportError, ValueError) as error:
+        raise BadPlace(f"dead letters cannot be kept at {redact(place)}: {error}") from error
+
+
+def check_place(place: Store, folder: str) -> None:
+    """Nothing, when files can be written to this folder.
+
+    Raises:
+        BadPlace: they cannot.
+    """
+    probe = f"{folder}/.probe-{secrets.token_hex(4)}.tmp"
+    try:
+        put(place, probe, _PROBE)
+        place.remove([probe])
+    except Exception as error:  # Stores have errors of their own.
+        reason = getattr(error, "strerror", None) or redact(str(error)) or type(error).__name__
+        raise BadPlace(
+            f"dead letters cannot be written to {full_name(place, folder)}: {reason}; mend that, or name another place "
+            "with dead_letters=…"
+        ) from error

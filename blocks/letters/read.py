@@ -1,0 +1,169 @@
+"""Reading dead letters: each in its newest generation, with its status, a bounded number at a time."""
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from prefect_batch.blocks.letters.bury import letter_schema
+from prefect_batch.blocks.letters.ids import LetterSet, main_job, of_replay
+from prefect_batch.blocks.letters.place import open_place
+from prefect_batch.blocks.letters.replay_list import Run
+from prefect_batch.blocks.letters.status import LetterStatus, read_statuses
+from prefect_batch.blocks.stores.store import Store
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = [
+    "LetterFile",
+    "all_ids",
+    "count_letters",
+    "find_letter_files",
+    "letter_tables",
+    "newest_pass",
+    "read_letters",
+]
+
+# Not a temporary file, and not what someone else put there.
+_FILE = re.compile(r"(?P<folder>.+/(?P<kind>pass|replay)-(?P<number>\d+))/(?P<digest>[^./_][^./]*)\.parquet")
+_LIST = re.compile(r".+/_replays/(\d+)\.json")
+READ_ROWS = 1_000
+# What became of a letter; a file has no such columns.
+STATUS = ("status", "decided_at", "decided_by", "reason")
+
+
+class LetterFile(NamedTuple):
+    """A file of letters: of a pass (its number, generation 0), or of a replay (`pass_number` is None)."""
+
+    path: str
+    pass_number: int | None
+    generation: int
+
+
+def find_letter_files(place: Store, job: str) -> list[LetterFile]:
+    """The job's files, by pass, generation and name."""
+    found = []
+    for path in place.find(main_job(job)):
+        if match := _FILE.fullmatch(path):
+            number = int(match["number"])
+            of_pass = match["kind"] == "pass"
+            found.append(LetterFile(path, number if of_pass else None, 0 if of_pass else number))
+    return sorted(found, key=lambda file: (file.generation, file.pass_number or 0, file.path))
+
+
+def newest_pass(place: str, name: str) -> int:
+    """The highest number of a pass of this job, or of its replays, that left something in this place; 0 if none has."""
+    opened = open_place(place)
+    if not of_replay(name):
+        return max((file.pass_number or 0 for file in find_letter_files(opened, name)), default=0)
+    lists = [int(match[1]) for path in opened.find(main_job(name)) if (match := _LIST.fullmatch(path))]
+    return max([0, *lists, *(file.generation for file in find_letter_files(opened, name))])
+
+
+def read_rows(place: Store, path: str, runs: Sequence[Run], columns: Sequence[str]) -> Iterator[pa.Table]:
+    """These rows of a letter file, in tables of at most a row group: 1,000 rows."""
+    with place.open(path) as opened, pq.ParquetFile(opened) as parquet:
+        start = 0
+        for group in range(parquet.num_row_groups):
+            upto = start + parquet.metadata.row_group(group).num_rows
+            rows = [row for first, last in runs for row in range(max(first, start), min(last + 1, upto))]
+            if rows:
+                table = parquet.read_row_group(group, columns=list(columns))
+                yield table if len(rows) == upto - start else table.take(pa.array(rows, pa.int64()) - start)
+            start = upto
+
+
+def _batches(place: Store, file: LetterFile, columns: Sequence[str]) -> Iterator[pa.Table]:
+    with place.open(file.path) as opened, pq.ParquetFile(opened) as parquet:
+        for batch in parquet.iter_batches(READ_ROWS, columns=list(columns)):
+            yield pa.Table.from_batches([batch])
+
+
+def _generations(place: Store, files: Sequence[LetterFile]) -> dict[str, int]:
+    """The newest generation of each letter that failed again."""
+    newest: dict[str, int] = {}
+    for file in files:  # By generation, so that a later one overwrites.
+        if file.generation:
+            for table in _batches(place, file, ["id"]):
+                newest.update(dict.fromkeys(table["id"].to_pylist(), file.generation))
+    return newest
+
+
+class Found(NamedTuple):
+    """Letters of a file: the rows they are, and a table with what was asked for and what became of them."""
+
+    path: str
+    rows: list[int]
+    table: pa.Table
+
+
+def find_letters(
+    place: Store, job: str, columns: Sequence[str], pass_number: int | None = None, status: LetterStatus | None = None
+) -> Iterator[Found]:
+    """The letters of a pass, or of all, each once and as it failed last, at most 1,000 at a time.
+
+    The tables have these `columns`, and behind them what became of the letter: status, decided_at, decided_by, reason.
+    """
+    files, statuses = find_letter_files(place, job), read_statuses(place, job)
+    newest = _generations(place, files)
+    needed = list(dict.fromkeys([*columns, "id", "pass"]))
+    for file in files:
+        if pass_number is not None and file.pass_number not in (None, pass_number):
+            continue
+        start = 0
+        for table in _batches(place, file, needed):
+            ids, passes = table["id"].to_pylist(), table["pass"].to_pylist()
+            decisions = [statuses.of(letter) for letter in ids]
+            kept = [
+                row
+                for row, (letter, number, of) in enumerate(zip(ids, passes, decisions, strict=True))
+                if newest.get(letter, 0) == file.generation
+                and pass_number in (None, number)
+                and status in (None, of.status)
+            ]
+            if kept:
+                shown = table.select(list(columns))
+                for name, values in zip(STATUS, zip(*decisions, strict=True), strict=True):
+                    shown = shown.append_column(name, pa.array(values, pa.string()))
+                yield Found(file.path, [start + row for row in kept], shown.take(pa.array(kept)))
+            start += table.num_rows
+
+
+def letter_tables(
+    place: Store, job: str, columns: Sequence[str], pass_number: int | None = None, status: LetterStatus | None = None
+) -> Iterator[pa.Table]:
+    """The tables of `find_letters`."""
+    for found in find_letters(place, job, columns, pass_number, status):
+        yield found.table
+
+
+def read_letters(
+    place: str, job: str, pass_number: int | None = None, status: LetterStatus | None = None
+) -> "pd.DataFrame":
+    """The letters of a pass, or of all, with their status, one row each; without rows if there are none."""
+    schema = letter_schema(pa.schema([]))
+    tables = list(letter_tables(open_place(place), job, schema.names, pass_number, status))
+    if not tables:
+        empty = schema.empty_table()
+        for name in STATUS:
+            empty = empty.append_column(name, pa.array([], pa.string()))
+        tables = [empty]
+    frame: pd.DataFrame = pa.concat_tables(tables, promote_options="permissive").to_pandas()
+    return frame
+
+
+def count_letters(place: Store, job: str, pass_number: int | None = None) -> dict[LetterStatus, int]:
+    """How many letters are open, resolved and discarded; together they are those that were buried."""
+    counts: dict[LetterStatus, int] = {"open": 0, "resolved": 0, "discarded": 0}
+    for table in letter_tables(place, job, ["id"], pass_number):
+        for status in table["status"].to_pylist():
+            counts[status] += 1
+    return counts
+
+
+def all_ids(place: Store, job: str) -> LetterSet:
+    """The ids of all letters there are."""
+    return LetterSet(letter for table in letter_tables(place, job, ["id"]) for letter in table["id"].to_pylist())

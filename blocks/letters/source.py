@@ -1,0 +1,240 @@
+"""Dead letters as a source: read by their numbers in the replay's list, and resolved when their chunk is committed."""
+
+import json
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timezone
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from prefect_batch.blocks.contracts import FindsRecords, Source
+from prefect_batch.blocks.errors import KeyIsShared, RecordIsGone, UnreadableRecord
+from prefect_batch.blocks.keys import Key, decode_key, encode_key, key_text
+from prefect_batch.blocks.letters.bury import letters_folder
+from prefect_batch.blocks.letters.ids import LetterSet, Origin, replay_job
+from prefect_batch.blocks.letters.place import open_place
+from prefect_batch.blocks.letters.read import read_rows
+from prefect_batch.blocks.letters.record_json import RAW, decode_record
+from prefect_batch.blocks.letters.replay_list import Chosen, read_chosen
+from prefect_batch.blocks.letters.status import Act, Statuses, read_statuses, record_act
+from prefect_batch.blocks.parameters.letters import Letters
+from prefect_batch.blocks.values import Batch, ChunkRange, Record
+
+__all__ = ["LettersSource"]
+
+# Keys that are looked for in one statement.
+FIND_KEYS = 200
+_COLUMNS = ("id", "pass", "chunk", "attempts", "key", "record_json")
+
+
+class _Letter(NamedTuple):
+    """What stands behind the record in a row."""
+
+    key: Key
+    origin: Origin
+    record: Record
+    missing: Exception | None
+
+
+class LettersSource:
+    """The letters of a replay in the order of its list; a row is the record, and behind it the letter."""
+
+    key = ("letter",)
+
+    def __init__(self, spec: Letters) -> None:
+        self.spec = spec
+        self.name = f"the dead letters of {spec.job}"
+        self._place = open_place(spec.place)
+        self._origin: Source | None = spec.origin.open_source() if spec.records == "source" and spec.origin else None
+
+    @property
+    def connections(self) -> tuple[str, ...]:
+        """The connections of the source that the records are read from again."""
+        return self._origin.connections if self._origin else ()
+
+    @property
+    def one_thread(self) -> bool:
+        """As the source that the records are read from again."""
+        return self._origin is not None and self._origin.one_thread
+
+    @property
+    def only_here(self) -> bool:
+        """Whether the letters, or the source, are in the memory of this process."""
+        return self._place.only_here or (self._origin is not None and self._origin.only_here)
+
+    @cached_property
+    def _chosen(self) -> Chosen:
+        place, path = self.spec.chosen
+        return read_chosen(open_place(place), path)
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        """The records' schema: that of the source, or what the letters' own have in common."""
+        if self._origin is not None:
+            return self._origin.schema
+        fields: dict[str, pa.DataType] = {}
+        for path, _ in self._chosen.files:
+            with self._place.open(path) as file:
+                record = pq.read_schema(file).field("record").type
+            for field in record:
+                same = fields.setdefault(field.name, field.type) == field.type
+                fields[field.name] = field.type if same else pa.string()
+        return pa.schema(list(fields.items()))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the columns that a record has."""
+        return tuple(self.schema.names)
+
+    def check(self) -> list[str]:
+        """Warnings of the source that the records are read from again."""
+        return self._origin.check() if self._origin else []
+
+    def last_key(self, after: Key | None = None) -> Key | None:
+        """The number of the last letter."""
+        count = self._chosen.count
+        return (count,) if count > _number(after) else None
+
+    def back(self, upto: Key, rows: int) -> Key | None:
+        """The number so many letters before this one."""
+        return (upto[0] - rows,) if upto[0] > rows else None
+
+    def edges(self, after: Key | None, upto: Key, rows: int, most: int) -> list[Key]:
+        """Every so many letters a number."""
+        first = _number(after) + rows
+        found = [(min(first + rows * place, upto[0]),) for place in range(most)]
+        return list(dict.fromkeys(found))
+
+    def estimate(self, after: Key | None, upto: Key) -> int:
+        """How many letters lie between; this is no guess."""
+        return int(upto[0]) - _number(after)
+
+    def read(self, chunk: ChunkRange, batch_rows: int) -> Iterator[Batch]:
+        """The records of the letters with these numbers."""
+        letters: list[dict[str, Any]] = []
+        for table in self._tables(chunk, _COLUMNS):
+            letters += table.to_pylist()
+            while len(letters) >= batch_rows:
+                yield from self._batches(letters[:batch_rows])
+                letters = letters[batch_rows:]
+        if letters:
+            yield from self._batches(letters)
+
+    @cached_property
+    def _statuses(self) -> Statuses:
+        return read_statuses(self._place, self.spec.job)
+
+    def _tables(self, chunk: ChunkRange, columns: Sequence[str]) -> Iterator[pa.Table]:
+        """The chunk's letters; not those that a person discarded since the list was made."""
+        for path, runs in self._chosen.part(_number(chunk.after), chunk.upto[0]):
+            for table in read_rows(self._place, path, runs, columns):
+                kept = [self._statuses.of(letter).status != "discarded" for letter in table["id"].to_pylist()]
+                yield table.filter(pa.array(kept))
+
+    def _batches(self, letters: list[dict[str, Any]]) -> Iterator[Batch]:
+        """The letters that have a record, and then those that have none: in a batch are only ones or the others."""
+        keys = [decode_key(json.loads(letter["key"])) for letter in letters]
+        records: list[Record | Exception]
+        records = (
+            [_record(letter["record_json"]) for letter in letters]
+            if self._origin is None
+            else self._find(self._origin, keys)
+        )
+        rows: list[tuple[Any, ...]] = []
+        for letter, key, record in zip(letters, keys, records, strict=True):
+            origin = Origin(letter["id"], letter["pass"], letter["chunk"], letter["attempts"])
+            if isinstance(record, Exception):
+                # It fails again; what is known of the record goes into its next letter.
+                known, missing = decode_record(letter["record_json"]), record
+            else:
+                known, missing = record, None
+            rows.append((*(known.get(name) for name in self.names), _Letter(key, origin, known, missing)))
+        size = 2 * sum(len(letter["record_json"]) for letter in letters) // len(letters)
+        for is_missing in (False, True):
+            if part := [row for row in rows if (row[-1].missing is not None) == is_missing]:
+                yield Batch(self.names, part, size)
+
+    def _find(self, source: Source, keys: Sequence[Key]) -> list[dict[str, Any] | Exception]:
+        """The record that the source has under each key, or why there is not just one."""
+        found: dict[str, list[dict[str, Any]]] = {}
+        for start in range(0, len(keys), FIND_KEYS):
+            for batch in _batches_of(source, keys[start : start + FIND_KEYS]):
+                for row in batch.rows:
+                    record = dict(zip(batch.names, row, strict=False))
+                    found.setdefault(_text(source.key_of(row)), []).append(record)
+        return [_only(found.get(_text(key), []), source, key) for key in keys]
+
+    def key_of(self, row: tuple[Any, ...]) -> Key:
+        """The key that the record has in the job's source."""
+        key: Key = row[-1].key
+        return key
+
+    def origin_of(self, row: tuple[Any, ...]) -> Origin:
+        """The letter that this row is."""
+        origin: Origin = row[-1].origin
+        return origin
+
+    def record_of(self, row: tuple[Any, ...]) -> Record:
+        """The record, or what the letter holds of it."""
+        record: Record = row[-1].record
+        return record
+
+    def missing(self, row: tuple[Any, ...]) -> Exception | None:
+        """Why there is no record for this letter; None when there is one."""
+        error: Exception | None = row[-1].missing
+        return error
+
+    def settle(self, chunk: ChunkRange, run_id: str) -> None:
+        """Resolve the letters of a committed chunk, but for those that it buried again."""
+        buried = f"{letters_folder(replay_job(self.spec.job), self.spec.replay)}/{chunk.digest}.parquet"
+        again: set[str] = set()
+        if self._place.exists(buried):
+            for table in read_rows(self._place, buried, [(0, 2**62)], ["id"]):
+                again.update(table["id"].to_pylist())
+        ids = [letter for table in self._tables(chunk, ["id"]) for letter in table["id"].to_pylist()]
+        resolved = LetterSet(letter for letter in ids if letter not in again)
+        if len(resolved):
+            by, now = f"replay {self.spec.replay}", datetime.now(timezone.utc).isoformat()
+            act = Act("resolved", resolved, by, now, run_id=run_id)
+            record_act(self._place, self.spec.job, f"replay-{self.spec.replay:06d}-{chunk.digest}", act)
+
+
+def _record(text: str) -> dict[str, Any] | Exception:
+    """The record of a letter, or why it has none."""
+    record = decode_record(text)
+    if RAW not in record:
+        return record
+    return UnreadableRecord(
+        "the letter has the bytes of a record that could not be read: mend the file and have it read again, or discard "
+        "the letter"
+    )
+
+
+def _number(key: Key | None) -> int:
+    return 0 if key is None else int(key[0])
+
+
+def _text(key: Key) -> str:
+    return json.dumps(encode_key(key))
+
+
+def _batches_of(source: Source, keys: Sequence[Key]) -> Iterator[Batch]:
+    """The records with these keys; from a source that cannot find them, as ranges of one key each."""
+    if isinstance(source, FindsRecords):
+        yield from source.find(keys)
+        return
+    for key in keys:
+        yield from source.read(ChunkRange(source.back(key, 1), key), 100)
+
+
+def _only(records: list[dict[str, Any]], source: Source, key: Key) -> dict[str, Any] | Exception:
+    if len(records) == 1:
+        return records[0]
+    if not records:
+        return RecordIsGone(f"{source.name} has no record with the key {key_text(key)} any more: discard the letter")
+    return KeyIsShared(
+        f"{source.name} has {len(records)} records with the key {key_text(key)}, and which one failed is not known: "
+        "replay it with from_='letter'"
+    )

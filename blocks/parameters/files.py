@@ -1,0 +1,174 @@
+"""The parameter that names files: where they are, their format, and how they are read and written."""
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, field_validator
+from pydantic.dataclasses import dataclass
+
+from prefect_batch.blocks.databases.connections import redact
+from prefect_batch.blocks.errors import BadParameter
+from prefect_batch.blocks.files_check import check_files
+
+if TYPE_CHECKING:
+    from prefect_batch.blocks.contracts import Source
+    from prefect_batch.blocks.file_list import FileList
+    from prefect_batch.blocks.files.writing.sink import FilesSink
+
+__all__ = ["COMPRESSIONS", "ENDINGS", "Files", "Format", "ending_of"]
+
+Format = Literal["parquet", "csv", "jsonl"]
+# The endings of each format's files; text may have one of COMPRESSIONS behind it.
+ENDINGS: dict[str, tuple[str, ...]] = {
+    "parquet": (".parquet", ".pq"),
+    "csv": (".csv", ".tsv", ".txt"),
+    "jsonl": (".jsonl", ".ndjson", ".json"),
+}
+COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
+# The values a person typed are not repeated in errors: one of them may be a password.
+_CONFIG = ConfigDict(extra="forbid", hide_input_in_errors=True)
+# Parts of a URL's query that give access to whoever has the URL.
+_KEYS_IN_URL = ("signature=", "token=", "sig=", "secret=", "key=")
+
+
+def ending_of(path: str) -> tuple[str | None, str | None]:
+    """The format and the compression that the path's ending tells; None for each that it does not."""
+    name = path.lower().rstrip("/*")
+    compression = next((kind for ending, kind in COMPRESSIONS.items() if name.endswith(ending)), None)
+    if compression:
+        name = name.rpartition(".")[0]
+    return next((kind for kind, endings in ENDINGS.items() if name.endswith(endings)), None), compression
+
+
+@dataclass(frozen=True, config=_CONFIG)
+class Files:
+    """Files, as a source to read by ranges of rows or bytes, or as a sink of one part per chunk.
+
+    As a source, `path` is a file, a directory, a glob (``sales/2024-*.csv``) or an fsspec URL (``s3://bucket/sales``).
+    """
+
+    path: Annotated[
+        str,
+        Field(min_length=1, description="A file, a directory, a glob, or a URL such as s3://bucket/sales/*.parquet."),
+    ]
+    format: Annotated[
+        Format | None, Field(description="parquet, csv or jsonl (JSON Lines); told from the path's ending if empty.")
+    ] = None
+    schema: Annotated[
+        dict[str, str] | None,
+        Field(
+            description="Types of columns, as Arrow names them: int64, double, date32, timestamp[us], "
+            "timestamp[us, UTC], decimal(12, 2), bool, string. Columns of CSV that are not named here are text."
+        ),
+    ] = None
+    columns: Annotated[list[str] | None, Field(description="Source: the columns to read; all if empty.")] = None
+    storage: Annotated[
+        str | None,
+        Field(
+            description="secret/<name>: a Secret block with fsspec's storage options as JSON. If empty, credentials "
+            "come from the environment."
+        ),
+    ] = None
+    compression: Annotated[
+        str | None,
+        Field(
+            description="Source: gzip, zstd or none for text; told from the ending if empty. Sink: the codec of the "
+            "parts."
+        ),
+    ] = None
+    encoding: Annotated[str, Field(description="Text: the encoding, as Python names it.")] = "utf-8"
+    delimiter: Annotated[str, Field(description="CSV: the character between fields.")] = ","
+    quote: Annotated[str | None, Field(description="CSV: the character around fields; none if empty.")] = '"'
+    escape: Annotated[str | None, Field(description="CSV: the character that takes the next one literally.")] = None
+    header: Annotated[bool, Field(description="CSV: whether each file begins with a line of column names.")] = True
+    names: Annotated[
+        list[str] | None,
+        Field(description="CSV source: the columns' names, instead of a header's or where there is none."),
+    ] = None
+    nulls: Annotated[
+        list[str], Field(description="CSV: unquoted fields that are NULL in columns that have a type other than text.")
+    ] = Field(default_factory=lambda: [""])
+    text_nulls: Annotated[bool, Field(description="CSV: whether `nulls` are NULL in columns of text, too.")] = False
+    multiline: Annotated[
+        bool,
+        Field(
+            description="CSV source: whether quoted fields may contain line breaks. False finds chunks without a scan."
+        ),
+    ] = True
+    allow_empty: Annotated[
+        bool,
+        Field(description="Source: whether no file at all means that there is nothing to do, instead of an error."),
+    ] = False
+    compact: Annotated[
+        bool, Field(description="Sink: at the end of each pass, join its small files to ones of about 128 MB.")
+    ] = False
+    kind: Annotated[Literal["files"], Field(description="Always 'files'.")] = "files"
+
+    @field_validator("path")
+    @classmethod
+    def _no_secret(cls, path: str) -> str:
+        place, _, query = path.partition("?")
+        login = place.partition("://")[2].partition("/")[0]
+        signed = "://" in path and any(word in query.lower() for word in _KEYS_IN_URL)
+        if redact(path) != path or signed or ("@" in login and ":" in login):
+            raise BadParameter(
+                "the path carries a password or a key, and flow parameters can be read by everybody: store the options "
+                "of the storage as JSON in a Secret block and write storage='secret/<name>', or leave them to the "
+                "environment"
+            )
+        return path
+
+    @field_validator("storage")
+    @classmethod
+    def _is_secret(cls, storage: str | None) -> str | None:
+        if storage is not None and not storage.startswith("secret/"):
+            raise BadParameter("storage must be secret/<name>, a Secret block that holds fsspec's options as JSON")
+        return storage
+
+    def __post_init__(self) -> None:
+        if not self.quote:
+            object.__setattr__(self, "quote", None)
+        if self.format is None:
+            object.__setattr__(self, "format", ending_of(self.path)[0])
+        check_files(self)
+
+    @property
+    def key_columns(self) -> tuple[str, ...]:
+        """What tells one record from the others: file, row group and row, or file, byte offset and line."""
+        return ("file", "row_group", "row") if self.format == "parquet" else ("file", "offset", "line")
+
+    def define_source(self) -> dict[str, Any]:
+        """What of it defines a job that reads it; the set of files is compared apart."""
+        # What is None is left out there, and would come back as the default.
+        fields = {
+            **{k: v for k, v in asdict(self).items() if k not in ("compact", "allow_empty")},
+            "quote": self.quote or "",
+        }
+        same = ("kind", "path", "format", "columns", "storage")
+        if self.format == "parquet":
+            return {k: fields[k] for k in same}
+        if self.format == "jsonl":
+            return {k: fields[k] for k in (*same, "schema", "compression", "encoding")}
+        return fields
+
+    def define_sink(self) -> dict[str, Any]:
+        """What of it decides where and how records are written, as JSON."""
+        fields = asdict(self)
+        form = {"csv": ("compression", "delimiter", "header"), "jsonl": ("compression",)}
+        return {k: fields[k] for k in ("kind", "path", "format", "schema", "storage", *form.get(str(self.format), ()))}
+
+    def open_sink(self) -> "FilesSink":
+        """The directory as a sink; written when first used."""
+        from prefect_batch.blocks.files.writing.sink import open_files_sink
+
+        return open_files_sink(self)
+
+    def open_source(self, files: "FileList | None" = None) -> "Source":
+        """The files as a source: those of the list, or those that are there now."""
+        if self.format == "parquet":
+            from prefect_batch.blocks.files.reading.parquet_source import ParquetSource
+
+            return ParquetSource(self, files)
+        from prefect_batch.blocks.files.reading.text_source import TextSource
+
+        return TextSource(self, files)

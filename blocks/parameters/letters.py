@@ -1,0 +1,42 @@
+"""Dead letters as the source of a replay: a parameter that only prefect-batch itself makes."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from prefect_batch.blocks.letters.source import LettersSource
+    from prefect_batch.blocks.parameters.specs import SourceSpec
+
+__all__ = ["Letters", "RecordsFrom"]
+
+RecordsFrom = Literal["letter", "source"]
+
+
+@dataclass(frozen=True)
+class Letters:
+    """Letters of a job that are to be replayed.
+
+    `chosen` is the place and the path of their list, `place` where the letters are. The records are those in the
+    letters, or those that `origin`, the job's source, has
+    under their keys now. `replay` is the replay's number,
+    `asked` what they were chosen by.
+    """
+
+    place: str
+    job: str
+    replay: int
+    chosen: tuple[str, str]
+    records: RecordsFrom
+    origin: "SourceSpec | None"
+    asked: dict[str, Any]
+    kind: Literal["letters"] = "letters"
+
+    def define_source(self) -> dict[str, Any]:
+        """What of it decides which letters a replay works on, as JSON."""
+        return {"kind": self.kind, "place": self.place, "records": self.records, **self.asked}
+
+    def open_source(self) -> "LettersSource":
+        """The letters as a source."""
+        from prefect_batch.blocks.letters.source import LettersSource
+
+        return LettersSource(self)

@@ -1,0 +1,1 @@
+"""Where a job stands, kept in Prefect."""

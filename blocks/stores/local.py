@@ -1,0 +1,140 @@
+"""A directory of this machine as a store: temporary name, fsync, rename."""
+
+import contextlib
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from prefect_batch.blocks.stores.store import NewFile
+
+__all__ = ["LocalStore"]
+
+
+class LocalStore:
+    """See `Store` for what its methods promise."""
+
+    only_here = False
+
+    def __init__(self, root: Path, *, private: bool = False) -> None:
+        self._root = root.absolute()
+        self._file_mode, self._directory_mode = (0o600, 0o700) if private else (0o666, 0o777)
+
+    @property
+    def place(self) -> str:
+        """Its path."""
+        return str(self._root)
+
+    @contextlib.contextmanager
+    def new(self, name: str) -> Iterator[NewFile]:
+        """A file to write, in its place when the block ends."""
+        path = self._root / name
+        with self._temporary(path) as (temporary, raw):
+            yield NewFile(raw)
+            _sync(raw)
+            _rename(temporary, path)
+
+    def put_first(self, name: str, content: bytes) -> bool:
+        """Write this file, if there is none of this name."""
+        path = self._root / name
+        with self._temporary(path) as (temporary, raw):
+            raw.write(content)
+            _sync(raw)
+            try:
+                # A link, unlike a rename, replaces nothing.
+                path.hardlink_to(temporary)
+            except FileExistsError:
+                return False
+        _sync_directory(path.parent)
+        return True
+
+    def get(self, names: list[str]) -> dict[str, bytes]:
+        """The content of these files, as far as they exist."""
+        found = {}
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                found[name] = (self._root / name).read_bytes()
+        return found
+
+    def open(self, name: str) -> Any:
+        """The file, to read."""
+        return (self._root / name).open("rb")
+
+    def exists(self, name: str) -> bool:
+        """Whether there is such a file."""
+        return (self._root / name).is_file()
+
+    def find(self, directory: str) -> list[str]:
+        """The names of all files in this directory and below it."""
+        found = []
+        for folder, _, names in os.walk(self._root / directory):
+            below = Path(folder).relative_to(self._root)
+            found += [(below / name).as_posix() for name in names]
+        return sorted(found)
+
+    def names(self, directory: str = "") -> list[str]:
+        """The names in this directory."""
+        try:
+            entries = list(os.scandir(self._root / directory))
+        except FileNotFoundError:
+            return []
+        return sorted(entry.name + "/" * entry.is_dir() for entry in entries if not entry.name.startswith("."))
+
+    def move(self, name: str, to: str) -> None:
+        """Rename the file, if it was not renamed before."""
+        target = self._root / to
+        try:
+            (self._root / name).replace(target)
+        except FileNotFoundError:
+            if not target.exists():
+                raise
+        _sync_directory(target.parent)
+
+    def remove(self, names: list[str]) -> None:
+        """Delete these files."""
+        for name in names:
+            (self._root / name).unlink(missing_ok=True)
+
+    def remove_directory(self, name: str) -> None:
+        """Delete the directory."""
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(self._root / name)
+
+    @contextlib.contextmanager
+    def _temporary(self, path: Path) -> Iterator[tuple[Path, IO[bytes]]]:
+        """A hidden file beside this one, gone when the block ends."""
+        for missing in reversed([one for one in (path.parent, *path.parent.parents) if not one.exists()]):
+            missing.mkdir(self._directory_mode, exist_ok=True)
+        temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}.tmp")
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, self._file_mode)
+        raw = os.fdopen(descriptor, "wb")
+        try:
+            yield temporary, raw
+        finally:
+            # On a full disk closing fails, too, and must not hide what failed first.
+            with contextlib.suppress(OSError):
+                raw.close()
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+
+def _rename(temporary: Path, path: Path) -> None:
+    temporary.replace(path)
+    _sync_directory(path.parent)
+
+
+def _sync(raw: IO[bytes]) -> None:
+    raw.flush()
+    os.fsync(raw.fileno())
+
+
+def _sync_directory(directory: Path) -> None:
+    """Make a rename in it durable, where the system lets a directory be opened."""
+    if os.name == "posix":
+        descriptor = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

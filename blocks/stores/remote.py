@@ -1,0 +1,140 @@
+"""A place in a file system of fsspec as a store: the object store's own atomic put, elsewhere a rename."""
+
+import contextlib
+import secrets
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+from typing import Any
+
+import fsspec
+
+from prefect_batch.blocks.stores.store import NewFile
+
+__all__ = ["RemoteStore"]
+
+# Their uploads become an object at once when they are ended; others write in place, and get a temporary name.
+_ATOMIC_PUT = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"}
+
+
+class RemoteStore:
+    """See `Store` for what its methods promise."""
+
+    def __init__(self, url: str, options: dict[str, Any]) -> None:
+        # Another process may have written since this one looked.
+        files, root = fsspec.core.url_to_fs(url, use_listings_cache=False, **options)
+        self._files: Any = files
+        self._root: str = root.rstrip("/")
+        self._url = url
+        protocols = {files.protocol} if isinstance(files.protocol, str) else set(files.protocol)
+        self._atomic_put = not protocols.isdisjoint(_ATOMIC_PUT)
+
+    @property
+    def place(self) -> str:
+        """Its URL."""
+        return self._url
+
+    @property
+    def only_here(self) -> bool:
+        """Whether it is this process's memory."""
+        return self._url.startswith("memory://")
+
+    def _path(self, name: str) -> str:
+        return f"{self._root}/{name}".rstrip("/")
+
+    @contextlib.contextmanager
+    def new(self, name: str) -> Iterator[NewFile]:
+        """A file to write, in its place when the block ends."""
+        path = self._path(name)
+        parent, _, last = path.rpartition("/")
+        if self._atomic_put:
+            with self._upload(path) as raw:
+                yield NewFile(raw)
+        else:
+            self._files.makedirs(parent, exist_ok=True)
+            temporary = f"{parent}/.{last}-{secrets.token_hex(4)}.tmp"
+            try:
+                with self._files.open(temporary, "wb") as raw:
+                    yield NewFile(raw)
+                self._files.mv(temporary, path)
+            except BaseException:
+                with contextlib.suppress(Exception):
+                    self._files.rm_file(temporary)
+                raise
+
+    @contextlib.contextmanager
+    def _upload(self, path: str) -> Iterator[Any]:
+        # To close it would make an object of what is there so far: with this, only `commit` does.
+        raw = self._files.open(path, "wb", autocommit=False)
+        try:
+            yield raw
+            raw.close()
+        except BaseException:
+            with contextlib.suppress(Exception):
+                raw.discard()
+            raw.closed = True  # Else it would begin another upload when it is collected, which nobody ends.
+            raise
+        raw.commit()
+
+    def put_first(self, name: str, content: bytes) -> bool:
+        """Write this file, if there is none of this name."""
+        try:
+            self._files.pipe_file(self._path(name), content, mode="create")
+        except FileExistsError:
+            return False
+        return True
+
+    def get(self, names: list[str]) -> dict[str, bytes]:
+        """The content of these files, as far as they exist."""
+        if not names:
+            return {}
+        found = self._files.cat([self._path(name) for name in names], on_error="return")
+        for content in found.values():
+            if isinstance(content, Exception) and not isinstance(content, FileNotFoundError):
+                raise content
+        contents = {name: found.get(self._path(name)) for name in names}
+        return {name: content for name, content in contents.items() if isinstance(content, bytes)}
+
+    def open(self, name: str) -> Any:
+        """The file, to read."""
+        return self._files.open(self._path(name), "rb")
+
+    def exists(self, name: str) -> bool:
+        """Whether there is such a file."""
+        return bool(self._files.exists(self._path(name)))
+
+    def find(self, directory: str) -> list[str]:
+        """The names of all files in this directory and below it."""
+        root = self._root.strip("/")
+        try:
+            found = self._files.find(self._path(directory))
+        except FileNotFoundError:
+            return []
+        return sorted(PurePosixPath(path.strip("/")).relative_to(root).as_posix() for path in found)
+
+    def names(self, directory: str = "") -> list[str]:
+        """The names in this directory."""
+        try:
+            entries = self._files.ls(self._path(directory), detail=True)
+        except FileNotFoundError:
+            return []
+        found = [(entry["name"].rstrip("/").rpartition("/")[2], entry["type"] == "directory") for entry in entries]
+        return sorted(name + "/" * is_directory for name, is_directory in found if not name.startswith("."))
+
+    def move(self, name: str, to: str) -> None:
+        """Copy or rename the file, if it was not done before."""
+        try:
+            (self._files.cp_file if self._atomic_put else self._files.mv)(self._path(name), self._path(to))
+        except FileNotFoundError:
+            if not self._files.exists(self._path(to)):
+                raise
+
+    def remove(self, names: list[str]) -> None:
+        """Delete these files."""
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                self._files.rm_file(self._path(name))
+
+    def remove_directory(self, name: str) -> None:
+        """Delete the directory."""
+        with contextlib.suppress(FileNotFoundError):
+            self._files.rm(self._path(name), recursive=True)

@@ -1,0 +1,1 @@
+"""The commands of `prefect-batch`, one module per group."""

@@ -1,0 +1,61 @@
+"""The commands for a job described in a file: ``plan`` and ``run``."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from prefect_batch.blocks.errors import BadParameter
+from prefect_batch.flows.command_line.output import AsJson, Ending, announce_server, print_found, print_outcome
+
+__all__ = ["plan", "run"]
+
+Changes = Annotated[
+    list[str] | None, Parameter(name=("-p", "--param"), negative=(), help="Another value for a parameter: name=value.")
+]
+
+
+def plan(file: Path, *, param: Changes = None, as_json: AsJson = False) -> None:
+    """Show what a run would do: its bounds, its chunks, its SQL, and how the database reads it. Nothing is changed.
+
+    Parameters
+    ----------
+    file:
+        A YAML file with the parameters of process_records.
+    """
+    announce_server()
+    parameters = _read(file, param)
+    from prefect_batch.flows.command_line.job_file import with_defaults
+    from prefect_batch.flows.operations.preview import plan_job
+
+    print_found(plan_job(with_defaults(parameters)), as_json=as_json)
+
+
+def run(file: Path, *, param: Changes = None, as_json: AsJson = False) -> Ending:
+    """Run a job; interrupted in any way, the same command goes on.
+
+    Parameters
+    ----------
+    file:
+        A YAML file with the parameters of process_records.
+    """
+    announce_server()
+    parameters = _read(file, param)
+    from prefect_batch.flows.process_records import process_records
+
+    return print_outcome(process_records(**parameters, return_state=True), as_json=as_json)
+
+
+def _read(file: Path, changes: list[str] | None) -> dict[str, Any]:
+    """The parameters in the file with these changes; functions are found below the present directory, too."""
+    from prefect_batch.flows.command_line.job_file import parse_value, read_job_file
+
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    parted = [change.partition("=") for change in changes or ()]
+    for name, equals, _ in parted:
+        if not equals:
+            raise BadParameter(f"-p {name} must look like -p chunk_size=20000")
+    return read_job_file(file, {name.strip(): parse_value(value) for name, _, value in parted})

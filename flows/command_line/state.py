@@ -1,0 +1,107 @@
+"""The commands that look at, and change, where a job stands: ``status``, ``history`` and ``reset``."""
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from prefect_batch.blocks.errors import BadCursor
+from prefect_batch.flows.command_line.output import AsJson, Done, Yes, announce_server, confirm, print_found, say
+
+if TYPE_CHECKING:
+    from prefect_batch.flows.operations.status import JobStatus
+
+__all__ = ["history", "reset", "status"]
+
+WATCH_SECONDS = 2.0
+# Home, and clear the screen: https://invisible-island.net/xterm/ctlseqs/ctlseqs.html (CUP, ED).
+CLEAR = "\x1b[H\x1b[2J"
+
+
+def status(
+    job: str | None = None, *, watch: Annotated[bool, Parameter(negative=())] = False, as_json: AsJson = False
+) -> None:
+    """Show where a job stands, or all jobs.
+
+    Parameters
+    ----------
+    job:
+        The job's name; all jobs if it is left out.
+    watch:
+        Go on showing it until no run is at work; with --json, one document in a line for each change.
+    as_json:
+        Print JSON: one object for a job, a list for all.
+    """
+    from prefect_batch.flows.operations.status import status as status_of
+    from prefect_batch.flows.operations.status import status_of_all
+
+    announce_server()
+
+    def look() -> "list[JobStatus]":
+        return [status_of(job)] if job else status_of_all()
+
+    if watch:
+        _watch(look, as_json=as_json)
+        return
+    found = look()
+    print_found(found[0] if job else found, as_json=as_json, nothing="no job has run against this Prefect API")
+
+
+def _watch(look: Callable[[], "list[JobStatus]"], *, as_json: bool) -> None:
+    """Show each change until nobody is at work: on a terminal in place, elsewhere one after the other."""
+    from prefect_batch.flows.operations.control import is_at_work
+
+    in_place = sys.stdout.isatty() and not as_json
+    shown = ""
+    while True:
+        found = look()
+        text = json.dumps([one.encode() for one in found]) if as_json else "\n\n".join(map(str, found))
+        if text != shown:
+            say(f"{CLEAR if in_place else ''}{text}")
+            shown = text
+        if not any(one.status == "running" and is_at_work(one.job) for one in found):
+            return
+        time.sleep(WATCH_SECONDS)
+
+
+def history(job: str, *, as_json: AsJson = False) -> None:
+    """Show the latest runs of a job, with their counts and how long they took; at most 50 former ones.
+
+    Parameters
+    ----------
+    job:
+        The job's name.
+    """
+    from prefect_batch.flows.operations.history import history as history_of
+
+    announce_server()
+    print_found(history_of(job), as_json=as_json)
+
+
+def reset(job: str, *, yes: Yes = False, as_json: AsJson = False) -> None:
+    """Forget where a job stands: its next run starts a new pass from the beginning.
+
+    What it has written stays, and so do its dead letters.
+
+    Parameters
+    ----------
+    job:
+        The job's name.
+    yes:
+        Do not ask.
+    """
+    from prefect_batch.flows.operations.reset import reset_job
+    from prefect_batch.flows.operations.status import status as status_of
+
+    announce_server()
+    if not yes:
+        try:
+            say(str(status_of(job)))
+        except BadCursor as error:
+            say(str(error))
+        confirm(f"\nForget where {job} stands, and start from the beginning next time?")
+    reset_job(job)
+    print_found(Done(f"{job} will start a new pass when it runs next", {"job": job, "reset": True}), as_json=as_json)

@@ -1,0 +1,1 @@
+"""What a person asks of a job from outside: status, history, stop, tune, failures, decisions, reset, preview."""

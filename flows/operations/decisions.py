@@ -1,0 +1,126 @@
+"""Decisions of a person on dead letters: to discard them, with a reason, and to purge what was resolved long ago."""
+
+import getpass
+import secrets
+from collections.abc import Sequence
+from datetime import datetime, timedelta, timezone
+from typing import Any
+from uuid import uuid4
+
+from prefect_batch.blocks.errors import BadParameter, NotFinished
+from prefect_batch.blocks.letters.ids import LetterSet, replay_job
+from prefect_batch.blocks.letters.place import open_place
+from prefect_batch.blocks.letters.purge import purge_letters
+from prefect_batch.blocks.letters.replay_list import list_path, read_chosen
+from prefect_batch.blocks.letters.status import Act, record_act
+from prefect_batch.blocks.state.cursor import Cursor, CursorStore
+from prefect_batch.blocks.state.ownership import own_job
+from prefect_batch.flows.operations.status import load_cursor
+from prefect_batch.tasks.letters.choose import Choice, Selection, Unfinished, choose
+
+__all__ = ["count_open", "discard_dead_letters", "purge_dead_letters"]
+
+
+def discard_dead_letters(
+    job: str,
+    *,
+    reason: str,
+    by: str | None = None,
+    pass_number: int | None = None,
+    error_type: str | None = None,
+    message: str | None = None,
+    key: str | Sequence[str] | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    where: str | None = None,
+) -> int:
+    """Give open letters of the job's latest pass up, or of the pass named; they are kept, and no longer replayed.
+
+    Args:
+        job: The job's name.
+        reason: Why; it is kept with the letters.
+        by: Who; the user of this machine if it is left out.
+        pass_number: The pass; if it is left out, the latest, and all of an incremental job.
+        error_type: Only letters with this type of error, with or without its module.
+        message: Only letters with this text in their message, or the whole message of a group of `failures`.
+        key: Only letters of the records with this key, or one of these, as `failures` shows them.
+        since: Only letters of records that failed then or later.
+        until: Only letters of records that failed before.
+        where: Only letters for which this SQL condition holds.
+
+    Returns:
+        How many letters were discarded.
+
+    Raises:
+        UnknownJob: it never ran here.
+        JobIsOwned: it is at work.
+        NotFinished: some letters belong to chunks that an interrupted run or replay will do again.
+    """
+    selection = _selection(
+        pass_number=pass_number, error_type=error_type, message=message, key=key, since=since, until=until, where=where
+    )
+    return _discard(job, selection, reason, by)
+
+
+def count_open(job: str, **asked: Any) -> int:
+    """How many letters `discard_dead_letters` would discard."""
+    main = load_cursor(job)
+    return len(choose_open(main, _selection(**asked), Unfinished()).ids)
+
+
+def _selection(key: str | Sequence[str] | None = None, **asked: Any) -> Selection:
+    return Selection(key=None if key is None else (key,) if isinstance(key, str) else tuple(key), **asked)
+
+
+def _discard(job: str, selection: Selection, reason: str, by: str | None) -> int:
+    if not reason.strip():
+        raise BadParameter("reason must say why these records are given up")
+    with own_job(job, str(uuid4()), attempt=1):
+        main = load_cursor(job)
+        choice = choose_open(main, selection, Unfinished.of(main) | _unfinished_replay(main))
+        if choice.unfinished:
+            raise NotFinished(
+                f"{choice.unfinished:,} of these letters of {job} belong to chunks that an interrupted run or replay "
+                "will do again, and nothing was discarded: finish it first, by calling it again, or choose others"
+            )
+        if choice.ids:
+            now = datetime.now(timezone.utc)
+            act = Act("discarded", LetterSet(choice.ids), by or getpass.getuser(), now.isoformat(), reason)
+            name = f"discard-{now:%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
+            record_act(open_place(main.dead_letters), job, name, act)
+    return len(choice.ids)
+
+
+def choose_open(main: Cursor, selection: Selection, unfinished: Unfinished) -> Choice:
+    """The open letters that are meant: if no pass is named, of the latest, and of an incremental job of all."""
+    return choose(open_place(main.dead_letters), main.job, selection.of_latest(main), unfinished)
+
+
+def _unfinished_replay(main: Cursor) -> Unfinished:
+    saved = CursorStore(replay_job(main.job)).load()
+    if saved is None or saved.status in ("complete", "reset"):
+        return Unfinished()
+    return Unfinished.of(saved, read_chosen(open_place(saved.dead_letters), list_path(main.job, saved.pass_number)))
+
+
+def purge_dead_letters(job: str, *, older_than: timedelta) -> int:
+    """Remove the letters that were resolved longer ago than this, from all passes; how many they were.
+
+    Open and discarded letters stay.
+
+    Raises:
+        UnknownJob: it never ran here.
+        JobIsOwned: it is at work.
+        NotFinished: an interrupted replay still needs them.
+    """
+    if older_than < timedelta():
+        raise BadParameter(f"older_than={older_than} must not be negative")
+    with own_job(job, str(uuid4()), attempt=1):
+        main = load_cursor(job)
+        replay = CursorStore(replay_job(job)).load()
+        if replay is not None and replay.status in ("running", "stopped") and not replay.position.complete:
+            raise NotFinished(
+                f"a replay of {job} was interrupted and needs the letters as they are: finish it first, by calling it "
+                "again, or give it up with restart=True"
+            )
+        return purge_letters(open_place(main.dead_letters), job, datetime.now(timezone.utc) - older_than)

@@ -1,0 +1,125 @@
+"""What a run of a job would do, without doing it: its bounds, its chunks, its SQL, and how the database reads it."""
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+from prefect_batch.blocks.contracts import Source
+from prefect_batch.blocks.databases.explain import chunk_sql, explain_chunk
+from prefect_batch.blocks.databases.source import SqlSource
+from prefect_batch.blocks.keys import Key, key_text
+from prefect_batch.blocks.state.cursor import Cursor, CursorStore
+from prefect_batch.blocks.values import ChunkRange
+from prefect_batch.flows.run.parameters import Parameters
+from prefect_batch.flows.run.run_job import preview
+from prefect_batch.tasks.plan.chunk_size import CANARY_ROWS, FIRST_ROWS, MANY_CHUNKS
+
+__all__ = ["JobPlan", "plan_job"]
+
+
+@dataclass(frozen=True)
+class JobPlan:
+    """What a run would do; keys are texts, `records` and `chunks` estimates.
+
+    `statements` are the SQL of the ``first`` chunk and of a ``resumed`` one, where the source is a database; `verdict`
+    and `explain` are what the database says of the latter.
+    """
+
+    job: str
+    begins: str
+    source: str
+    first_key: str | None
+    last_key: str | None
+    records: int
+    chunks: int
+    chunk_rows: int | None
+    statements: dict[str, str]
+    verdict: str
+    explain: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+    def encode(self) -> dict[str, Any]:
+        """The plan as JSON."""
+        return dict(vars(self))
+
+    def __str__(self) -> str:
+        of = f"of {self.chunk_rows:,} records" if self.chunk_rows else "of adaptive size, at most"
+        lines = [
+            f"{self.job}: {self.begins}",
+            f"  reads {self.source}, keys {self.first_key or '(none)'} to {self.last_key or '(none)'}",
+            f"  about {self.records:,} records to go; chunks {of}: about {self.chunks:,}",
+            *(f"  warning: {warning}" for warning in self.warnings),
+        ]
+        for which, sql in self.statements.items():
+            lines += [
+                "",
+                f"The {which} chunk:" if which == "first" else "A later chunk, or one after a restart:",
+                *(f"  {line}" for line in sql.splitlines()),
+            ]
+        if self.verdict:
+            lines += ["", f"The database: {self.verdict}", *(f"  {step}" for step in self.explain)]
+        return "\n".join(lines)
+
+
+def plan_job(parameters: Parameters) -> JobPlan:
+    """What a run with these parameters would do; nothing is written, and nothing saved.
+
+    Raises:
+        Refused: the run would be, for the same reason.
+    """
+    saved = CursorStore(parameters.job).load()
+    source, cursor, warnings = preview(parameters, saved, logging.getLogger(__name__))
+    position = cursor.position
+    left = max(0, cursor.estimate - cursor.tally.read)
+    first, following = _two_chunks(source, cursor, parameters.chunk_size or FIRST_ROWS)
+    statements, explained = {}, None
+    if isinstance(source, SqlSource) and first is not None:
+        statements["first"] = chunk_sql(source, first)
+        if following is not None:
+            statements["resumed"] = chunk_sql(source, following)
+        explained = explain_chunk(source, following or first)
+    return JobPlan(
+        job=parameters.job,
+        begins=_begins(saved, cursor),
+        source=source.name,
+        first_key=_first_key(source, position.prefix, position.upper),
+        last_key=None if position.upper is None else key_text(position.upper),
+        records=left,
+        chunks=_chunks(left, parameters.chunk_size),
+        chunk_rows=parameters.chunk_size,
+        statements=statements,
+        verdict=explained.verdict if explained else "",
+        explain=explained.plan if explained else (),
+        warnings=tuple(warnings),
+    )
+
+
+def _begins(saved: Cursor | None, cursor: Cursor) -> str:
+    prefix = cursor.position.prefix
+    if saved is not None and saved.pass_id == cursor.pass_id:
+        stood = "its beginning" if prefix is None else f"key {key_text(prefix)}"
+        return f"goes on with pass {cursor.pass_number} ({cursor.mode}) after {stood}"
+    return f"starts pass {cursor.pass_number} ({cursor.mode})"
+
+
+def _first_key(source: Source, after: Key | None, upto: Key | None) -> str | None:
+    if upto is None or after == upto:
+        return None
+    return key_text(source.edges(after, upto, 1, 1)[0])
+
+
+def _two_chunks(source: Source, cursor: Cursor, rows: int) -> tuple[ChunkRange | None, ChunkRange | None]:
+    """The first chunk that would be read, and the one after it, if there are as many."""
+    after, upto = cursor.position.prefix, cursor.position.upper
+    if upto is None or after == upto:
+        return None, None
+    edges = source.edges(after, upto, rows, 2)
+    first = ChunkRange(after, edges[0])
+    return first, ChunkRange(edges[0], edges[1]) if len(edges) > 1 else None
+
+
+def _chunks(records: int, chunk_size: int | None) -> int:
+    """About how many chunks; of adaptive ones there are fewer, as they grow where the work is quick."""
+    if chunk_size is not None:
+        return -(-records // chunk_size)
+    return min(MANY_CHUNKS, -(-max(0, records - CANARY_ROWS) // FIRST_ROWS) + 1) if records else 0

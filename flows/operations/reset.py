@@ -1,0 +1,33 @@
+"""Giving up where a job stands."""
+
+from dataclasses import replace
+from uuid import uuid4
+
+from prefect_batch.blocks.errors import BadCursor
+from prefect_batch.blocks.state.cursor import CursorStore, check_job
+from prefect_batch.blocks.state.ownership import own_job
+from prefect_batch.flows.operations.status import UnknownJob
+from prefect_batch.tasks.run_chunk import forget_cache
+
+__all__ = ["reset_job"]
+
+
+def reset_job(job: str) -> None:
+    """Make the job's next run start a new pass; a cursor that cannot be read is deleted.
+
+    Raises:
+        UnknownJob: it never ran against this Prefect API.
+        JobIsOwned: it is at work.
+    """
+    store = CursorStore(check_job(job))
+    with own_job(job, str(uuid4()), attempt=1):
+        try:
+            cursor = store.load()
+        except BadCursor:
+            store.delete()
+            return
+        if cursor is None:
+            raise UnknownJob(f"no job {job} has run against this Prefect API, so there is nothing to reset")
+        forget_cache(job, cursor.pass_number, cursor.pass_id)
+        # Kept, and not deleted: the next pass takes the next number, and leaves this one's dead letters alone.
+        store.save(replace(cursor, status="reset", message="reset by hand"))

@@ -1,0 +1,141 @@
+"""Where jobs stand, and what failed, read from outside."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from prefect_batch.blocks.errors import BatchError
+from prefect_batch.blocks.keys import key_text
+from prefect_batch.blocks.letters.ids import main_job, of_replay, pass_title
+from prefect_batch.blocks.state.cursor import Cursor, CursorStore, check_job, load_all
+from prefect_batch.blocks.values import Tally
+from prefect_batch.tasks.report.progress import duration_text
+
+__all__ = ["JobStatus", "UnknownJob", "load_cursor", "status", "status_of_all"]
+
+
+class UnknownJob(BatchError, KeyError):
+    """The job has no cursor: it never ran against this Prefect API, or was reset and deleted."""
+
+    def __str__(self) -> str:
+        """The message, without the quotes of a KeyError."""
+        return str(self.args[0])
+
+
+@dataclass(frozen=True)
+class JobStatus:
+    """Where a job stands; `tally` counts its pass, `total` is the estimated number of the pass's records.
+
+    `status` is ``running``, ``stopped``, ``failed``, ``complete`` or ``reset``; `rate` is records per second. While it
+    runs, `waiting` is why it starts no further chunk, if it does not; `limits` and `resources` are those of the run.
+    """
+
+    job: str
+    status: str
+    message: str
+    pass_number: int
+    mode: str
+    tally: Tally
+    total: int
+    rate: float | None
+    finished_upto: str | None
+    run_id: str
+    updated_at: str
+    dead_letters: str
+    waiting: str = ""
+    limits: dict[str, Any] = field(default_factory=dict)
+    resources: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """An estimate of the seconds to go; None when it does not run, or cannot be known."""
+        if self.status != "running" or not self.rate:
+            return None
+        return max(0, self.total - self.tally.read) / self.rate
+
+    def encode(self) -> dict[str, Any]:
+        """The status as JSON."""
+        return {**vars(self), "tally": self.tally.encode(), "seconds_left": self.seconds_left}
+
+    def __str__(self) -> str:
+        tally, left = self.tally, self.seconds_left
+        total = max(self.total, tally.read)
+        speed = f", {self.rate:,.0f}/s" if self.rate and self.status == "running" else ""
+        ahead = f", about {duration_text(left)} left" if left is not None else ""
+        mode = "" if of_replay(self.job) else f" ({self.mode})"
+        counts = f"{tally.written:,} written, {tally.filtered:,} filtered, {tally.failed:,} failed"
+        lines = [
+            f"{pass_title(self.job, self.pass_number)}{mode} {self.status}",
+            *([f"  {self.message}"] if self.message else []),
+            *([f"  waits: {self.waiting}"] if self.waiting else []),
+            f"  {tally.read:,} of about {total:,} records"
+            + (f" ({tally.read / total:.1%})" if total else "")
+            + speed
+            + ahead,
+            f"  {counts} ({tally.failure_rate:.2%})",
+            *([f"  {used}"] if (used := self._used()) else []),
+            f"  finished up to key {self.finished_upto or '(none)'}",
+            f"  last change {self.updated_at[:19].replace('T', ' ')} UTC by flow run {self.run_id}",
+        ]
+        return "\n".join(lines)
+
+    def _used(self) -> str:
+        """What the run takes and may take, while it runs, as one line."""
+        used, rate = self.resources, self.limits.get("max_rate")
+        if self.status != "running" or "cores" not in used:
+            return ""
+        free = ", ".join(f"{size / 2**30:,.1f} GB free for {name}" for name, size in used["free_bytes"].items())
+        return (
+            f"{self.limits['concurrency']} chunks at once{f', at most {rate:,g}/s' if rate else ''}; "
+            f"{used['cores']:.1f} cores, {used['rss_bytes'] / 2**20:,.0f} MB, {used['connections']} connections"
+            + (f"; {free}" if free else "")
+        )
+
+
+def _status(cursor: Cursor) -> JobStatus:
+    prefix = cursor.position.prefix
+    return JobStatus(
+        job=cursor.job,
+        status=cursor.status,
+        message=cursor.message,
+        pass_number=cursor.pass_number,
+        mode=cursor.mode,
+        tally=cursor.tally,
+        total=cursor.estimate,
+        rate=cursor.run.rate,
+        finished_upto=None if prefix is None else key_text(prefix),
+        run_id=cursor.run.run_id,
+        updated_at=cursor.updated_at,
+        dead_letters=cursor.dead_letters,
+        waiting=cursor.run.waiting,
+        limits=cursor.run.limits,
+        resources=cursor.run.resources,
+    )
+
+
+def load_cursor(job: str) -> Cursor:
+    """The job's cursor.
+
+    Raises:
+        UnknownJob: it never ran here.
+        BadCursor: its cursor cannot be read.
+    """
+    check_job(main_job(job))  # Its replays have a cursor, too.
+    cursor = CursorStore(job).load()
+    if cursor is None:
+        raise UnknownJob(f"no job {job} has run against this Prefect API; prefect-batch status lists those that have")
+    return cursor
+
+
+def status(job: str) -> JobStatus:
+    """Where the job stands, as its latest run saved it: at most one chunk ago.
+
+    Raises:
+        UnknownJob: it never ran here.
+        BadCursor: its cursor cannot be read.
+    """
+    return _status(load_cursor(job))
+
+
+def status_of_all() -> list[JobStatus]:
+    """Where every job of this Prefect API stands, by name."""
+    return [_status(Cursor.decode(fields)) for fields in load_all()]

@@ -1,0 +1,1 @@
+"""Artifacts, events, alerts and hooks."""

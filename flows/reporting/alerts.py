@@ -1,0 +1,85 @@
+"""Alerts: Prefect's notification blocks are told of runs that ended badly. One that fails changes nothing."""
+
+import asyncio
+import inspect
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+from prefect.blocks.abstract import NotificationBlock
+from prefect.blocks.core import Block
+
+from prefect_batch.blocks.databases.connections import redact
+from prefect_batch.blocks.errors import BadParameter
+
+__all__ = ["check_alerts", "send_alerts"]
+
+# A hook that waits for a service which is down would keep the run's process alive.
+PATIENCE_SECONDS = 30.0
+
+
+def check_alerts(slugs: Sequence[str]) -> None:
+    """Nothing, when each of these names a notification block that can be loaded.
+
+    Raises:
+        BadParameter: there is no such block, or it cannot notify.
+    """
+    for slug in slugs:
+        block = _load(slug)
+        if not isinstance(block, NotificationBlock):
+            raise BadParameter(
+                f"alert={slug!r} is a {type(block).__name__}, which cannot notify; name a notification block, such as "
+                "slack-webhook/data-team"
+            )
+
+
+def _load(slug: str) -> Any:
+    try:
+        return Block.load(slug, _sync=True)  # type: ignore[call-arg]
+    except ValueError as error:
+        raise BadParameter(
+            f"alert={slug!r}: there is no such block; create it in Prefect, or correct the name: TYPE/NAME, such as "
+            "slack-webhook/data-team"
+        ) from error
+    except Exception as error:
+        # Prefect's errors on a block of an unknown type have no common base.
+        raise BadParameter(
+            f"alert={slug!r} cannot be loaded: {redact(str(error))}; is the package installed that defines this block?"
+        ) from error
+
+
+def send_alerts(slugs: Sequence[str], subject: str, body: str, log: Any) -> None:
+    """Tell these blocks; those that do not take it, or not soon, are named in the log."""
+    for slug in slugs:
+        sending = _Sending(slug, subject, body)
+        sending.start()
+        sending.join(PATIENCE_SECONDS)
+        if sending.is_alive():
+            log.error("the alert %s was not sent: no answer within %g s", slug, PATIENCE_SECONDS)
+        elif sending.error is not None:
+            kind, text = type(sending.error).__name__, redact(str(sending.error) or getattr(sending.error, "log", ""))
+            log.error("the alert %s was not sent: %s: %s", slug, kind, text)
+
+
+class _Sending(threading.Thread):
+    """One alert on its way, in a thread without an event loop: blocks notify synchronously there, or return theirs."""
+
+    def __init__(self, slug: str, subject: str, body: str) -> None:
+        super().__init__(name=f"batch-alert-{slug}", daemon=True)
+        self._slug, self._subject, self._body = slug, subject, body
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        """Send it; what goes wrong is in `error`."""
+        try:
+            block = _load(self._slug)
+            with block.raise_on_failure():
+                sent = block.notify(self._body, self._subject)
+                if inspect.isawaitable(sent):
+                    asyncio.run(_await(sent))
+        except BaseException as error:  # noqa: BLE001 - whatever a service or its client does, the run's outcome stands
+            self.error = error
+
+
+async def _await(sent: Any) -> None:
+    await sent

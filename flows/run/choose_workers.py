@@ -1,0 +1,93 @@
+"""Who does the work of a run: worker processes, or threads of this one, and how many."""
+
+import contextlib
+import os
+import sys
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from prefect.context import FlowRunContext
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from prefect_batch.blocks.contracts import End
+from prefect_batch.blocks.databases.connections import url_of
+from prefect_batch.blocks.errors import BadParameter, BadPlace
+from prefect_batch.blocks.letters.place import open_place
+from prefect_batch.blocks.processor import resolve_processor
+from prefect_batch.blocks.redaction_key import redaction_key
+from prefect_batch.flows.run.parameters import Parameters
+from prefect_batch.tasks.work.work_chunk import ChunkJob
+from prefect_batch.tasks.workers.messages import Outfit
+from prefect_batch.tasks.workers.pool import WorkerPool
+from prefect_batch.tasks.workers.send_function import ship
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Crew", "choose_crew"]
+
+# Fewer records are done before worker processes are up.
+FEW_RECORDS = 50_000
+MOST = 4
+
+
+class Crew(NamedTuple):
+    """How many chunks are at work at once, and what their worker processes get; None for threads."""
+
+    size: int
+    outfit: Outfit | None
+
+    def open(self) -> AbstractContextManager[WorkerPool | None]:
+        """The worker processes, for the length of the block."""
+        return contextlib.nullcontext() if self.outfit is None else WorkerPool(self.outfit, self.size)
+
+
+def choose_crew(parameters: Parameters, ends: tuple[End, End], job: ChunkJob, records: int) -> Crew:
+    """Worker processes where they were asked for, or where they are faster for so many records; else threads.
+
+    Raises:
+        BadParameter: worker processes are needed, and the function cannot be sent to them.
+    """
+    threads = Crew(parameters.concurrency or (1 if any(end.one_thread for end in ends) else _cores()), None)
+    size = parameters.concurrency or _cores()
+    form = resolve_processor(parameters.process).form
+    needed = parameters.workers == "processes" or (parameters.record_timeout is not None and form == "record")
+    letters_here = bool(job.dead_letters) and open_place(job.dead_letters).only_here
+    if needed and letters_here:
+        raise BadPlace(
+            f"dead letters in {job.dead_letters} would be lost with the worker processes: name another place, or use "
+            "workers='threads' without record_timeout"
+        )
+    not_here = letters_here or _not_here(ends)
+    if not needed and (parameters.workers == "threads" or size == 1 or records < FEW_RECORDS or not_here):
+        return threads
+    function = None if isinstance(parameters.process, str) else ship(parameters.process)
+    if function is None and not isinstance(parameters.process, str):
+        if not needed:
+            return threads
+        raise BadParameter(
+            "the function cannot be sent to worker processes, because it holds something that cannot be pickled, such "
+            "as a connection or a lock: open that inside the function, or use workers='threads' without record_timeout"
+        )
+    return Crew(size, _outfit(parameters, ends, job, function))
+
+
+def _outfit(parameters: Parameters, ends: tuple[End, End], job: ChunkJob, function: bytes | None) -> Outfit:
+    connections = {connection for end in ends for connection in end.connections}
+    urls = {name: url_of(name) for name in connections if name.startswith("secret/")}
+    unset: Callable[..., Any] | str = parameters.process if isinstance(parameters.process, str) else ""
+    key = redaction_key() if job.redact else None
+    return Outfit(replace(job, process=unset), function, list(sys.path), urls, parameters.record_timeout, key)
+
+
+def _cores() -> int:
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(MOST, count)
+
+
+def _not_here(ends: tuple[End, End]) -> bool:
+    """Whether other processes cannot do the work: no way to hand them a pipe, a database in memory, Dask or Ray."""
+    context = FlowRunContext.get()
+    elsewhere = context is not None and not isinstance(context.task_runner, ThreadPoolTaskRunner)
+    return os.name != "posix" or elsewhere or any(end.only_here for end in ends)

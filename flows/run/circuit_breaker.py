@@ -1,0 +1,83 @@
+"""The circuit breaker: chunks of which the sink took nothing are held back until it is known whether it takes any."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from prefect_batch.blocks.errors import CircuitOpen, SinkRefuses
+from prefect_batch.blocks.values import ChunkRange, ChunkResult
+from prefect_batch.tasks.work.refusals import ENOUGH_RECORDS
+
+__all__ = ["Circuit"]
+
+
+class _Held(NamedTuple):
+    refusal: SinkRefuses
+    since: float
+
+
+@dataclass
+class Circuit:
+    """Opens when `limit` chunks in a row were refused whole; None: it never does, and nothing is held back.
+
+    A refused chunk is neither finished nor buried. When a chunk that began after it was written, the sink is well and
+    the refused one has bad records only: it is released, to be done again and buried. In a row means in the order in
+    which chunks end, and with no such proof between them.
+    """
+
+    job: str
+    limit: int | None
+    _held: dict[ChunkRange, _Held] = field(default_factory=dict)
+    _released: set[ChunkRange] = field(default_factory=set)
+    _has_written: bool = False
+
+    @property
+    def held(self) -> set[ChunkRange]:
+        """The chunks that must not be started now."""
+        return set(self._held)
+
+    def hold(self, chunk: ChunkRange, refusal: SinkRefuses, now: float) -> CircuitOpen | None:
+        """Hold this chunk back; why the run must stop, or None while it may go on."""
+        self._held[chunk] = _Held(refusal, now)
+        return self._open() if self.limit is not None and len(self._held) >= self.limit else None
+
+    def see(self, result: ChunkResult) -> None:
+        """Learn from a finished chunk: one that began after another was refused, and was written, releases that."""
+        if result.tally.written == 0:
+            return
+        self._has_written = True
+        self._release(chunk for chunk, held in self._held.items() if held.since <= result.started_at)
+
+    def settle(self) -> CircuitOpen | None:
+        """Nothing else is left: release these; or, when the sink took nothing at all, why the run must stop."""
+        if not self._has_written and self._records >= ENOUGH_RECORDS:
+            return self._open()
+        self._release(self._held)
+        return None
+
+    def may_bury(self, chunk: ChunkRange) -> bool:
+        """Whether this chunk may bury all its records, should the sink refuse them all."""
+        return self.limit is None or chunk in self._released
+
+    def _release(self, chunks: Iterable[ChunkRange]) -> None:
+        for chunk in list(chunks):
+            del self._held[chunk]
+            self._released.add(chunk)
+
+    @property
+    def _records(self) -> int:
+        return sum(held.refusal.records for held in self._held.values())
+
+    def _open(self) -> CircuitOpen:
+        chunks = list(self._held)
+        which = chunks[0].text if len(chunks) == 1 else f"{chunks[0].text} to {chunks[-1].text}"
+        in_a_row = "1 chunk" if len(chunks) == 1 else f"{len(chunks)} chunks in a row"
+        latest = self._held[chunks[-1]].refusal.error
+        message = (
+            f"{self.job}: the sink took not one record of {in_a_row}, {which}, and refused {self._records:,}; "
+            f"the latest error: {latest}.\n"
+            "Nothing of these chunks was written or buried, and the cursor stays before them. Mend the sink and call "
+            "the job again: it goes on where it stopped. If the sink is well and these records are bad, let them "
+            "become dead letters with circuit_breaker=None."
+        )
+        return CircuitOpen(message, len(chunks), self._records)

@@ -1,0 +1,130 @@
+"""How a run ends: the last judgement, the last save, the report."""
+
+import contextlib
+from dataclasses import replace
+from datetime import datetime, timezone
+from typing import Any
+
+import httpx
+from prefect.client.schemas.objects import FlowRunPolicy, State
+from prefect.context import get_run_context
+from prefect.exceptions import Pause, TerminationSignal
+from prefect.states import Cancelled, Completed, Failed
+
+from prefect_batch.blocks.databases.connections import redact
+from prefect_batch.blocks.errors import BatchError, FailureRateExceeded, JobIsOwned, LostOwnership
+from prefect_batch.blocks.letters.ids import pass_title
+from prefect_batch.blocks.parameters.run_window import RunWindow, clock_text
+from prefect_batch.blocks.prefect_api import call_api
+from prefect_batch.blocks.state.cursor import Status
+from prefect_batch.flows.reporting.publish import publish_report
+from prefect_batch.flows.run.walk import Walk
+from prefect_batch.tasks.report.progress import duration_text
+from prefect_batch.tasks.report.report import Report, explain, report_of
+from prefect_batch.tasks.run_chunk import forget_cache
+
+__all__ = ["deployed", "failed", "finish", "give_up", "judge", "outside_window"]
+
+
+def judge(walk: Walk) -> tuple[Status, str]:
+    """The status, and why, of a walk that came to its end by itself.
+
+    Raises:
+        FailureRateExceeded: too many of this run's records failed, however few they were.
+    """
+    if walk.request.reason:
+        return "stopped", walk.request.reason
+    if reason := walk.policy.exceeded(walk.cursor.run.tally, final=True):
+        raise FailureRateExceeded(explain(walk.cursor, reason, dry_run=walk.job.dry_run))
+    if walk.cursor.position.complete:
+        return "complete", ""
+    return "stopped", "the limit of this run is reached"
+
+
+def deployed() -> bool:
+    """Whether this is a run of a deployment, and not one that a program called."""
+    return get_run_context().flow_run.deployment_id is not None  # type: ignore[union-attr]
+
+
+def outside_window(job: str, window: RunWindow, now: datetime) -> State[Any]:
+    """The state of a run that came outside the hours of its job: no failure, and nobody is alarmed."""
+    opens = clock_text(window.opens_at(now), now)
+    return Cancelled(
+        name="OutsideRunWindow",
+        message=f"{job} did not run: its run window {window.text} opens at {opens}; a run after that goes on",
+    )
+
+
+def failed(error: BatchError) -> State[Any]:
+    """The state of a run that ended with this error, which Prefect must not try again blindly.
+
+    A retry would start a new run, with a new count of failures: the limit would be none. A deployment's run that finds
+    the job at work has not failed, and alarms nobody.
+    """
+    if isinstance(error, JobIsOwned) and deployed():
+        return Cancelled(name="AlreadyRunning", message=f"{error}; this run did nothing")
+    run_id = get_run_context().flow_run.id  # type: ignore[union-attr]
+    with contextlib.suppress(httpx.HTTPError):
+        once = FlowRunPolicy(retries=0)
+        call_api(lambda client: client.update_flow_run(run_id, empirical_policy=once), patience_seconds=20)
+    message = redact(str(error))
+    state: State[Any] = Failed(message=message, data=error)
+    return state
+
+
+def give_up(walk: Walk, error: BaseException, log: Any) -> None:
+    """Save and report that the run ended with this error; a failure in here must not hide the error itself."""
+    if isinstance(error, LostOwnership):
+        return
+    status: Status = "failed" if isinstance(error, Exception) else "stopped"
+    try:
+        _close(walk, status, _reason(error), log)
+    except Exception as second:  # noqa: BLE001 - the first error is the one to show
+        log.warning("%s: the end of the run could not be saved: %s", walk.cursor.job, redact(str(second)))
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, TerminationSignal):
+        return "ended by a cancellation or SIGTERM"
+    if isinstance(error, Pause):
+        return "paused or suspended in Prefect"
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted twice by Ctrl-C"
+    if isinstance(error, Exception):
+        return redact(str(error)) or type(error).__name__
+    return f"ended by {type(error).__name__}"
+
+
+def finish(walk: Walk, status: Status, message: str, log: Any) -> State[Any]:
+    """Save and report the end of a run; a state with the report, or the state Stopped when it was interrupted."""
+    report = _close(walk, status, message, log)
+    if status == "complete" and not walk.job.dry_run:
+        forget_cache(walk.job.job, walk.job.pass_number, walk.job.pass_id)
+    if walk.request.reason:
+        return Cancelled(name="Stopped", message=f"{walk.job.job} was {message}; {walk.request.way_on}")
+    state: State[Any] = Completed(message=_told(report, message), data=report)
+    return state
+
+
+def _close(walk: Walk, status: Status, message: str, log: Any) -> Report:
+    walk.attend.end(walk)
+    run = replace(walk.cursor.run, finished_at=datetime.now(timezone.utc).isoformat(), waiting="")
+    walk.cursor = walk.save(replace(walk.cursor, status=status, message=message, run=run))
+    report = report_of(walk.cursor)
+    if walk.job.dry_run:
+        report = replace(report, status="dry run")
+    log.info("%s", _told(report, message))
+    with contextlib.suppress(httpx.HTTPError):  # A report that cannot be shown changes nothing.
+        publish_report(report)
+    return report
+
+
+def _told(report: Report, message: str) -> str:
+    """How the run ended, in one line."""
+    tally = report.run
+    return (
+        f"{pass_title(report.job, report.pass_number)} {report.status}"
+        f"{f', {message.splitlines()[0]}' if message else ''}: {tally.read:,} read, {tally.written:,} written, "
+        f"{tally.filtered:,} filtered, {tally.failed:,} failed ({tally.failure_rate:.2%}) "
+        f"in {duration_text(report.seconds)}"
+    )

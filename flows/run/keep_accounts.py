@@ -1,0 +1,28 @@
+"""Keeping the accounts of a pass while a run works on it."""
+
+from collections.abc import Callable
+
+from prefect_batch.blocks.letters.ids import of_replay
+from prefect_batch.blocks.letters.place import open_place
+from prefect_batch.blocks.state.accounts import Accounts, remove_old
+from prefect_batch.blocks.state.cursor import Cursor
+from prefect_batch.blocks.values import ChunkResult
+
+__all__ = ["keep_accounts"]
+
+Save = Callable[[Cursor], Cursor]
+
+
+def keep_accounts(cursor: Cursor, save: Save) -> tuple[Callable[[ChunkResult], None], Save]:
+    """What to call for each finished chunk, and `save` with the accounts written before: they never lack a chunk."""
+    if of_replay(cursor.job) or not cursor.dead_letters:
+        return lambda _: None, save
+    place = open_place(cursor.dead_letters)
+    accounts = Accounts(place, cursor.job, cursor.pass_number)
+    remove_old(place, cursor.job, cursor.pass_number)
+
+    def save_both(now: Cursor) -> Cursor:
+        accounts.save()
+        return save(now)
+
+    return accounts.add, save_both

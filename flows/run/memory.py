@@ -1,0 +1,44 @@
+"""How much memory a run may take, and what happens when it takes more."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+
+if TYPE_CHECKING:
+    from prefect_batch.flows.run.walk import Walk
+
+__all__ = ["memory_bound_bytes", "mind_memory"]
+
+LEAST_BATCH_ROWS = 100
+
+SHARE = 0.5
+_CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+
+
+def memory_bound_bytes(max_memory_mb: int | None) -> int:
+    """The bound in bytes: the one given in MB, else half of what the machine, or its container, has."""
+    if max_memory_mb is not None:
+        return max_memory_mb * 2**20
+    limits = [psutil.virtual_memory().total]
+    for file in map(Path, _CGROUP_LIMITS):
+        text = file.read_text().strip() if file.exists() else "max"
+        limits += [int(text)] if text.isdigit() else []
+    return int(SHARE * min(limits))
+
+
+def mind_memory(walk: "Walk", rss: int) -> None:
+    """Halve the batches, and then the number of chunks at work, while the run takes more memory than it may."""
+    if rss <= walk.memory_bound:
+        return
+    if walk.job.batch_rows > LEAST_BATCH_ROWS:
+        walk.job = replace(walk.job, batch_rows=max(LEAST_BATCH_ROWS, walk.job.batch_rows // 2))
+    elif walk.concurrency > 1:
+        walk.concurrency //= 2
+    else:
+        return
+    walk.warn(
+        f"{walk.job.job}: {rss // 2**20:,} MB of memory are more than {walk.memory_bound // 2**20:,} MB: "
+        f"now batches of {walk.job.batch_rows:,} records, {walk.concurrency} chunks at once"
+    )

@@ -1,0 +1,105 @@
+"""Which files a pass reads: those that were there when it began, as long as they are what they were."""
+
+from typing import Any
+
+from prefect_batch.blocks.contracts import OfFiles, Source
+from prefect_batch.blocks.errors import BadParameter, DefinitionChanged
+from prefect_batch.blocks.file_list import FileList
+from prefect_batch.blocks.parameters.files import Files
+from prefect_batch.blocks.parameters.letters import Letters
+from prefect_batch.blocks.parameters.specs import SourceSpec
+from prefect_batch.blocks.pinned_files import PinnedFiles
+from prefect_batch.blocks.state.cursor import Cursor
+from prefect_batch.blocks.state.job_files import load_files
+from prefect_batch.flows.run.parameters import Parameters
+
+__all__ = ["check_files", "chunk_source", "files_definition", "pin_files"]
+
+SHOWN = 10
+
+
+def pin_files(source: Source, parameters: Parameters, saved: Cursor | None, log: Any) -> Source:
+    """The source with the files of the pass that is resumed, or begun: of an incremental one the new files.
+
+    Raises:
+        DefinitionChanged: a file of the unfinished pass has changed, or is gone.
+    """
+    spec = parameters.source
+    if not isinstance(spec, Files) or not isinstance(source, OfFiles):
+        return source
+    if parameters.overlap:
+        raise BadParameter("overlap is for the keys of tables: an incremental pass over files reads new files whole")
+    anew = saved is None or saved.status == "reset" or parameters.restart
+    if anew or saved is None or saved.definition.get("source") != parameters.definition["source"]:
+        return source
+    if saved.status != "complete":
+        return spec.open_source(_unchanged(source, saved))
+    if parameters.mode == "full":
+        return source
+    former = load_files(saved.job, saved.pass_number)
+    if former is None:
+        raise DefinitionChanged(
+            f"{saved.job}: the list of the files that were read is lost, so new files cannot be told from others: read "
+            "all of them with mode='full' or restart=True"
+        )
+    following = former.following(source.files.files)
+    known = {file.name for file in (*former.seen, *former.files)}
+    if changed := [file.name for file in following.files if file.name in known]:
+        log.warning(
+            "%s: %s files have changed since they were read, and are read again whole: %s%s",
+            saved.job,
+            f"{len(changed):,}",
+            ", ".join(changed[:SHOWN]),
+            " …" if len(changed) > SHOWN else "",
+        )
+    return spec.open_source(following)
+
+
+def _unchanged(source: OfFiles, saved: Cursor) -> FileList:
+    pinned = load_files(saved.job, saved.pass_number)
+    if pinned is None:
+        if files_definition(source)["files"] == saved.definition.get("files"):
+            return source.files
+        found = ["which files they were is lost, and they are not those that are there now"]
+    else:
+        found = pinned.differences(source.files.files)
+    if pinned is None or found:
+        raise DefinitionChanged(
+            f"{saved.job} has an unfinished pass over files that have changed:\n  "
+            + "\n  ".join(found[:SHOWN])
+            + (f"\n  and {len(found) - SHOWN:,} more" if len(found) > SHOWN else "")
+            + "\nBring them back as they were, or start a new pass from the beginning with restart=True"
+        )
+    return pinned
+
+
+def check_files(spec: SourceSpec, saved: Cursor) -> None:
+    """Nothing, when records can be read again by their keys: in files, as long as these are what they were.
+
+    Raises:
+        DefinitionChanged: files have changed since the latest pass.
+    """
+    if not isinstance(spec, Files):
+        return
+    pinned = load_files(saved.job, saved.pass_number)
+    source = spec.open_source()
+    found = pinned.differences(source.files.files) if pinned and isinstance(source, OfFiles) else []
+    if found:
+        raise DefinitionChanged(
+            f"{saved.job}: records cannot be read again, because files have changed since:\n  "
+            + "\n  ".join(found[:SHOWN])
+            + "\nReplay the letters with from_='letter', or have the changed files read again with mode='incremental'"
+        )
+
+
+def files_definition(source: Source | OfFiles) -> dict[str, Any]:
+    """The part of a job's definition that stands for the files of its pass; none for other sources."""
+    if not isinstance(source, OfFiles):
+        return {}
+    files = source.files
+    return {"files": {"count": len(files.files), "bytes": files.bytes, "digest": files.digest}}
+
+
+def chunk_source(source: Source, spec: SourceSpec | Letters) -> SourceSpec | PinnedFiles | Letters:
+    """The source as chunks get it: files with the list of those of the pass."""
+    return PinnedFiles(spec, source.files) if isinstance(spec, Files) and isinstance(source, OfFiles) else spec

@@ -1,0 +1,200 @@
+"""Replaying dead letters: they are chosen once, and then a run works on them as on any other source."""
+
+import inspect
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Annotated, Any
+
+from prefect import get_run_logger
+from prefect.client.schemas.objects import State
+from prefect.context import get_run_context
+from pydantic import Field, TypeAdapter, ValidationError
+
+from prefect_batch.blocks.errors import BadCursor, BadParameter, BadProcessor
+from prefect_batch.blocks.letters.ids import main_job, replay_job
+from prefect_batch.blocks.letters.place import open_place
+from prefect_batch.blocks.letters.read import newest_pass
+from prefect_batch.blocks.letters.replay_list import list_path, write_chosen
+from prefect_batch.blocks.parameters.letters import Letters, RecordsFrom
+from prefect_batch.blocks.parameters.specs import SinkSpec, SourceSpec
+from prefect_batch.blocks.parameters.tables import Table
+from prefect_batch.blocks.processor import resolve_processor
+from prefect_batch.blocks.state.cursor import Cursor, CursorStore
+from prefect_batch.blocks.state.ownership import own_job
+from prefect_batch.flows.operations.status import load_cursor
+from prefect_batch.flows.process_records import process_records
+from prefect_batch.flows.run.parameters import Parameters
+from prefect_batch.flows.run.pass_files import check_files
+from prefect_batch.flows.run.run_job import run_job
+from prefect_batch.tasks.letters.choose import Choice, Selection, Unfinished, choose
+from prefect_batch.tasks.plan.begin import differences
+
+__all__ = ["Replay", "letters_of", "replay", "settle_leftovers", "specs_of"]
+
+_SOURCE: TypeAdapter[SourceSpec] = TypeAdapter(Annotated[SourceSpec, Field(discriminator="kind")])
+_SINK: TypeAdapter[SinkSpec] = TypeAdapter(SinkSpec)
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What the caller asked for; see `replay_dead_letters`. `options` are those of any run."""
+
+    job: str
+    process: str | Callable[..., Any] | None
+    records: RecordsFrom | None
+    selection: Selection
+    dry_run: bool
+    restart: bool
+    options: dict[str, Any]
+
+
+def replay(asked: Replay) -> State[Any]:
+    """Own the job, choose the letters or go on with those of an interrupted replay, and run over them."""
+    main = load_cursor(asked.job)
+    asked = replace(asked, selection=asked.selection.of_latest(main))
+    flow_run = get_run_context().flow_run  # type: ignore[union-attr]
+    if asked.dry_run:
+        with tempfile.TemporaryDirectory(prefix="prefect-batch-") as directory:
+            return run_job(_rehearsal(asked, main, directory))
+    with own_job(asked.job, str(flow_run.id), flow_run.run_count) as ownership:  # type: ignore[union-attr]
+        main = load_cursor(asked.job)  # It may have moved before this run owned it.
+        saved = CursorStore(replay_job(asked.job)).load()
+        if saved is not None and not asked.restart and (parameters := _interrupted(asked, main, saved)):
+            return run_job(parameters, ownership)
+        if saved is not None:
+            settle_leftovers(saved)
+        return run_job(_chosen_anew(asked, main, saved), ownership)
+
+
+def _rehearsal(asked: Replay, main: Cursor, directory: str) -> Parameters:
+    choice = _choose(asked, main)
+    write_chosen(open_place(directory), "chosen.json", choice.chosen)
+    return _parameters(asked, main, 1, _records(asked, choice), choice.redacted, chosen=(directory, "chosen.json"))
+
+
+def _interrupted(asked: Replay, main: Cursor, saved: Cursor) -> Parameters | None:
+    """The parameters to go on with a replay that was interrupted, if the same is asked for."""
+    # One that died after its last chunk was not judged yet; that is done by going on with it.
+    if saved.status != "running" and (saved.status != "stopped" or saved.position.complete):
+        return None
+    before = saved.definition["source"].get("records", "letter")
+    parameters = _parameters(asked, main, saved.pass_number, asked.records or before, frozenset(saved.run.redact))
+    return None if differences(saved.definition, parameters.definition) else parameters
+
+
+def _chosen_anew(asked: Replay, main: Cursor, saved: Cursor | None) -> Parameters:
+    place = main.dead_letters
+    choice = _choose(asked, main)
+    number = max(saved.pass_number if saved else 0, newest_pass(place, replay_job(asked.job))) + 1
+    write_chosen(open_place(place), list_path(asked.job, number), choice.chosen)
+    return replace(_parameters(asked, main, number, _records(asked, choice), choice.redacted), restart=True)
+
+
+def _choose(asked: Replay, main: Cursor) -> Choice:
+    choice = choose(open_place(main.dead_letters), asked.job, asked.selection, Unfinished.of(main))
+    if choice.unfinished:
+        get_run_logger().warning(
+            "%s: %s letters are left out, because their chunks are not finished: the job's next run does them again",
+            asked.job,
+            f"{choice.unfinished:,}",
+        )
+    return choice
+
+
+def _records(asked: Replay, choice: Choice) -> RecordsFrom:
+    if not choice.redacted:
+        return asked.records or "letter"
+    if asked.records == "letter":
+        raise BadParameter(
+            "letters with redacted columns do not have the records that failed: replay them with from_='source'"
+        )
+    return "source"
+
+
+def _parameters(
+    asked: Replay,
+    main: Cursor,
+    number: int,
+    records: RecordsFrom,
+    redacted: frozenset[str],
+    chosen: tuple[str, str] | None = None,
+) -> Parameters:
+    source, sink = specs_of(main)
+    if records == "source":
+        check_files(source, main)
+    process = asked.process
+    if process is None:
+        process = main.definition["process"]
+        try:
+            resolve_processor(process)
+        except BadProcessor as error:
+            raise BadProcessor(f"{error}; or name the function for this replay with process=…") from error
+    letters = Letters(
+        place=main.dead_letters,
+        job=asked.job,
+        replay=number,
+        chosen=chosen or (main.dead_letters, list_path(asked.job, number)),
+        records=records,
+        origin=source,
+        asked=asked.selection.encode(),
+    )
+    fixed = {
+        "job": replay_job(asked.job),
+        "source": letters,
+        "sink": sink,
+        "process": process,
+        "dead_letters": main.dead_letters,
+        "dry_run": asked.dry_run,
+        "redact": sorted({*main.run.redact, *redacted}) or None,
+    }
+    return Parameters(**{**_defaults(), **asked.options, **fixed})
+
+
+def _defaults() -> dict[str, Any]:
+    """The options of a run that a replay does not set, as `process_records` has them."""
+    options = inspect.signature(process_records.fn).parameters
+    return {name: options[name].default for name in Parameters.__dataclass_fields__} | {"health": ()}
+
+
+def specs_of(cursor: Cursor) -> tuple[SourceSpec, SinkSpec]:
+    """The source and the sink of a job, from its saved definition.
+
+    Raises:
+        BadCursor: they cannot be read.
+    """
+    try:
+        source = _SOURCE.validate_python(cursor.definition["source"])
+        sink = _SINK.validate_python(cursor.definition["sink"])
+    except (ValidationError, KeyError) as error:
+        raise BadCursor(
+            f"the definition of {cursor.job} in its cursor cannot be read; run the job itself with restart=True"
+        ) from error
+    # Whether it may be made is no part of the definition; where nothing was written yet, it has to be.
+    return source, replace(sink, create=True) if isinstance(sink, Table) else sink
+
+
+def letters_of(saved: Cursor) -> Letters:
+    """The letters of a replay, from its cursor; enough to read and to settle them."""
+    job, place = main_job(saved.job), saved.dead_letters
+    chosen = (place, list_path(job, saved.pass_number))
+    return Letters(place, job, saved.pass_number, chosen, "letter", None, {})
+
+
+def settle_leftovers(saved: Cursor) -> None:
+    """Resolve the letters of chunks that an interrupted replay had committed when it died, as the sink's ledger tells.
+
+    A sink without one is written by key, where a letter replayed twice does no harm.
+    """
+    pending = [chunk for chunk, done in saved.position.ranges() if not done]
+    if saved.status in ("complete", "reset") or not pending:
+        return
+    sink = _SINK.validate_python(saved.definition["sink"]).open_sink()
+    if not sink.needs_ledger:
+        return
+    source = letters_of(saved).open_source()
+    for chunk in pending:
+        with sink.transaction(saved.pass_ref, chunk) as transaction:
+            committed = transaction.find() is not None
+        if committed:
+            source.settle(chunk, saved.run.run_id)

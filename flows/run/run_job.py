@@ -1,0 +1,246 @@
+"""One run of a job: check, own, begin, walk, end. The sentence behind `process_records`."""
+
+import functools
+import json
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from prefect import get_run_logger
+from prefect.client.schemas.objects import State
+from prefect.context import get_run_context
+from prefect.settings import PREFECT_HOME
+
+from prefect_batch.blocks.contracts import OfFiles, Sink, Source
+from prefect_batch.blocks.letters.bury import DeadLetters
+from prefect_batch.blocks.letters.place import full_place
+from prefect_batch.blocks.letters.read import newest_pass
+from prefect_batch.blocks.parameters.letters import Letters
+from prefect_batch.blocks.parameters.tables import Table
+from prefect_batch.blocks.processor import resolve_processor
+from prefect_batch.blocks.state.cursor import Cursor, CursorStore, RunState, Status
+from prefect_batch.blocks.state.job_files import save_files
+from prefect_batch.blocks.state.ownership import Ownership, own_job
+from prefect_batch.blocks.state.past_runs import remember
+from prefect_batch.flows.heap import quiet_heap
+from prefect_batch.flows.opening import log_start
+from prefect_batch.flows.reporting.alerts import check_alerts
+from prefect_batch.flows.run.choose_workers import choose_crew
+from prefect_batch.flows.run.circuit_breaker import Circuit
+from prefect_batch.flows.run.ending import deployed, finish, give_up, judge, outside_window
+from prefect_batch.flows.run.health_watch import try_checks
+from prefect_batch.flows.run.keep_accounts import keep_accounts
+from prefect_batch.flows.run.memory import memory_bound_bytes
+from prefect_batch.flows.run.parameters import Parameters
+from prefect_batch.flows.run.pass_files import chunk_source, files_definition, pin_files
+from prefect_batch.flows.run.progress_bar import open_bar
+from prefect_batch.flows.run.show import Show
+from prefect_batch.flows.run.stopping import StopRequest, stop_on_interrupt
+from prefect_batch.flows.run.walk import Walk
+from prefect_batch.flows.run.watch import attendance
+from prefect_batch.tasks.plan.begin import Asked, begin, caution
+from prefect_batch.tasks.plan.chunk_size import ChunkSizer, start_of
+from prefect_batch.tasks.plan.planner import Planner
+from prefect_batch.tasks.report.progress import Progress
+from prefect_batch.tasks.run_chunk import chunk_task, forget_cache
+from prefect_batch.tasks.work.work_chunk import ChunkJob, forget
+from prefect_batch.tasks.workers.pool import refuse_waiting
+
+__all__ = ["preview", "run_job"]
+
+# Records in memory at once, for each chunk at work: a call of a vectorized function costs up to 2 ms, whatever their
+# number, and a record as a column takes a sixth of the memory of one as a dict.
+BATCH_ROWS, TABLE_ROWS = 5_000, 20_000
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What a run has at hand: its parameters, its two ends, its identity and its log."""
+
+    parameters: Parameters
+    source: Source
+    sink: Sink
+    run_id: str
+    attempt: int
+    log: Any
+    way_on: str
+
+
+def run_job(parameters: Parameters, ownership: Ownership | None = None) -> State[Any]:
+    """Check the job, own it, and walk its pass; a state with the report, or one that says why it did not end.
+
+    With `ownership` the caller owns what the run works on.
+    """
+    if parameters.window and not parameters.window.is_open(now := datetime.now(timezone.utc)):
+        return outside_window(parameters.job, parameters.window, now)
+    flow_run = get_run_context().flow_run  # type: ignore[union-attr]
+    try_checks(parameters.health)
+    check_alerts(parameters.alert or ())
+    source, sink = parameters.source.open_source(), parameters.sink.open_sink()
+    way_on = "its next run goes on" if deployed() else "call it again to go on"
+    run = _Run(parameters, source, sink, str(flow_run.id), flow_run.run_count, get_run_logger(), way_on)  # type: ignore[union-attr]
+    for warning in [*source.check(), *sink.check(source.schema)]:
+        run.log.warning("%s: %s", parameters.job, warning)
+    parameters.check_redact(source)
+    try:
+        if parameters.dry_run:
+            return _walk(run, _begin(run, None, ""), lambda cursor: cursor)
+        owned = own_job(parameters.job, run.run_id, run.attempt) if ownership is None else nullcontext(ownership)
+        with owned as owner:
+            store = CursorStore(parameters.job)
+
+            def save(cursor: Cursor) -> Cursor:
+                owner.check()
+                return store.save(cursor)
+
+            saved = store.load()
+            run = replace(run, source=pin_files(run.source, parameters, saved, run.log))
+            return _walk(run, save(_prepare(run, saved)), save, owner)
+    finally:
+        forget(run.run_id)
+
+
+def preview(parameters: Parameters, saved: Cursor | None, log: Any) -> tuple[Source, Cursor, list[str]]:
+    """The source and the cursor that a run would begin with, and what it would warn of; nothing is changed.
+
+    Raises:
+        Refused: the run would be.
+    """
+    source, sink = parameters.source.open_source(), parameters.sink.open_sink()
+    warnings = [*source.check(), *sink.check(source.schema)]
+    run = _Run(parameters, pin_files(source, parameters, saved, log), sink, "", 1, log, "")
+    return run.source, _begin(run, saved, full_place(parameters.dead_letters or _default_place())), warnings
+
+
+def _prepare(run: _Run, saved: Cursor | None) -> Cursor:
+    """The cursor to start from, once the dead letters' place is known to take them and leftovers are removed."""
+    job = run.parameters.job
+    place = full_place(run.parameters.dead_letters or (saved.dead_letters if saved else "") or _default_place())
+    DeadLetters(place, job, 1, run.source.schema).check()
+    cursor = replace(_begin(run, saved, place), history=remember(saved))
+    sink = run.parameters.sink
+    if sentence := caution(saved, cursor, appends=isinstance(sink, Table) and sink.adds_rows):
+        run.log.warning("%s: %s", job, sentence)
+    if saved is None or saved.pass_id != cursor.pass_id:
+        if saved is not None:
+            forget_cache(job, saved.pass_number, saved.pass_id)
+        if isinstance(run.source, OfFiles):
+            save_files(job, cursor.pass_number, run.source.files, former=saved.pass_number if saved else None)
+        run.sink.begin_pass(cursor.pass_ref)
+    return cursor
+
+
+def _default_place() -> str:
+    return str(Path(PREFECT_HOME.value()) / "prefect-batch" / "dead-letters")
+
+
+def _begin(run: _Run, saved: Cursor | None, place: str) -> Cursor:
+    """The cursor of the pass to work on, with the estimated number of its records."""
+    parameters = run.parameters
+    now = datetime.now(timezone.utc).isoformat()
+    state = RunState(run.run_id, now, policy=asdict(parameters.policy), redact=tuple(parameters.redact or ()))
+    asked = Asked(
+        job=parameters.job,
+        definition={**parameters.definition, **files_definition(run.source)},
+        mode=parameters.mode,
+        restart=parameters.restart,
+        overlap=parameters.overlap,
+        dead_letters=place,
+    )
+    if isinstance(parameters.source, Letters):
+        newest = parameters.source.replay - 1  # Its own number stands in its list already.
+    else:
+        newest = newest_pass(place, parameters.job) if place else 0
+    cursor = begin(saved, asked, run.source, state, newest)
+    position = cursor.position
+    if position.upper is None or position.complete:
+        return replace(cursor, estimate=cursor.tally.read)
+    return replace(cursor, estimate=cursor.tally.read + run.source.estimate(position.prefix, position.upper))
+
+
+def _walk(run: _Run, cursor: Cursor, save: Callable[[Cursor], Cursor], owner: Ownership | None = None) -> State[Any]:
+    parameters = run.parameters
+    started = cursor.position.prefix != cursor.position.start or bool(cursor.position.planned)
+    job = _chunk_job(run, cursor)
+    request = StopRequest(functools.partial(refuse_waiting, run.run_id), run.way_on)
+    left = cursor.estimate - cursor.tally.read
+    progress = Progress(parameters.job, cursor.estimate, cursor.tally)
+    account, save = keep_accounts(cursor, save)
+    crew = choose_crew(parameters, (run.source, run.sink), job, left)
+    start = start_of(cursor.tally, tables=resolve_processor(parameters.process).form == "table")
+    sizer = ChunkSizer(parameters.chunk_size, left, crew.size, start.rows)
+    with (
+        crew.open(),
+        attendance(parameters, run.run_id, owner, cursor.dead_letters, sizer, run.log) as attend,
+        open_bar(cursor.estimate) as bar,
+        stop_on_interrupt(request),
+        quiet_heap(),
+    ):
+        show = Show(progress, run.run_id, run.log, bar)
+        walk = Walk(
+            cursor=cursor,
+            job=job,
+            task=_task(run, job, cursor),
+            planner=Planner(run.source, sizer, limit=parameters.limit, canary=None if started else start.canary),
+            policy=parameters.policy,
+            circuit=Circuit(parameters.job, parameters.circuit_breaker),
+            progress=progress,
+            concurrency=crew.size,
+            memory_bound=memory_bound_bytes(parameters.max_memory_mb),
+            warn=run.log.warning,
+            request=request,
+            save=save,
+            account=account,
+            show=show.update,
+            attend=attend,
+        )
+        log_start(parameters, walk, run.log, resumed=started)
+        status, message = _go(run, walk)
+        show.update(final=True)
+        return finish(walk, status, message, run.log)
+
+
+def _go(run: _Run, walk: Walk) -> tuple[Status, str]:
+    """Walk, judge, and have the sink end a complete pass; the status, and why it is so."""
+    try:
+        walk.go()
+        status, message = judge(walk)
+        if status == "complete" and not run.parameters.dry_run:
+            walk.cursor = walk.save(walk.cursor)  # Another run may have taken the job over.
+            # Before it is saved as complete: who is killed in between must do it again.
+            run.sink.end_pass(walk.cursor.pass_ref)
+    except BaseException as error:
+        give_up(walk, error, run.log)
+        raise
+    return status, message
+
+
+def _chunk_job(run: _Run, cursor: Cursor) -> ChunkJob:
+    parameters = run.parameters
+    return ChunkJob(
+        job=parameters.job,
+        pass_number=cursor.pass_number,
+        pass_id=cursor.pass_id,
+        run_id=run.run_id,
+        source=chunk_source(run.source, parameters.source),
+        sink=parameters.sink,
+        process=parameters.process,
+        dead_letters=cursor.dead_letters,
+        batch_rows=TABLE_ROWS if resolve_processor(parameters.process).vectorized else BATCH_ROWS,
+        record_retries=parameters.record_retries,
+        record_timeout=parameters.record_timeout,
+        dry_run=parameters.dry_run,
+        redact=tuple(parameters.redact or ()),
+    )
+
+
+def _task(run: _Run, job: ChunkJob, cursor: Cursor) -> Any:
+    return chunk_task(
+        job,
+        definition=json.dumps(cursor.definition, sort_keys=True),
+        retries=run.parameters.retries,
+        retry_delay_seconds=run.parameters.retry_delay_seconds,
+    )

@@ -1,0 +1,244 @@
+"""The walk over a pass: chunks are mapped in slices, results move the cursor, the policy may stop it."""
+
+import contextlib
+import queue
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+from typing import Any
+
+import psutil
+from prefect import unmapped
+from prefect.exceptions import TerminationSignal
+from prefect.futures import PrefectFuture
+from prefect.tasks import Task
+
+from prefect_batch.blocks.errors import (
+    ChunkFailed,
+    FailureRateExceeded,
+    LostOwnership,
+    RemoteError,
+    RunStopped,
+    SinkRefuses,
+    StopBatch,
+)
+from prefect_batch.blocks.parameters.failure_policy import FailurePolicy
+from prefect_batch.blocks.state.cursor import Cursor
+from prefect_batch.blocks.values import ChunkRange, ChunkResult
+from prefect_batch.flows.run.circuit_breaker import Circuit
+from prefect_batch.flows.run.memory import mind_memory
+from prefect_batch.flows.run.stopping import StopRequest
+from prefect_batch.flows.run.watch import Attendant
+from prefect_batch.tasks.plan.planner import Planner
+from prefect_batch.tasks.report.progress import Progress
+from prefect_batch.tasks.report.report import count_errors, explain
+from prefect_batch.tasks.work.work_chunk import ChunkJob
+from prefect_batch.tasks.workers.pool import pool_of, refuse_waiting, stop_at_once
+
+__all__ = ["Walk"]
+
+# How long a walk sleeps at most before it looks around: for a stop, for instance.
+TICK_SECONDS = 1.0
+# Prefect kills a cancelled run 30 s after the signal: the cursor must be saved by then.
+GRACE_SECONDS = 22.0
+
+
+@dataclass
+class Walk:
+    """One run's walk over its pass; `cursor` is where it stands, and only this thread writes it.
+
+    `account` is given each finished chunk. `save` stores the cursor and returns it as stored; `show` is told of every
+    change. At most `concurrency` chunks are at work; beyond `memory_bound` bytes there are fewer. `attend` looks after
+    the walk between chunks, and at least every second; while it gives a reason for `waiting`, no further chunk is
+    started.
+    """
+
+    cursor: Cursor
+    job: ChunkJob
+    task: Task[[ChunkJob, ChunkRange], dict[str, Any]]
+    planner: Planner
+    policy: FailurePolicy
+    circuit: Circuit
+    progress: Progress
+    concurrency: int
+    request: StopRequest
+    memory_bound: int
+    warn: Callable[[str], None]
+    save: Callable[[Cursor], Cursor]
+    account: Callable[[ChunkResult], None]
+    show: Callable[[], None]
+    attend: Attendant
+    in_flight: dict[PrefectFuture[dict[str, Any]], ChunkRange] = field(default_factory=dict)
+    problem: Exception | None = None
+    waiting: str = ""
+    most_batch_rows: int | None = None
+    worker_connections: int = 0
+    _stored: Cursor | None = None
+    _ended: queue.SimpleQueue[PrefectFuture[dict[str, Any]]] = field(default_factory=queue.SimpleQueue)
+
+    def go(self) -> None:
+        """Walk until the pass is complete, its limit is reached, or it must stop; chunks in flight are finished.
+
+        Raises:
+            FailureRateExceeded: too many records failed.
+            ChunkFailed: a chunk failed as a whole.
+            CircuitOpen: the sink took not one record of several chunks in a row.
+            RunStopped: the processor raised StopBatch.
+            LostOwnership: another run took the job over.
+        """
+        try:
+            self.attend(self)
+            self._start_chunks(self._window)
+            while self.in_flight or (self.waiting and self._goes_on):
+                with contextlib.suppress(queue.Empty):
+                    self._collect(self._ended.get(timeout=TICK_SECONDS))
+                self.attend(self)
+                self._start_chunks(self._window)
+                if not self.in_flight and self.circuit.held:
+                    self._settle()
+                self._store()
+                self.show()
+                if self.request.at_once:
+                    self._drain(at_once=True, grace_seconds=None)
+        except LostOwnership:
+            stop_at_once(self.job.run_id)  # The chunks in flight are the new owner's now.
+            raise
+        except BaseException as error:
+            # A signal, or Prefect's own Pause: finish what is in flight and save it before letting it pass.
+            grace = GRACE_SECONDS if isinstance(error, TerminationSignal) else None
+            self._drain(at_once=isinstance(error, KeyboardInterrupt), grace_seconds=grace)
+            raise
+        if isinstance(self.problem, FailureRateExceeded):
+            # Judged again: the chunks that were in flight count, too.
+            reason = self.policy.exceeded(self.cursor.run.tally, final=False)
+            raise FailureRateExceeded(explain(self.cursor, reason or str(self.problem), dry_run=self.job.dry_run))
+        if self.problem:
+            raise self.problem
+
+    @property
+    def _goes_on(self) -> bool:
+        return not (self.problem or self.request.reason)
+
+    def _start_chunks(self, most: int) -> None:
+        if self.waiting or not self._goes_on:
+            return
+        while (wanted := most - len(self.in_flight)) > 0:
+            busy = {*self.in_flight.values(), *self.circuit.held}
+            planned = self.cursor.position
+            while (more := self.planner.plan(planned, busy, wanted)) != planned:
+                planned = more
+            if planned is not self.cursor.position:
+                # Saved before they are started: a restart must plan the same ranges, or the ledger would not know them.
+                self.cursor = replace(self.cursor, position=planned)
+                self._store()
+            chunks = self.planner.take(planned, busy, wanted)
+            if not chunks:
+                return
+            rows = min(self.job.batch_rows, self.most_batch_rows or self.job.batch_rows)
+            for may_bury, group in groupby(chunks, self.circuit.may_bury):
+                some = list(group)
+                job = replace(self.job, batch_rows=rows, hold_refused=not may_bury)
+                futures = self.task.map(unmapped(job), some)
+                self.in_flight.update(zip(futures, some, strict=True))
+                for future in futures:
+                    future.add_done_callback(self._ended.put)
+
+    def _settle(self) -> None:
+        """Nothing but chunks held back is left: do them after all, or stop."""
+        if self.waiting or not self._goes_on:
+            return
+        self.problem = self.circuit.settle()
+        self._start_chunks(self._window)
+
+    @property
+    def _window(self) -> int:
+        """How many chunks may be in flight: with worker processes one more waits, so that none of them does."""
+        if self.progress.run.chunks == 0 or self.concurrency == 1:
+            return 1  # The canary, alone; and one by one they keep the order of the key.
+        return self.concurrency + (1 if pool_of(self.job.run_id) else 0)
+
+    def _store(self) -> None:
+        if self.cursor is not self._stored:
+            self.cursor = self._stored = self.save(self.cursor)
+
+    def _collect(self, future: PrefectFuture[dict[str, Any]]) -> None:
+        """Count the chunk that has ended, advance over it, and judge."""
+        outcome: Any = future.result(raise_on_failure=False)
+        chunk = self.in_flight.pop(future)
+        if isinstance(outcome, BaseException):
+            self._fail(chunk, outcome)
+            return
+        result = ChunkResult.decode(outcome)
+        self.circuit.see(result)
+        self.account(result)
+        if self.planner.learn(chunk, result.tally):
+            self.warn(f"{self.job.job}: records take so long that even the smallest chunks take more than 15 s")
+        self.progress.add(result.tally, time.monotonic())
+        run = self.cursor.run
+        resources = dict(run.resources)
+        rss = result.rss_bytes
+        if pool_of(self.job.run_id):
+            rss = self.concurrency * rss + psutil.Process().memory_info().rss
+            self.worker_connections = self.concurrency * result.connections
+        mind_memory(self, rss)
+        resources["peak_rss_bytes"] = max(resources.get("peak_rss_bytes", 0), rss)
+        run = replace(
+            run,
+            tally=run.tally + result.tally,
+            errors=count_errors(run.errors, result.errors),
+            rate=self.progress.rate(time.monotonic()),
+            resources=resources,
+        )
+        tally = self.cursor.tally + result.tally
+        self.cursor = replace(self.cursor, position=self.cursor.position.finish(chunk), tally=tally, run=run)
+        self.judge()
+
+    def judge(self) -> None:
+        """Stop if too many records have failed by now."""
+        if (reason := self.policy.exceeded(self.cursor.run.tally, final=False)) and not self.problem:
+            self.problem = FailureRateExceeded(reason)
+            refuse_waiting(self.job.run_id)
+
+    def _fail(self, chunk: ChunkRange, error: BaseException) -> None:
+        if self.problem or isinstance(error, RunStopped):
+            return
+        if isinstance(error, SinkRefuses):
+            self.problem = self.circuit.hold(chunk, error, time.time())
+            if self.problem:
+                refuse_waiting(self.job.run_id)
+            return
+        if isinstance(error, StopBatch):
+            self.problem = RunStopped(f"{self.job.job}: the processor stopped the run: {error}")
+            return
+        self.problem = ChunkFailed(
+            f"{self.job.job}: chunk {chunk.text} failed and was rolled back: {_described(error)}"
+        )
+        self.problem.__cause__ = error
+
+    def _drain(self, *, at_once: bool, grace_seconds: float | None) -> None:
+        """Wait for the chunks in flight and count them; those still at work after the grace are rolled back."""
+        refuse_waiting(self.job.run_id)
+        if at_once:
+            stop_at_once(self.job.run_id)
+        for future in self.in_flight:
+            # A signal may have come before it was watched; who is told twice of a chunk counts it once.
+            future.add_done_callback(self._ended.put)
+        deadline = None if grace_seconds is None else time.monotonic() + grace_seconds
+        while self.in_flight:
+            try:
+                left = None if deadline is None else max(0.0, deadline - time.monotonic())
+                future = self._ended.get(timeout=left)
+            except BaseException:  # noqa: BLE001 - the time is up, or a second signal came
+                stop_at_once(self.job.run_id)
+                deadline = None
+                continue
+            try:
+                self._collect(future)
+            except BaseException:  # noqa: BLE001 - Prefect raises Pause at each; a chunk unseen is repeated
+                self.in_flight.pop(future, None)
+        self.cursor = self.save(self.cursor)
+
+
+def _described(error: BaseException) -> str:
+    return str(error) if isinstance(error, RemoteError) else f"{type(error).__name__}: {error}"

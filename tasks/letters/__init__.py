@@ -1,0 +1,1 @@
+"""Which dead letters are meant, and why they failed."""

@@ -1,0 +1,128 @@
+"""Dead letters grouped by cause: the error's type, and its message without what differs from record to record. Pure."""
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+from prefect_batch.blocks.keys import decode_key, key_text
+
+__all__ = ["COLUMNS", "FailureGroup", "deepest_frame", "group_letters", "normalise"]
+
+# What grouping needs of a letter.
+COLUMNS = ("id", "error_type", "error_message", "traceback", "failed_at", "key", "stage", "attempts")
+MESSAGE_CHARACTERS = 300
+
+# In this order: a UUID is made of numbers, and a quoted text may hold anything.
+_PLACEHOLDERS = (
+    (re.compile(r"(?i)\b[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}\b"), "<uuid>"),
+    (re.compile(r"redacted:[0-9a-f]+"), "<redacted>"),
+    (re.compile(r"(?<!\w)b?'(?:[^'\\]|\\.)*'(?!\w)"), "<text>"),
+    (re.compile(r'(?<!\w)b?"(?:[^"\\]|\\.)*"(?!\w)'), "<text>"),
+    (re.compile(r"(?<=\)=)\([^)]*\)"), "(<value>)"),  # PostgreSQL: Key (email)=(…) already exists.
+    (re.compile(r"\b\d{4}-\d\d-\d\d(?:[ T]\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:?\d\d)?)?\b"), "<time>"),
+    (re.compile(r"\b0x[0-9a-fA-F]+\b"), "<hex>"),
+    (re.compile(r"(?<![\w<])[+-]?\d+(?:[.,]\d+)*(?:[eE][+-]?\d+)?(?![\w>])"), "<n>"),
+)
+_FRAME = re.compile(r'^\s+File "(?P<file>[^"]+)", line (?P<line>\d+), in (?P<function>.+)$', re.MULTILINE)
+_NOT_THE_USERS = re.compile(r"[\\/](?:site|dist)-packages[\\/]|[\\/]lib[\\/]python3[^\\/]*[\\/]|^<frozen |^<string>")
+_OURS = re.compile(r"[\\/](?:blocks|tasks|flows)(?:[\\/]\w+)+\.py$")
+_PACKAGE = __file__.replace("\\", "/").rpartition("/tasks/")[0]
+
+
+def normalise(message: str) -> str:
+    """The message with numbers, quoted texts, times and UUIDs replaced by placeholders: ``no column <text>``."""
+    for pattern, placeholder in _PLACEHOLDERS:
+        message = pattern.sub(placeholder, message)
+    return " ".join(message.split())[:MESSAGE_CHARACTERS]
+
+
+def deepest_frame(traceback: str) -> str:
+    """Where in the user's own code the error arose: ``orders.py:17 in clean``; empty without a traceback."""
+    # A chain of errors has several blocks of frames; the last one is that of the error which was raised.
+    last = re.split(r"\n\n(?:During handling|The above exception)[^\n]*\n\n", traceback)[-1]
+    frames = list(_FRAME.finditer(last))
+    users = [f for f in frames if not _NOT_THE_USERS.search(f["file"]) and not _is_ours(f["file"])]
+    if not frames:
+        return ""
+    frame = (users or frames)[-1]
+    file = frame["file"].replace("\\", "/").rpartition("/")[2]
+    return f"{file}:{frame['line']} in {frame['function']}"
+
+
+def _is_ours(file: str) -> bool:
+    return file.replace("\\", "/").startswith(_PACKAGE) and _OURS.search(file) is not None
+
+
+@dataclass(frozen=True)
+class FailureGroup:
+    """Letters of one cause; `message` is normalised, `first` and `last` are when they failed (UTC).
+
+    `number` is the group's place by count, from 1; the example is one of its letters; `where` is the deepest frame of
+    the user's code in it.
+    """
+
+    error_type: str
+    message: str
+    stage: str
+    count: int
+    first: datetime
+    last: datetime
+    attempts: int
+    example_id: str
+    example_key: str
+    example_message: str
+    where: str
+    number: int = field(default=0)
+
+    def encode(self) -> dict[str, Any]:
+        """The group as JSON."""
+        return {**vars(self), "first": self.first.isoformat(), "last": self.last.isoformat()}
+
+
+@dataclass(slots=True)
+class _Cause:
+    """The letters of a cause that were seen: how many, and the one that failed first."""
+
+    first: dict[str, Any]
+    last: datetime
+    count: int = 0
+    attempts: int = 0
+
+
+def group_letters(letters: Iterable[dict[str, Any]]) -> list[FailureGroup]:
+    """The groups of these letters (dicts of `COLUMNS`), the largest first; memory is that of the groups."""
+    causes: dict[tuple[str, str], _Cause] = {}
+    for letter in letters:
+        named, failed_at = (letter["error_type"], normalise(letter["error_message"])), letter["failed_at"]
+        cause = causes.get(named)
+        if cause is None:
+            cause = causes[named] = _Cause(letter, failed_at)
+        # Letters come in whatever order.
+        if failed_at < cause.first["failed_at"]:
+            cause.first = letter
+        cause.last = max(cause.last, failed_at)
+        cause.count += 1
+        cause.attempts = max(cause.attempts, letter["attempts"])
+    groups = [_group(message, cause) for (_, message), cause in causes.items()]
+    ordered = sorted(groups, key=lambda group: (-group.count, group.error_type, group.message))
+    return [replace(group, number=number) for number, group in enumerate(ordered, 1)]
+
+
+def _group(message: str, cause: _Cause) -> FailureGroup:
+    first = cause.first
+    return FailureGroup(
+        error_type=first["error_type"],
+        message=message,
+        stage=first["stage"],
+        count=cause.count,
+        first=first["failed_at"],
+        last=cause.last,
+        attempts=cause.attempts,
+        example_id=first["id"],
+        example_key=key_text(decode_key(json.loads(first["key"]))),
+        example_message=first["error_message"][:MESSAGE_CHARACTERS],
+        where=deepest_frame(first["traceback"]),
+    )

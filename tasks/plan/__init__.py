@@ -1,0 +1,1 @@
+"""Which pass, and which chunks come next."""

@@ -1,0 +1,80 @@
+"""Which chunks come next: edges by row rank, a few at a time, within the pass and the run's limit."""
+
+from typing import Protocol
+
+from prefect_batch.blocks.keys import Key
+from prefect_batch.blocks.state.position import Position
+from prefect_batch.blocks.values import ChunkRange, Tally
+from prefect_batch.tasks.plan.chunk_size import ChunkSizer
+
+__all__ = ["EdgeSource", "Planner"]
+
+# Edges are planned, and saved, this many at a time.
+AHEAD = 8
+
+
+class EdgeSource(Protocol):
+    """What planning needs of a source."""
+
+    def edges(self, after: Key | None, upto: Key, rows: int, most: int) -> list[Key]:
+        """At most `most` keys in ``(after, upto]``, each `rows` rows after the former; the last may be `upto`."""
+
+
+class Planner:
+    """Hands out the unfinished chunks of a position in order, planning more when it runs short.
+
+    `sizer` tells the number of rows of a chunk. `limit` bounds the records that this run starts on: planning stops
+    there, and the pass stays unfinished. The first chunk planned has at most `canary` rows; None if it is like others.
+    """
+
+    def __init__(self, source: EdgeSource, sizer: ChunkSizer, *, limit: int | None, canary: int | None) -> None:
+        self._source = source
+        self._sizer = sizer
+        self._left = limit
+        self._canary = canary
+        self._own: dict[ChunkRange, int] = {}
+
+    def plan(self, position: Position, busy: set[ChunkRange], wanted: int) -> Position:
+        """The position with more chunks planned, if fewer than `wanted` of its own wait to be started."""
+        exhausted = self._left is not None and self._left <= 0
+        if exhausted or position.fully_planned or len(_waiting(position, busy)) >= wanted:
+            return position
+        assert position.upper is not None
+        # Where sizes change, what is planned long before is of the wrong one.
+        rows, most = self._sizer.take(), 1 if self._sizer.adapts else max(wanted, AHEAD)
+        if self._canary is not None:
+            rows, most, self._canary = min(rows, self._canary), 1, None
+        if self._left is not None:
+            rows = min(rows, self._left)
+            most = min(most, self._left // rows)
+            self._left -= rows * most
+        edges = self._source.edges(position.planned_upto, position.upper, rows, most)
+        planned = position.plan(edges)
+        self._own.update(dict.fromkeys((chunk for chunk, _ in planned.ranges()[-len(edges) :]), rows))
+        return planned
+
+    def learn(self, chunk: ChunkRange, tally: Tally) -> bool:
+        """Let a finished chunk decide on the size of the next ones; one that an earlier run planned does not.
+
+        Whether chunks have just become as small as they can be, and are too long.
+        """
+        before = self._sizer.at_floor
+        if rows := self._own.pop(chunk, None):
+            self._sizer.observe(rows, tally)
+        return self._sizer.at_floor and not before
+
+    def take(self, position: Position, busy: set[ChunkRange], most: int) -> list[ChunkRange]:
+        """Up to `most` planned chunks to start now, in order, none of them in `busy`."""
+        taken = []
+        for chunk in _waiting(position, busy)[:most]:
+            if chunk not in self._own and self._left is not None:
+                # An earlier run planned it, and how many rows it has is not known.
+                if self._left <= 0:
+                    break
+                self._left -= self._sizer.rows
+            taken.append(chunk)
+        return taken
+
+
+def _waiting(position: Position, busy: set[ChunkRange]) -> list[ChunkRange]:
+    return [chunk for chunk, done in position.ranges() if not done and chunk not in busy]

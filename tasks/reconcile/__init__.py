@@ -1,0 +1,1 @@
+"""Whether source = sink + filtered + letters."""

@@ -1,0 +1,153 @@
+"""Comparing the keys of a range in the source with those in the sink: by sums where databases can, else key by key."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import func, select, tuple_
+
+from prefect_batch.blocks.databases.fetch import fetch_batches
+from prefect_batch.blocks.databases.source import SqlSource
+from prefect_batch.blocks.databases.sqlite.values import reader
+from prefect_batch.blocks.key_sum import KeySum, sum_columns, sum_of_keys
+from prefect_batch.blocks.keys import Key, plain_key
+from prefect_batch.blocks.values import ChunkRange
+
+__all__ = ["Comparison", "Found", "Side"]
+
+# Keys of the source in memory at once, and keys asked for in one statement.
+PART_ROWS, ASKED = 10_000, 500
+# Of more surplus keys of text some may be counted twice.
+NOTED = 100_000
+
+
+@dataclass(frozen=True)
+class Side:
+    """One end of a comparison: a source, or a sink read by the source's key.
+
+    `repeats` is whether a key may be there more than once, as in a sink that gets several rows for a record.
+    """
+
+    table: SqlSource
+    repeats: bool = False
+
+    def sum(self, chunk: ChunkRange) -> KeySum:
+        """The sum of the range's keys, worked out by the database; they are integers."""
+        columns = self.table.key_expressions
+        rows = self.table.select(*columns).where(self.table.within(chunk.after, chunk.upto))
+        inner = (rows.distinct() if self.repeats else rows).subquery()
+        with self.table.engine.connect() as connection:
+            count, first, second = connection.execute(select(*sum_columns(list(inner.c)))).one()
+        return KeySum(int(count), int(first or 0), int(second or 0), "integers" if count else "")
+
+    def keys(self, chunk: ChunkRange) -> Iterator[Key]:
+        """The range's keys, as the database stores them, in its order."""
+        columns = self.table.key_expressions
+        rows = self.table.select(*columns).where(self.table.within(chunk.after, chunk.upto)).order_by(*columns)
+        for batch in fetch_batches(self.table.engine, rows.distinct() if self.repeats else rows, PART_ROWS):
+            yield from map(plain_key, batch)
+
+    def beyond(self, upto: Key) -> int:
+        """How many rows lie beyond this key."""
+        with self.table.engine.connect() as connection:
+            statement = self.table.select(func.count()).where(self.table.within(upto, None))
+            return int(connection.execute(statement).scalar_one())
+
+    def has(self, keys: Iterable[Key], after: Key | None, upto: Key | None) -> set[Key]:
+        """Which of these keys are there in ``(after, upto]``, whatever the order of text; in their comparable form."""
+        keys, columns = list(keys), self.table.key_expressions
+        found: set[Key] = set()
+        with self.table.engine.connect() as connection:
+            for start in range(0, len(keys), ASKED):
+                some = keys[start : start + ASKED]
+                wanted = columns[0].in_([key[0] for key in some]) if len(columns) == 1 else tuple_(*columns).in_(some)
+                rows = self.table.select(*columns).where(wanted, self.table.within(after, upto))
+                found.update(self.comparable(plain_key(row)) for row in connection.execute(rows))
+        return found
+
+    def comparable(self, key: Key) -> Key:
+        """The key as one from another database can be equal to: SQLite stores dates and decimals as text or numbers."""
+        if self.table.engine.dialect.name != "sqlite":
+            return key
+        return tuple(value if read is None else read(value) for value, read in zip(key, self._readers(), strict=True))
+
+    def _readers(self) -> list[Any]:
+        types = {column.name: column.type for column in self.table.all_columns}
+        return [reader(types[name]) for name in self.table.key]
+
+
+@dataclass
+class Found:
+    """What a comparison of a range found; the lists of keys are cut off."""
+
+    source: int = 0
+    sink: int = 0
+    missing: KeySum = field(default_factory=KeySum)
+    surplus: int = 0
+    replayed: int = 0
+    missing_keys: list[Key] = field(default_factory=list)
+    surplus_keys: list[Key] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The two sides, the whole pass, and how many keys of a kind are to be named.
+
+    Where the two databases order text differently, a key may lie in another range there: what seems to be missing or
+    too many is then asked for by itself. At most some 10,000 keys of each side are in memory.
+    """
+
+    source: Side
+    sink: Side
+    whole: ChunkRange
+    most: int
+    _noted: set[Key] = field(default_factory=set)
+
+    def compare(self, chunk: ChunkRange, given_up: set[Key], resolved: set[Key]) -> Found:
+        """The keys of the range that only one side has; those of open and discarded letters are not missing.
+
+        `resolved` are keys of letters that a replay has done with: it may have filtered their records.
+        """
+        found, after = Found(), chunk.after
+        while after != chunk.upto:
+            (upto,) = self.source.table.edges(after, chunk.upto, PART_ROWS, 1)
+            missing = self._part(found, ChunkRange(after, upto))
+            lost = [key for key in missing if key not in given_up]
+            found.replayed += sum(key in resolved for key in lost)
+            found.missing = found.missing + sum_of_keys(lost)
+            found.missing_keys += lost[: max(self.most, PART_ROWS) - len(found.missing_keys)]
+            after = upto
+        return found
+
+    def _part(self, found: Found, part: ChunkRange) -> Iterable[Key]:
+        """The keys of the source that are not in the sink; what the sink has too many goes into `found`."""
+        wanted = {self.source.comparable(key): key for key in self.source.keys(part)}
+        missing, surplus = dict(wanted), []
+        for key in self.sink.keys(part):
+            comparable = self.sink.comparable(key)
+            if missing.pop(comparable, None) is None and comparable not in wanted:
+                surplus.append(key)
+            if len(surplus) >= PART_ROWS:
+                self._note_surplus(found, surplus)
+                surplus = []
+        self._note_surplus(found, surplus)
+        found.source += len(wanted)
+        if missing and self._is_text:
+            there = self.sink.has(missing.values(), None, None)
+            missing = {comparable: key for comparable, key in missing.items() if comparable not in there}
+        found.sink += len(wanted) - len(missing)
+        return missing.values()
+
+    @property
+    def _is_text(self) -> bool:
+        return any(isinstance(value, str) for value in self.whole.upto)
+
+    def _note_surplus(self, found: Found, keys: list[Key]) -> None:
+        if keys and self._is_text:
+            there = self.source.has(keys, self.whole.after, self.whole.upto)
+            # In the sink's order of text the ranges may overlap.
+            keys = [key for key in keys if self.sink.comparable(key) not in there and key not in self._noted]
+            self._noted.update(keys[: max(0, NOTED - len(self._noted))])
+        found.surplus += len(keys)
+        found.sink += len(keys)
+        found.surplus_keys += keys[: self.most - len(found.surplus_keys)]

@@ -1,0 +1,217 @@
+"""Reconciling a pass: each record that it has read is in the sink, filtered on purpose, or in a dead letter."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from prefect_batch.blocks.databases.connections import redact
+from prefect_batch.blocks.key_sum import KeySum, are_integers
+from prefect_batch.blocks.keys import Key, key_text
+from prefect_batch.blocks.letters.place import open_place
+from prefect_batch.blocks.parameters.tables import Query, Table
+from prefect_batch.blocks.state.accounts import Account, finished, read_accounts
+from prefect_batch.blocks.state.cursor import Cursor
+from prefect_batch.blocks.values import ChunkRange, Tally
+from prefect_batch.tasks.pick_out import pick_out
+from prefect_batch.tasks.reconcile.compare import Comparison, Found, Side
+from prefect_batch.tasks.reconcile.letter_keys import LetterSums, letter_keys, sum_letters
+from prefect_batch.tasks.reconcile.reconciliation import RangeDifference, Reconciliation
+
+__all__ = ["Reconciled", "reconcile_pass"]
+
+NO_ACCOUNT = "the account of this range is missing, so it is not known which of its records were filtered"
+
+
+class Reconciled(NamedTuple):
+    """The reconciliation, the accounts of the finished ranges, and of those in which keys are missing.
+
+    `decided` are the digests of ranges with letters that were resolved or discarded.
+    """
+
+    found: Reconciliation
+    accounts: list[Account]
+    to_repair: list[Account]
+    decided: set[str]
+    pass_id: str
+
+
+def reconcile_pass(cursor: Cursor, source: object, sink: object, most: int) -> Reconciled:
+    """Compare source and sink over the finished ranges of the cursor's pass, naming at most `most` keys of a kind."""
+    place = open_place(cursor.dead_letters)
+    letters = sum_letters(place, cursor.job, cursor.pass_number)
+    accounts, doubts = _ranges(cursor)
+    found = _of_nothing(cursor, accounts, letters, doubts)
+    if cursor.position.upper is None:
+        doubt = "the pass has found no record in the source, so there is nothing to compare the sink with"
+        return Reconciled(replace(found, doubts=(doubt,)), [], [], set(), cursor.pass_id)
+    if not accounts:
+        return Reconciled(found, accounts, [], letters.decided, cursor.pass_id)
+    if reason := _incomparable(source, sink):
+        return Reconciled(replace(found, doubts=(reason, *doubts)), accounts, [], letters.decided, cursor.pass_id)
+    assert isinstance(source, (Table, Query))
+    assert isinstance(sink, Table)
+    try:
+        return _Pass(cursor, accounts, letters, _comparison(cursor, source, sink, most)).reconcile(found)
+    except (SQLAlchemyError, TypeError) as error:
+        said = redact(str(getattr(error, "orig", None) or error)).strip().partition("\n")[0]
+        doubt = f"the keys of source and sink could not be compared: {said}"
+        return Reconciled(replace(found, doubts=(doubt, *doubts)), accounts, [], letters.decided, cursor.pass_id)
+
+
+def _incomparable(source: object, sink: object) -> str | None:
+    """Why the keys of these two cannot be compared at all; None when they can."""
+    if not isinstance(source, (Table, Query)):
+        return "the source is not in a database, so its keys cannot be asked for again"
+    if not isinstance(sink, Table):
+        return "the sink is not a table, so it cannot be asked for keys"
+    names = {
+        column.name for column in replace(sink, key=list(source.key_columns), write="upsert").open_source().all_columns
+    }
+    if lacking := [name for name in source.key_columns if name not in names]:
+        return (
+            f"table {sink.name} has no column {lacking[0]}, by which the source is read: which record a row comes from "
+            "cannot be told (does the processor rename the key?)"
+        )
+    return None
+
+
+def _comparison(cursor: Cursor, source: Table | Query, sink: Table, most: int) -> Comparison:
+    mirror = Table(sink.connection, sink.name, key=list(source.key_columns), schema=sink.schema)
+    repeats = sink.write == "append" or set(sink.key_columns) != set(source.key_columns)
+    position = cursor.position
+    assert position.upper is not None
+    whole = ChunkRange(position.start, position.upper)
+    return Comparison(Side(source.open_source()), Side(mirror.open_source(), repeats=repeats), whole, most)
+
+
+def _ranges(cursor: Cursor) -> tuple[list[Account], list[str]]:
+    """The accounts of what is finished, and what is in doubt about them."""
+    position, doubts = cursor.position, []
+    accounts = read_accounts(open_place(cursor.dead_letters), cursor.job, cursor.pass_number)
+    chain, end = finished(accounts, position.start, position.prefix)
+    if end != position.prefix:
+        assert position.prefix is not None
+        gap = ChunkRange(end, position.prefix)
+        chain.append(Account(gap, Tally(), KeySum(kind="unknown")))
+    by_range = {account.range: account for account in accounts}
+    islands = [chunk for chunk, done in position.ranges() if done]
+    chain += [by_range.get(chunk, Account(chunk, Tally(), KeySum(kind="unknown"))) for chunk in islands]
+    if not position.complete:
+        where = "from the start" if position.prefix is None else f"beyond key {key_text(position.prefix)}"
+        doubts.append(f"the pass is not complete; what is not finished {where} was left out")
+    return chain, doubts
+
+
+def _of_nothing(
+    cursor: Cursor, accounts: Sequence[Account], letters: LetterSums, doubts: Sequence[str]
+) -> Reconciliation:
+    by_status = letters.by_status
+    return Reconciliation(
+        job=cursor.job,
+        pass_number=cursor.pass_number,
+        ranges=len(accounts),
+        source_keys=0,
+        sink_keys=0,
+        filtered=cursor.tally.filtered,
+        open=by_status["open"],
+        discarded=by_status["discarded"],
+        resolved=by_status["resolved"],
+        doubts=tuple(doubts),
+    )
+
+
+@dataclass(frozen=True)
+class _Pass:
+    cursor: Cursor
+    accounts: Sequence[Account]
+    letters: LetterSums
+    comparison: Comparison
+
+    def reconcile(self, found: Reconciliation) -> Reconciled:
+        """The verdict on each range, added up: first by sums, then key by key where they do not match."""
+        source_keys = sink_keys = 0
+        suspicious = []
+        for account in self.accounts:
+            sums = self._sums(account)
+            if sums is not None and self._matches(account, *sums):
+                source_keys, sink_keys = source_keys + sums[0].count, sink_keys + sums[1].count
+            else:
+                suspicious.append(account)
+        known = {account.range.digest: account in suspicious for account in self.accounts}
+        keys = letter_keys(open_place(self.cursor.dead_letters), self.cursor.job, self.cursor.pass_number, known)
+        differences, doubts, to_repair = [], list(found.doubts), []
+        for account in suspicious:
+            letters = keys["" if account.filtered.kind == "unknown" else account.range.digest]
+            seen = self.comparison.compare(account.range, letters.given_up, letters.resolved)
+            source_keys, sink_keys = source_keys + seen.source, sink_keys + seen.sink
+            difference, doubt = _judge(account, seen, self.comparison.most)
+            doubts += [f"{account.range.text}: {doubt}"] if doubt else []
+            differences += [difference] if difference else []
+            if difference and difference.missing:
+                to_repair.append(account)
+        differences += self._beyond()
+        found = replace(
+            found,
+            source_keys=source_keys,
+            sink_keys=sink_keys,
+            differences=tuple(differences),
+            doubts=tuple(doubts),
+        )
+        return Reconciled(found, list(self.accounts), to_repair, self.letters.decided, self.cursor.pass_id)
+
+    def _sums(self, account: Account) -> tuple[KeySum, KeySum] | None:
+        if not are_integers(account.range.upto):
+            return None
+        return self.comparison.source.sum(account.range), self.comparison.sink.sum(account.range)
+
+    def _matches(self, account: Account, source: KeySum, sink: KeySum) -> bool:
+        """Whether the sums show that nothing is missing: all are in the sink, or all but the filtered and failed."""
+        letters = self.letters.unresolved.get(account.range.digest, KeySum())
+        return source.same(sink) or source.same(sink + account.filtered + letters)
+
+    def _beyond(self) -> list[RangeDifference]:
+        """What the sink has beyond the end of a complete pass over everything."""
+        upper = self.cursor.position.upper
+        if upper is None or not self.cursor.position.complete or self.cursor.mode != "full":
+            return []
+        beyond = self.comparison.sink.beyond(upper)
+        return [RangeDifference(f"({key_text(upper)}, end]", 0, beyond, (), ())] if beyond else []
+
+
+def _judge(account: Account, seen: Found, most: int) -> tuple[RangeDifference | None, str | None]:
+    """The difference of a range, and what is in doubt about it; at most `most` keys of a kind are named."""
+    missing = seen.missing.count
+    perhaps = seen.replayed + (0 if account.filtered.is_unknown else account.tally.filtered)
+    lost, doubt = 0, None
+    if not missing or seen.missing.same(account.filtered):
+        pass
+    elif account.filtered.is_unknown:
+        doubt = f"{missing:,} keys are not in the sink, and {NO_ACCOUNT}"
+    elif missing > perhaps:
+        lost = missing - perhaps
+    else:
+        doubt = (
+            f"{missing:,} keys are not in the sink; {perhaps:,} were, or may have been, filtered, and whether these "
+            "are the same is not known"
+        )
+    if not lost and not seen.surplus:
+        return None, doubt
+    named, beside = _named(account, seen, lost, perhaps)
+    surplus = tuple(map(key_text, seen.surplus_keys[:most]))
+    shown = tuple(map(key_text, named[:most]))
+    return RangeDifference(account.range.text, lost, seen.surplus, shown, surplus, beside), doubt
+
+
+def _named(account: Account, seen: Found, lost: int, perhaps: int) -> tuple[Sequence[Key], int]:
+    """The lost keys, and 0; or all that are not in the sink, and how many of them may have been filtered."""
+    if not lost:
+        return [], 0
+    if not perhaps:
+        return seen.missing_keys, 0
+    if not seen.replayed and len(seen.missing_keys) == seen.missing.count:
+        picked = pick_out(seen.missing_keys, account.filtered)
+        if picked is not None:
+            return picked, 0
+    return seen.missing_keys, perhaps

@@ -1,0 +1,114 @@
+"""The Prefect task that works on one chunk: its name, its cache key and its retries."""
+
+import hashlib
+import json
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from prefect import get_run_logger, task
+from prefect.cache_policies import NO_CACHE, CachePolicy
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.context import TaskRunContext
+from prefect.filesystems import LocalFileSystem
+from prefect.results import get_result_store
+from prefect.tasks import Task
+
+from prefect_batch.blocks.transient import is_transient
+from prefect_batch.blocks.values import ChunkRange
+from prefect_batch.tasks.work.stop_signals import check_refusing
+from prefect_batch.tasks.work.work_chunk import ChunkJob, work_chunk
+from prefect_batch.tasks.workers.pool import pool_of
+
+__all__ = ["ChunkCache", "cache_place", "chunk_task", "forget_cache", "run_chunk"]
+
+# Half as long again at most, so that chunks which failed together do not come back together.
+JITTER = 0.5
+# Prefect kills a cancelled run 30 s after the signal: a longer delay would not be waited out.
+LONGEST_DELAY_SECONDS = 15.0
+
+
+def cache_place(job: str, pass_number: int, pass_id: str) -> str:
+    """The directory of a pass's cache entries, below the result storage."""
+    return f"prefect-batch-{job}/pass-{pass_number}-{pass_id}"
+
+
+@dataclass
+class ChunkCache(CachePolicy):
+    """A cache key of what decides the chunk's outcome: job, pass, definition and range; not its run, not its size.
+
+    The key is a file name below the result storage, so it is a short place and a hash.
+    """
+
+    place: str = ""
+    definition: str = ""
+
+    def compute_key(
+        self,
+        task_ctx: TaskRunContext,
+        inputs: dict[str, Any],
+        flow_parameters: dict[str, Any],
+        **kwargs: Any,  # noqa: ARG002 - Prefect's signature
+    ) -> str | None:
+        """The key of this call of `run_chunk`."""
+        del task_ctx, flow_parameters
+        chunk: ChunkRange = inputs["chunk"]
+        text = json.dumps([self.place, self.definition, chunk.encode()], sort_keys=True)
+        return f"{self.place}/{hashlib.sha256(text.encode()).hexdigest()[:32]}"
+
+
+def _delays(retries: int, first_seconds: float) -> list[float]:
+    """Twice as long before each retry, up to a bound; Prefect takes at most 50 delays and repeats the last."""
+    return [min(LONGEST_DELAY_SECONDS, first_seconds * 2**retry) for retry in range(min(retries, 50))]
+
+
+def _name() -> str:
+    parameters = TaskRunContext.get().parameters  # type: ignore[union-attr]
+    return f"{parameters['job'].job} {parameters['chunk'].text}"
+
+
+def _may_retry(_task: Task[Any, Any], _run: TaskRun, state: State[Any]) -> bool:
+    """Whether the chunk failed of something that passes by itself."""
+    error = state.result(raise_on_failure=False)
+    return isinstance(error, BaseException) and is_transient(error)
+
+
+@task(name="run-chunk", task_run_name=_name, result_serializer="json", cache_policy=NO_CACHE)
+def run_chunk(job: ChunkJob, chunk: ChunkRange) -> dict[str, Any]:
+    """The chunk's `ChunkResult` as JSON, once its records are written and its dead letters buried."""
+    check_refusing(job.run_id)
+    pool = pool_of(job.run_id)
+    hold = job.hold_refused
+    result = pool.work(chunk, job.batch_rows, _log, hold_refused=hold) if pool else work_chunk(job, chunk)
+    context = TaskRunContext.get()
+    retries = context.task_run.run_count - 1 if context else 0
+    return replace(result, tally=replace(result.tally, retries=max(0, retries))).encode()
+
+
+def _log(level: int, text: str) -> None:
+    """A line of the user's function, from a worker process, in the task run's log."""
+    get_run_logger().log(level, text)
+
+
+def chunk_task(
+    job: ChunkJob, *, definition: str, retries: int, retry_delay_seconds: float
+) -> Task[[ChunkJob, ChunkRange], dict[str, Any]]:
+    """`run_chunk` with this run's retries and cache; a dry run has no cache."""
+    cache = ChunkCache(place=cache_place(job.job, job.pass_number, job.pass_id), definition=definition)
+    return run_chunk.with_options(
+        cache_policy=NO_CACHE if job.dry_run else cache,
+        persist_result=not job.dry_run,
+        retries=retries,
+        retry_delay_seconds=_delays(retries, retry_delay_seconds),
+        retry_jitter_factor=JITTER,
+        retry_condition_fn=_may_retry,
+    )
+
+
+def forget_cache(job: str, pass_number: int, pass_id: str) -> None:
+    """Remove a finished pass's cache entries, which Prefect would keep for ever; only a local storage is cleaned."""
+    storage = get_result_store().result_storage
+    if isinstance(storage, LocalFileSystem) and storage.basepath:
+        place = Path(storage.basepath).expanduser() / cache_place(job, pass_number, pass_id)
+        shutil.rmtree(place, ignore_errors=True)

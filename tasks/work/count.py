@@ -1,0 +1,112 @@
+"""What a chunk did, counted batch by batch: the tally, the kinds of errors, and the letters to bury."""
+
+import time
+from collections import Counter
+from dataclasses import replace
+from datetime import datetime, timezone
+
+import psutil
+
+from prefect_batch.blocks.contracts import Replays, Source
+from prefect_batch.blocks.databases.connections import open_connections, redact
+from prefect_batch.blocks.key_sum import KeySum
+from prefect_batch.blocks.keys import key_text
+from prefect_batch.blocks.letters.redaction import Redaction
+from prefect_batch.blocks.values import Batch, ChunkRange, ChunkResult, DeadLetter, ErrorCount, Tally, Unreadable
+from prefect_batch.tasks.error_text import let_go, trace_text
+from prefect_batch.tasks.filtered import sum_filtered
+from prefect_batch.tasks.letters.group import normalise
+from prefect_batch.tasks.unreadable import letter_of
+from prefect_batch.tasks.work.outputs import Outputs, first_records
+from prefect_batch.tasks.work.process_record import Failure
+
+__all__ = ["Count"]
+
+TOP_ERRORS = 20
+MESSAGE_CHARACTERS = 300
+
+
+class Count:
+    """The counts of one chunk while its batches go by."""
+
+    def __init__(self, chunk: ChunkRange, redaction: Redaction | None = None) -> None:
+        self._chunk, self._redaction = chunk, redaction
+        self._tally = Tally(chunks=1)
+        self._started_at, self._clock = time.time(), time.monotonic()
+        self._kinds: Counter[str] = Counter()
+        self._examples: dict[str, tuple[str, str]] = {}
+        self._filtered = KeySum()
+
+    def add(
+        self, batch: Batch, outputs: list[Outputs], written: tuple[int, int], failures: list[Failure], source: Source
+    ) -> list[DeadLetter]:
+        """Count a batch, and how many records were written as how many rows; the letters of those that failed."""
+        read, failed = len(batch) + len(batch.unreadable), len(failures) + len(batch.unreadable)
+        records, rows = written
+        filtered = read - records - failed
+        self._tally = self._tally + Tally(read, records, filtered, failed, rows, bytes=read * batch.row_bytes)
+        if filtered:
+            self._filtered = self._filtered + sum_filtered(batch, outputs, failures, source)
+        letters = [self._unread(record) for record in batch.unreadable]
+        replays = source if isinstance(source, Replays) else None
+        for failure in sorted(failures, key=lambda f: f.index):
+            letters.append(self._letter(batch, source, replays, failure))
+            let_go(failure.error)
+        for letter in letters:
+            self._kinds[letter.error_type] += 1
+            if letter.error_type not in self._examples:
+                message = redact(letter.error_message)[:MESSAGE_CHARACTERS]
+                self._examples[letter.error_type] = (key_text(letter.key), message)
+        return letters
+
+    def _letter(self, batch: Batch, source: Source, replays: Replays | None, failure: Failure) -> DeadLetter:
+        letter = _letter(batch, source, replays, failure)
+        if self._redaction is None:
+            return letter
+        return self._redaction.letter(letter, [] if failure.output is None else first_records(failure.output))
+
+    def _unread(self, record: Unreadable) -> DeadLetter:
+        letter = letter_of(record)
+        if self._redaction is None:
+            return letter
+        # What the line holds is not known, so the whole of it is redacted, and every value in the message.
+        letter = self._redaction.letter(letter)
+        return replace(letter, error_message=normalise(letter.error_message), traceback="")
+
+    def result(self, path: str | None) -> ChunkResult:
+        """What the chunk did, with the path of its letters."""
+        tally = replace(self._tally, seconds=time.monotonic() - self._clock)
+        errors = tuple(ErrorCount(kind, n, *self._examples[kind]) for kind, n in self._kinds.most_common(TOP_ERRORS))
+        rss = psutil.Process().memory_info().rss
+        connections = open_connections()
+        return ChunkResult(self._chunk, tally, errors, path, self._started_at, rss, connections, self._filtered)
+
+
+def _letter(batch: Batch, source: Source, replays: Replays | None, failure: Failure) -> DeadLetter:
+    row = batch.row(failure.index)
+    origin, record = None, dict(zip(batch.names, row, strict=False))
+    if replays is not None:
+        origin, record = replays.origin_of(row), replays.record_of(row)
+    # Of a write, the database's own error; SQLAlchemy's wrapper would repeat the statement and its parameters.
+    error: BaseException = getattr(failure.error, "orig", None) or failure.error
+    tb = error.__traceback__
+    if failure.stage == "process" and tb is not None and tb.tb_next is not None:
+        tb = tb.tb_next  # The first frame is ours.
+    return DeadLetter(
+        key=source.key_of(row),
+        stage=failure.stage,
+        error_type=_type_name(error),
+        error_message=str(error),
+        traceback=trace_text(error, tb),
+        attempts=failure.attempts + (origin.attempts if origin else 0),
+        failed_at=datetime.now(timezone.utc),
+        record=record,
+        origin=origin,
+    )
+
+
+def _type_name(error: BaseException) -> str:
+    kind = type(error)
+    return (
+        kind.__qualname__ if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}.{kind.__qualname__}"
+    )

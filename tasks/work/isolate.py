@@ -1,0 +1,136 @@
+"""Finding the records that a sink refuses.
+
+Where the sink writes many rows singly in one go, by that; where it tells which row it was, with about 4k writes for k
+bad ones; else by halves: k bad ones in n cost about 2k·log2(n/k) writes.
+"""
+
+import contextlib
+import itertools
+from collections.abc import Callable
+
+from prefect_batch.blocks.contracts import SinkTransaction, WriteAgain, WritesApart
+from prefect_batch.tasks.error_text import let_go
+from prefect_batch.tasks.work.outputs import Outputs, row_count, rows_of, write_outputs
+from prefect_batch.tasks.work.refusals import Refusals
+
+__all__ = ["isolate"]
+
+# A sink that complains of one of the first so many rows has about as many bad ones in all as make it worth the while
+# to write each row for itself; of a few rows it is not.
+DENSE_ROWS, FEW_ROWS = 200, 16
+
+_Refused = list[tuple[Outputs, Exception]]
+
+
+def isolate(
+    transaction: SinkTransaction,
+    outputs: Outputs,
+    fails_chunk: Callable[[BaseException], bool],
+    refusals: Refusals | None = None,
+) -> list[tuple[Outputs, Exception]]:
+    """Write the outputs; those that cannot be written, in their order, each alone with the error it raises by itself.
+
+    Every attempt lies under a savepoint: after an error PostgreSQL refuses each further statement of a transaction.
+    A record's rows are written together or not at all. `refusals` hears of each record that is taken or refused.
+
+    Raises:
+        SinkRefuses: `refusals` has heard enough.
+        Exception: one of which `fails_chunk` says that no record is to blame for it.
+    """
+    refusals = refusals or Refusals(hold=False)
+    refused: _Refused = []
+    pending, singly = [outputs], isinstance(transaction, WritesApart)
+    while pending:
+        part = pending.pop()
+        error = _attempt(transaction, part)
+        if error is None:
+            if part:
+                refusals.taken()
+            continue
+        if fails_chunk(error):
+            raise error
+        apart = None
+        if singly and _seems_dense(part, error):
+            apart = _write_apart(transaction, part, fails_chunk)
+            singly = apart is not None
+        bad, rest = apart or _divided(part, error)
+        if apart or rest:
+            let_go(error)  # That of a record alone goes into its letter.
+        if len(bad) + sum(map(len, rest)) < len(part):
+            refusals.taken()
+        for _, reason in bad:
+            refusals.refused(reason)
+        refused += bad
+        pending += reversed(rest)
+    return refused
+
+
+def _seems_dense(outputs: Outputs, error: Exception) -> bool:
+    """Whether there may be so many bad ones that to write each for itself is less work than to look for them."""
+    if len(outputs) <= FEW_ROWS or row_count(outputs) != len(outputs):
+        return False
+    blamed = getattr(error, "refused_row", None)
+    return blamed is None or blamed < DENSE_ROWS
+
+
+def _write_apart(
+    transaction: SinkTransaction, outputs: Outputs, fails_chunk: Callable[[BaseException], bool]
+) -> tuple[_Refused, list[Outputs]] | None:
+    """The records that are refused, and those of which only a write alone can tell why; all others are written.
+
+    None when the sink could not write each for itself; then none of them is.
+    """
+    assert isinstance(transaction, WritesApart)
+    try:
+        with transaction.savepoint():
+            errors = transaction.write_apart(rows_of(outputs))
+    except Exception as error:
+        if fails_chunk(error):
+            raise
+        return None
+    if errors is None:
+        return None
+    bad: _Refused = []
+    unclear: list[Outputs] = []
+    for place, reason in errors.items():
+        part = outputs[place : place + 1]
+        if reason is None:
+            unclear.append(part)
+        elif fails_chunk(reason):
+            raise reason
+        else:
+            bad.append((part, reason))
+    return bad, unclear
+
+
+def _divided(outputs: Outputs, error: Exception) -> tuple[_Refused, list[Outputs]]:
+    """The record that is refused, when it is only one; else what to write next."""
+    return ([], _parts(outputs, error)) if len(outputs) > 1 else ([(outputs, error)], [])
+
+
+def _parts(outputs: Outputs, error: Exception) -> list[Outputs]:
+    """What to write instead, in order: both halves, or what lies around the row that the sink complained of."""
+    blamed, count = getattr(error, "refused_row", None), len(outputs)
+    if blamed is None or blamed >= count or row_count(outputs) != count:
+        return [outputs[: count // 2], outputs[count // 2 :]]
+    # The rest in halves, too: each attempt at it is wasted if it has another bad row.
+    middle = (blamed + 1 + count) // 2
+    cuts = [0, blamed, blamed + 1, middle, count]
+    return [outputs[start:end] for start, end in itertools.pairwise(cuts) if start < end]
+
+
+def _attempt(transaction: SinkTransaction, outputs: Outputs) -> Exception | None:
+    """Write the outputs; why that failed, if it did.
+
+    Returned, not raised: what is raised while it is handled would carry it along, with the data of other records.
+    """
+    try:
+        with contextlib.suppress(WriteAgain):
+            with transaction.savepoint():
+                write_outputs(transaction, outputs)
+            return None
+        with transaction.savepoint():
+            write_outputs(transaction, outputs)
+    except Exception as error:  # noqa: BLE001 - whatever the sink raises, there is a reason
+        return error
+    return None

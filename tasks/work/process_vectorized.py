@@ -1,0 +1,183 @@
+"""A vectorized function over a batch: whole where it can be, in halves down to the records that fail."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from prefect_batch.blocks.errors import BadOutput, BadRecord, BadRecords, SkipRecord, StopBatch
+from prefect_batch.blocks.item_table import ItemTable, join_tables
+from prefect_batch.blocks.processor import Processor
+from prefect_batch.blocks.values import Batch, Item, Record
+from prefect_batch.tasks.work.outputs import Outputs
+from prefect_batch.tasks.work.process_record import Failure, process_batch
+
+__all__ = ["RECORD", "process_vectorized"]
+
+# The column that tells which record of the batch a row of a Table comes from; a DataFrame has its index for that.
+RECORD = "__record__"
+# Where there is a fallback, a batch takes this many calls, and then goes on record by record.
+CALLS = 40
+
+Outcome = tuple[list[Outputs], list[Failure]]
+
+
+def process_vectorized(processor: Processor, batch: Batch, schema: pa.Schema, record_retries: int) -> Outcome:
+    """The outputs of the batch's records, and those that failed; who is in neither was filtered.
+
+    A call that raises is repeated with both halves of its records; one that raises `BadRecords`, without those.
+
+    Raises:
+        StopBatch: the processor said so.
+    """
+    table, failures = (batch.table, []) if batch.table is not None else arrow_table(batch, schema)
+    places = np.delete(np.arange(len(batch)), [failure.index for failure in failures])
+    halving = _Halving(processor, batch, table, record_retries)
+    outputs, more = halving.work(places)
+    return join_tables(outputs), failures + more
+
+
+class _Halving:
+    """The calls for one batch, counted."""
+
+    def __init__(self, processor: Processor, batch: Batch, table: pa.Table, record_retries: int) -> None:
+        self._processor, self._batch, self._table = processor, batch, table
+        self._record_retries = record_retries
+        self._calls = 0
+
+    def work(self, places: "np.ndarray[Any, Any]") -> Outcome:
+        """The outputs of the records at these places of the batch, and those that failed."""
+        if not len(places):
+            return [], []
+        self._calls += 1
+        if self._processor.fallback is not None and self._calls > CALLS:
+            return self._one_by_one(self._processor.fallback, places.tolist())
+        try:
+            return self._call(places), []
+        except StopBatch:
+            raise
+        except SkipRecord:
+            return [], []
+        except BadRecords as named:
+            return self._without(named, places)
+        except Exception as error:  # noqa: BLE001 - whatever a user's function raises is narrowed down to its records
+            if len(places) == 1:
+                return [], [Failure(int(places[0]), "process", error, 1)]
+        middle = len(places) // 2
+        (outputs, failures), (more, others) = self.work(places[:middle]), self.work(places[middle:])
+        return outputs + more, failures + others
+
+    def _call(self, places: "np.ndarray[Any, Any]") -> list[Outputs]:
+        first, count = int(places[0]), len(places)
+        connected = places[-1] - first + 1 == count
+        table = self._table.slice(first, count) if connected else self._table.take(pa.array(places))
+        if self._processor.form == "table":
+            output = self._processor.function(table.append_column(RECORD, pa.array(places, pa.int64())))
+            return _of_table(output, places)
+        import pandas as pd
+
+        # The nullable types of pandas: integers beside NULLs stay integers. Arrow's types there know no modulo.
+        nullable = {
+            pa.int64(): pd.Int64Dtype(),
+            pa.uint64(): pd.UInt64Dtype(),
+            pa.float64(): pd.Float64Dtype(),
+            pa.bool_(): pd.BooleanDtype(),
+            pa.string(): pd.StringDtype(),
+        }
+        frame = table.to_pandas(types_mapper=nullable.get)
+        frame.index = pd.Index(places)
+        return _of_frame(self._processor.function(frame), places)
+
+    def _without(self, named: BadRecords, places: "np.ndarray[Any, Any]") -> Outcome:
+        bad = _positions(named.bad, len(places))
+        reasons = [named.reasons] * len(bad) if isinstance(named.reasons, str) else list(named.reasons)
+        if not bad or len(reasons) != len(bad):
+            error = BadOutput(
+                "BadRecords must name at least one record of the batch, with a reason for each or for all"
+            )
+            return [], [Failure(place, "process", error, 1) for place in places.tolist()]
+        failures = [Failure(int(places[p]), "process", BadRecord(str(r)), 1) for p, r in zip(bad, reasons, strict=True)]
+        outputs, more = self.work(np.delete(places, bad))
+        return outputs, failures + more
+
+    def _one_by_one(self, function: Callable[[Record], Any], places: list[int]) -> Outcome:
+        rows = [self._batch.rows[place] for place in places]
+        items, failures = process_batch(function, Batch(self._batch.names, rows), self._record_retries)
+        return (
+            [[Item(places[item.index], item.rows) for item in items]],
+            [Failure(places[f.index], f.stage, f.error, f.attempts) for f in failures],
+        )
+
+
+def _positions(bad: Any, rows: int) -> list[int]:
+    """The positions that a mask or a list of positions means; none if it means one that does not exist."""
+    values = bad.to_pylist() if isinstance(bad, (pa.Array, pa.ChunkedArray)) else list(bad)
+    if len(values) == rows and all(type(value).__name__ in ("bool", "bool_") for value in values):
+        return [position for position, is_bad in enumerate(values) if is_bad]
+    positions = sorted({int(value) for value in values})
+    return positions if all(0 <= position < rows for position in positions) else []
+
+
+def _of_frame(output: Any, places: "np.ndarray[Any, Any]") -> list[Outputs]:
+    import pandas as pd
+
+    if not isinstance(output, pd.DataFrame):
+        raise BadOutput(f"the vectorized processor returned {type(output).__name__}; it must return a DataFrame")
+    origins = np.asarray(output.index, dtype=np.int64)
+    return _outputs(origins, pa.Table.from_pandas(output, preserve_index=False), places)
+
+
+def _of_table(output: Any, places: "np.ndarray[Any, Any]") -> list[Outputs]:
+    if not isinstance(output, pa.Table):
+        raise BadOutput(f"the vectorized processor returned {type(output).__name__}; it must return a pyarrow.Table")
+    if RECORD in output.column_names:
+        origins = output.column(RECORD)
+        if origins.null_count or not pa.types.is_integer(origins.type):
+            raise BadOutput(f"the vectorized processor changed the column {RECORD}")
+        return _outputs(origins.to_numpy(), output.drop_columns(RECORD), places)
+    if output.num_rows != len(places):
+        raise BadOutput(
+            f"the vectorized processor returned {output.num_rows} rows for {len(places)} records: keep the column "
+            f"{RECORD}, which tells which record each of them comes from"
+        )
+    return _outputs(places, output, places)
+
+
+def _outputs(origins: "np.ndarray[Any, Any]", table: pa.Table, places: "np.ndarray[Any, Any]") -> list[Outputs]:
+    """The output of the records that have rows; a record that has none was filtered."""
+    if not np.array_equal(origins, places) and not np.isin(origins, places).all():
+        raise BadOutput("the vectorized processor changed the index, which tells which record a row comes from")
+    return [ItemTable(table, origins)] if table.num_rows else []
+
+
+def arrow_table(batch: Batch, schema: pa.Schema) -> tuple[pa.Table, list[Failure]]:
+    """The batch by columns, in the types of the source; records with a value that does not fit have failed."""
+    columns: dict[str, pa.Array] = {}
+    failures: dict[int, Failure] = {}
+    for name, values in zip(batch.names, zip(*batch.rows, strict=True), strict=False):
+        columns[name], misfits = _column(values, schema.field(name).type)
+        for index, error in misfits.items():
+            failures.setdefault(index, Failure(index, "process", BadOutput(f"column {name}: {error}"), 1))
+    return pa.table(columns), list(failures.values())
+
+
+def _column(values: Sequence[Any], arrow: pa.DataType) -> tuple[pa.Array, dict[int, Exception]]:
+    try:
+        return pa.array(values, type=arrow), {}
+    except (pa.ArrowException, TypeError, ValueError, OverflowError):
+        pass
+    if pa.types.is_string(arrow):
+        try:
+            return pa.array(values), {}  # A type that SQL does not tell of, such as a decimal of any precision.
+        except (pa.ArrowException, TypeError, ValueError, OverflowError):
+            return pa.array([None if value is None else str(value) for value in values], type=arrow), {}
+    fitting: list[Any] = []
+    misfits: dict[int, Exception] = {}
+    for index, value in enumerate(values):
+        try:
+            fitting.append(pa.scalar(value, type=arrow).as_py())
+        except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:  # noqa: PERF203 - for such columns only
+            misfits[index] = error
+            fitting.append(None)
+    return pa.array(fitting, type=arrow), misfits

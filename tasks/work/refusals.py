@@ -1,0 +1,53 @@
+"""Whether the sink takes any of a chunk's records at all: a dead sink must not turn a source into dead letters."""
+
+from prefect_batch.blocks.databases.connections import redact
+from prefect_batch.blocks.errors import RecordError, SinkRefuses
+
+__all__ = ["ENOUGH_RECORDS", "Refusals"]
+
+# So many records refused one after the other, and none taken, say enough: isolating all of them takes minutes.
+ENOUGH_RECORDS = 500
+MESSAGE_CHARACTERS = 300
+
+
+class Refusals:
+    """Counts what a sink refuses of a chunk until it takes a first record; then the chunk is one like any other."""
+
+    def __init__(self, *, hold: bool) -> None:
+        self._undecided = hold
+        self._count = 0
+        self._latest: Exception | None = None
+
+    def taken(self) -> None:
+        """Take note that the sink took a record."""
+        self._undecided = False
+
+    def refused(self, error: Exception) -> None:
+        """Take note of one more record that the sink refused, with its error.
+
+        Raises:
+            SinkRefuses: these are enough, and it has taken none.
+        """
+        if not self._undecided:
+            return
+        if isinstance(error, RecordError):
+            self._undecided = False  # The record's own fault, found before the database was asked.
+            return
+        self._count, self._latest = self._count + 1, error
+        if self._count >= ENOUGH_RECORDS:
+            self._raise()
+
+    def end(self) -> None:
+        """All records of the chunk were offered.
+
+        Raises:
+            SinkRefuses: the sink took none of them.
+        """
+        if self._undecided and self._count:
+            self._raise()
+
+    def _raise(self) -> None:
+        # The database's own error; SQLAlchemy's wrapper would repeat the statement and its parameters.
+        error = getattr(self._latest, "orig", None) or self._latest
+        message = " ".join(redact(str(error)).split())[:MESSAGE_CHARACTERS]
+        raise SinkRefuses(self._count, f"{type(error).__name__}: {message}") from self._latest

@@ -1,0 +1,21 @@
+"""What a chunk of dead letters needs besides: those without a record fail at once, those that succeed are resolved."""
+
+from prefect_batch.blocks.contracts import Replays, Source
+from prefect_batch.blocks.values import Batch, ChunkRange
+from prefect_batch.tasks.work.process_record import Failure
+
+__all__ = ["settle", "unread"]
+
+
+def settle(source: Source, chunk: ChunkRange, run_id: str) -> None:
+    """Resolve the letters of a chunk that is committed; nothing, if these are no letters."""
+    if isinstance(source, Replays):
+        source.settle(chunk, run_id)
+
+
+def unread(source: Source, batch: Batch) -> list[Failure]:
+    """The failures of letters whose records the source no longer has; they are in batches of their own."""
+    if not isinstance(source, Replays) or source.missing(batch.row(0)) is None:
+        return []
+    errors = [source.missing(row) for row in batch.rows]
+    return [Failure(place, "read", error, 1) for place, error in enumerate(errors) if error is not None]

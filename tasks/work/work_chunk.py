@@ -1,0 +1,248 @@
+"""The work on one chunk: read → process → write, then bury → commit → return, in one transaction."""
+
+import contextlib
+import functools
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from typing_extensions import Self
+
+from prefect_batch.blocks.contracts import GivesTables, PassRef, Sink, SinkTransaction, Source
+from prefect_batch.blocks.letters.bury import DeadLetters
+from prefect_batch.blocks.letters.redaction import Redaction
+from prefect_batch.blocks.parameters.letters import Letters
+from prefect_batch.blocks.parameters.specs import SinkSpec, SourceSpec
+from prefect_batch.blocks.pinned_files import PinnedFiles
+from prefect_batch.blocks.processor import Processor, resolve_processor
+from prefect_batch.blocks.transient import fails_chunk
+from prefect_batch.blocks.values import Batch, ChunkRange, ChunkResult, Item
+from prefect_batch.tasks.work.count import Count
+from prefect_batch.tasks.work.isolate import isolate
+from prefect_batch.tasks.work.outputs import Outputs, first_records, places, written
+from prefect_batch.tasks.work.process_async import process_async
+from prefect_batch.tasks.work.process_record import Failure, process_batch
+from prefect_batch.tasks.work.process_vectorized import process_vectorized
+from prefect_batch.tasks.work.rate_limit import forget_pace, pace_of
+from prefect_batch.tasks.work.record_guard import Guard
+from prefect_batch.tasks.work.redact_errors import hold, open_redaction, redacted_errors
+from prefect_batch.tasks.work.refusals import Refusals
+from prefect_batch.tasks.work.replayed import settle, unread
+from prefect_batch.tasks.work.stop_signals import check_abandoned, forget_told
+
+__all__ = ["ChunkJob", "forget", "work_chunk"]
+
+
+@dataclass(frozen=True)
+class ChunkJob:
+    """All that a chunk needs besides its range; it can be pickled, and holds no connection.
+
+    `batch_rows` is the number of records in memory at once; `dead_letters` is a directory. `hold_refused`: a chunk of
+    which the sink takes nothing fails, instead of burying all its records.
+    """
+
+    job: str
+    pass_number: int
+    pass_id: str
+    run_id: str
+    source: SourceSpec | PinnedFiles | Letters
+    sink: SinkSpec
+    process: str | Callable[..., Any]
+    dead_letters: str
+    batch_rows: int = 5_000
+    record_retries: int = 0
+    record_timeout: float | None = None
+    dry_run: bool = False
+    redact: tuple[str, ...] = ()
+    hold_refused: bool = False
+
+    @property
+    def pass_ref(self) -> PassRef:
+        """The pass that it works on."""
+        return PassRef(self.job, self.pass_number, self.pass_id)
+
+
+class _Ends(NamedTuple):
+    source: Source
+    sink: Sink
+    letters: DeadLetters
+    processor: Processor
+    redaction: Redaction | None
+
+
+# What this process has opened for a run.
+_opened: dict[str, _Ends] = {}
+_lock = threading.Lock()
+
+
+def _open(job: ChunkJob) -> _Ends:
+    with _lock:
+        if job.run_id not in _opened:
+            source = job.source.open_source()
+            letters = DeadLetters(job.dead_letters, job.job, job.pass_number, source.schema)
+            processor = resolve_processor(job.process)
+            redaction = open_redaction(job.redact)
+            _opened[job.run_id] = _Ends(source, job.sink.open_sink(), letters, processor, redaction)
+        return _opened[job.run_id]
+
+
+def forget(run_id: str) -> None:
+    """Drop what this process keeps of a run that has ended."""
+    _opened.pop(run_id, None)
+    forget_told(run_id)
+    forget_pace(run_id)
+
+
+def work_chunk(
+    job: ChunkJob,
+    chunk: ChunkRange,
+    *,
+    guard: Guard | None = None,
+    before_commit: Callable[[], None] | None = None,
+) -> ChunkResult:
+    """Process the chunk's records and write them, all in one transaction; what failed is buried before the commit.
+
+    In a worker process, `guard` watches over the single records, and `before_commit` looks whether the parent lives.
+
+    Raises:
+        StopBatch: the processor said so.
+        RunStopped: the run was told to stop at once.
+        SinkRefuses: the sink took none of the records, and the chunk is held back for that.
+        Exception: the chunk failed as a whole, and nothing of it was written.
+    """
+    ends = _open(job)
+    with redacted_errors(ends.redaction):
+        return _work(job, chunk, ends, guard, before_commit)
+
+
+def _work(
+    job: ChunkJob, chunk: ChunkRange, ends: _Ends, guard: Guard | None, before_commit: Callable[[], None] | None
+) -> ChunkResult:
+    if job.dry_run:
+        return _rehearse(job, chunk, ends, guard)
+    if ends.sink.needs_ledger and (done := _find_in_ledger(job, chunk, ends.sink)):
+        settle(ends.source, chunk, job.run_id)
+        return done
+    with ends.letters.open(chunk, job.run_id) as burial, _Writing(job, chunk, ends) as writing:
+        count = Count(chunk, ends.redaction)
+        for processed in _held(_process(job, chunk, ends, guard), ends.sink.held_rows):
+            for batch, outputs, failures in processed:
+                refused = writing.write(outputs)
+                failures += [Failure(places(one)[0], "write", error, 1, one) for one, error in refused]
+                burial.add(count.add(batch, outputs, written(outputs, refused), failures, ends.source))
+        check_abandoned(job.run_id)
+        writing.end()
+        result = count.result(burial.finish())
+        if before_commit is not None:
+            before_commit()
+        writing.commit(result)
+    settle(ends.source, chunk, job.run_id)
+    return result
+
+
+_Processed = tuple[Batch, list[Outputs], list[Failure]]
+
+
+def _process(job: ChunkJob, chunk: ChunkRange, ends: _Ends, guard: Guard | None) -> Iterator[_Processed]:
+    """The chunk's batches, each with its outputs and its failures."""
+    source, tables = ends.source, ends.processor.vectorized
+    read = source.read_tables if tables and isinstance(source, GivesTables) else source.read
+    check, pace = functools.partial(check_abandoned, job.run_id), pace_of(job.run_id)
+    for batch in read(chunk, job.batch_rows):
+        check()
+        pace.wait(len(batch), check)
+        hold(ends.redaction, batch)
+        gone = unread(source, batch)
+        yield (batch, [], gone) if gone else (batch, *_process_batch(job, batch, ends, guard))
+
+
+def _process_batch(
+    job: ChunkJob, batch: Batch, ends: _Ends, guard: Guard | None
+) -> tuple[list[Outputs], list[Failure]]:
+    processor = ends.processor
+    if processor.vectorized:
+        return process_vectorized(processor, batch, ends.source.schema, job.record_retries)
+    items: Sequence[Item]
+    if processor.form == "async":
+        watch = functools.partial(check_abandoned, job.run_id)
+        items, failures = process_async(processor, batch, job.record_retries, job.record_timeout, watch)
+    else:
+        items, failures = process_batch(processor.function, batch, job.record_retries, guard)
+    return [items] if items else [], failures
+
+
+def _held(batches: Iterator[_Processed], rows: int) -> Iterator[list[_Processed]]:
+    """The first batches, up to about this many rows, together, and the others one by one.
+
+    Where a sink has a single writer, its transaction then begins when most of the work is done already.
+    """
+    held: list[_Processed] = []
+    for batch in batches:
+        held.append(batch)
+        rows -= len(batch[0])
+        if rows <= 0:
+            yield held
+            held = []
+    if held:
+        yield held
+
+
+def _find_in_ledger(job: ChunkJob, chunk: ChunkRange, sink: Sink) -> ChunkResult | None:
+    with sink.transaction(job.pass_ref, chunk) as transaction:
+        done = transaction.find()
+    return ChunkResult.decode(done) if done else None
+
+
+class _Writing:
+    """The chunk's transaction, begun at its first output: the sink's table may have to be made from that."""
+
+    def __init__(self, job: ChunkJob, chunk: ChunkRange, ends: _Ends) -> None:
+        self._job, self._chunk, self._ends = job, chunk, ends
+        self._refusals = Refusals(hold=job.hold_refused)
+        self._stack = contextlib.ExitStack()
+        self._transaction: SinkTransaction | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._stack.close()  # Rolls back what is not committed.
+
+    def write(self, outputs: list[Outputs]) -> list[tuple[Outputs, Exception]]:
+        """Write the outputs; the records that the sink refuses come back, each alone, with its error.
+
+        Raises:
+            SinkRefuses: it took none of the chunk's records so far, and these were enough.
+        """
+        if outputs and self._transaction is None:
+            self._ends.sink.prepare(first_records(outputs[0]), self._ends.source.schema)
+        return [refused for part in outputs for refused in isolate(self._begin(), part, fails_chunk, self._refusals)]
+
+    def end(self) -> None:
+        """All records were offered.
+
+        Raises:
+            SinkRefuses: the sink took none of them.
+        """
+        self._refusals.end()
+
+    def commit(self, result: ChunkResult) -> None:
+        """Make the chunk's writes durable, together with its row in the ledger."""
+        transaction = self._begin()  # Also without outputs: an earlier attempt of the chunk may have had some.
+        if self._ends.sink.needs_ledger:
+            transaction.record(result.encode())
+        transaction.commit()
+
+    def _begin(self) -> SinkTransaction:
+        if self._transaction is None:
+            self._transaction = self._stack.enter_context(self._ends.sink.transaction(self._job.pass_ref, self._chunk))
+        return self._transaction
+
+
+def _rehearse(job: ChunkJob, chunk: ChunkRange, ends: _Ends, guard: Guard | None) -> ChunkResult:
+    """A dry run: the records are processed and counted, and nothing is written anywhere."""
+    count = Count(chunk, ends.redaction)
+    for batch, outputs, failures in _process(job, chunk, ends, guard):
+        count.add(batch, outputs, written(outputs, []), failures, ends.source)
+    return count.result(None)

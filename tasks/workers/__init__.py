@@ -1,0 +1,1 @@
+"""Worker processes below the Prefect tasks."""

@@ -1,0 +1,46 @@
+"""What a run and its worker processes say to each other."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from prefect_batch.blocks.values import ChunkRange
+from prefect_batch.tasks.work.work_chunk import ChunkJob
+
+__all__ = ["Line", "Order", "Outfit"]
+
+
+@dataclass(frozen=True)
+class Outfit:
+    """What a worker gets at its start: the run's job, its function in bytes, and where to import from.
+
+    `urls` are the URLs behind ``secret/…`` connections, which the worker would need Prefect to look up, as it would
+    the `redaction_key`.
+    """
+
+    job: ChunkJob
+    function: bytes | None
+    path: list[str]
+    urls: dict[str, str]
+    timeout_seconds: float | None
+    redaction_key: bytes | None = None
+
+
+@dataclass(frozen=True)
+class Order:
+    """A chunk to work on in such batches, and the records in it that are not to be tried again.
+
+    `hold_refused`: the chunk is held back if the sink takes none of its records.
+    """
+
+    chunk: ChunkRange
+    batch_rows: int
+    doomed: Mapping[int, Exception]
+    hold_refused: bool
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of the worker's log."""
+
+    level: int
+    text: str
