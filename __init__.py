@@ -20,11 +20,11 @@ if TYPE_CHECKING:
         StopBatch,
     )
     from prefect_batch.blocks.files.writing.manifest import complete_files
-    from prefect_batch.blocks.health import HealthCheck
     from prefect_batch.blocks.parameters.files import Files
+    from prefect_batch.blocks.parameters.health_check import HealthCheck
     from prefect_batch.blocks.parameters.tables import Query, Table
     from prefect_batch.blocks.processor import processor
-    from prefect_batch.blocks.state.cursor import JobCursor
+    from prefect_batch.blocks.state.cursor_store import JobCursor
     from prefect_batch.flows.operations.control import stop, tune
     from prefect_batch.flows.operations.decisions import discard_dead_letters, purge_dead_letters
     from prefect_batch.flows.operations.failures import dead_letters, failures
@@ -71,8 +71,8 @@ __all__ = [
 # Imported when asked for: Prefect alone takes seconds, and a module with processors needs none of it.
 _HOMES = {
     "Files": "blocks.parameters.files",
-    "HealthCheck": "blocks.health",
-    "JobCursor": "blocks.state.cursor",
+    "HealthCheck": "blocks.parameters.health_check",
+    "JobCursor": "blocks.state.cursor_store",
     "Query": "blocks.parameters.tables",
     "Report": "tasks.report.report",
     "Table": "blocks.parameters.tables",

@@ -37,7 +37,7 @@ def isolating(setting, per_mille=0, where="process"):
 
 def without(setting, part, **parameters):
     """process_records without its cursor, or without its cache, to see what they cost."""
-    from prefect_batch.blocks.state.cursor import CursorStore
+    from prefect_batch.blocks.state.cursor_store import CursorStore
     from prefect_batch.blocks.state.ownership import Ownership
     from prefect_batch.flows.run import run_job as run
 
@@ -101,7 +101,7 @@ def _until_done(futures):
 
 def killed(setting, job, share, rows, dead_letters):
     """A run that ends by SIGKILL once this share of the rows is done and saved."""
-    from prefect_batch.blocks.state.cursor import CursorStore
+    from prefect_batch.blocks.state.cursor_store import CursorStore
 
     save = CursorStore.save
 

@@ -2,22 +2,22 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import pyarrow as pa
 
+from prefect_batch.blocks.batches import Batch, Record
+from prefect_batch.blocks.chunks import ChunkRange
+from prefect_batch.blocks.dead_letter import Origin
 from prefect_batch.blocks.file_list import FileList
+from prefect_batch.blocks.jobs import PassRef
 from prefect_batch.blocks.keys import Key
-from prefect_batch.blocks.letters.ids import Origin
-from prefect_batch.blocks.values import Batch, ChunkRange, Record
 
 __all__ = [
     "End",
     "FindsRecords",
     "GivesTables",
     "OfFiles",
-    "PassRef",
     "Replays",
     "Sink",
     "SinkTransaction",
@@ -26,19 +26,6 @@ __all__ = [
     "WriteAgain",
     "WritesApart",
 ]
-
-
-@dataclass(frozen=True)
-class PassRef:
-    """Which pass of which job: `number` counts from 1, `id` is its random name.
-
-    `adds`: it begins where the former pass ended, so that its records come to those of that one.
-    """
-
-    job: str
-    number: int
-    id: str
-    adds: bool = False
 
 
 class End(Protocol):

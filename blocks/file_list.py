@@ -4,10 +4,13 @@ import base64
 import hashlib
 import json
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-__all__ = ["File", "FileList"]
+from prefect_batch.blocks.errors import BadSource
+from prefect_batch.blocks.keys import Key
+
+__all__ = ["START", "File", "FileList", "Portion", "portions"]
 
 
 class File(NamedTuple):
@@ -79,3 +82,35 @@ class FileList:
         """The list that `encode` wrote."""
         files, seen = json.loads(zlib.decompress(base64.b85decode(encoded)))
         return cls([File(*file) for file in files], [File(*file) for file in seen])
+
+
+# Before all records of a pass that reads the files which former passes had not.
+START: Key = ("", 0, 0)
+
+
+class Portion(NamedTuple):
+    """The records of a file whose key lies in ``(after, upto]``; None is the file's start, or its end."""
+
+    file: File
+    after: Key | None
+    upto: Key | None
+
+
+def portions(files: FileList, after: Key | None, upto: Key) -> Iterator[Portion]:
+    """The files of the range in their order, each with the part that is in it."""
+    after = None if after == START else after
+    first = 0 if after is None else _place(files, after)
+    last = _place(files, upto)
+    for place in range(first, last + 1):
+        yield Portion(
+            files.files[place],
+            after if after is not None and place == first else None,
+            upto if place == last else None,
+        )
+
+
+def _place(files: FileList, key: Key) -> int:
+    place = files.places.get(key[0])
+    if place is None:
+        raise BadSource(f"the key {key} is in no file of this pass")
+    return place

@@ -7,11 +7,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, cast, func, literal_column
-
 from prefect_batch.blocks.keys import Key, encode_key
 
-__all__ = ["KeySum", "are_integers", "sum_columns", "sum_of_keys"]
+__all__ = ["KeySum", "are_integers", "sum_of_keys"]
 
 # Two primes just below 2^31, and factors with which a product stays below 2^63: no database has to go beyond.
 _MODULI = (2_147_483_647, 2_147_483_629)
@@ -109,18 +107,3 @@ def _of_others(keys: list[Key]) -> KeySum:
 def _remainder(value: int, modulus: int) -> int:
     """The remainder with the sign of the value, as databases have it; Python's own has that of the modulus."""
     return value % modulus if value >= 0 else -(-value % modulus)
-
-
-def sum_columns(columns: Sequence[ColumnElement[Any]]) -> list[ColumnElement[Any]]:
-    """What to select from rows with these integer key columns: their `KeySum`'s count, first and second."""
-    hashes: list[ColumnElement[Any]] = []
-    for modulus, factor in zip(_MODULI, _FACTORS, strict=True):
-        by = literal_column(str(modulus), BigInteger())
-        value: ColumnElement[Any] | None = None
-        for column in columns:
-            part = cast(column, BigInteger()) % by
-            value = part if value is None else (value * literal_column(str(factor), BigInteger()) + part) % by
-        assert value is not None
-        hashes.append(value)
-    square = (hashes[1] * hashes[1]) % literal_column(str(_MODULI[1]), BigInteger())
-    return [func.count(), func.sum(hashes[0]), func.sum(square)]

@@ -8,8 +8,8 @@ from prefect.client.schemas.objects import State
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from prefect_batch.blocks.errors import BatchError
-from prefect_batch.blocks.health import HealthCheck
 from prefect_batch.blocks.parameters.form import Tabs
+from prefect_batch.blocks.parameters.health_check import HealthCheck
 from prefect_batch.blocks.parameters.specs import SinkSpec, SourceSpec
 from prefect_batch.flows.reporting.hooks import enforce_threshold, report_cancellation, report_crash, report_failure
 from prefect_batch.flows.run.ending import failed

@@ -16,9 +16,8 @@ from pydantic import BeforeValidator, WithJsonSchema
 from prefect_batch.blocks.errors import BadParameter, BatchError
 from prefect_batch.blocks.parameters.tables import Table
 from prefect_batch.blocks.prefect_api import call_api
-from prefect_batch.blocks.state.cursor import CursorStore
+from prefect_batch.blocks.state.cursor_store import CursorStore, load_cursor
 from prefect_batch.blocks.state.ownership import own_job
-from prefect_batch.flows.operations.status import load_cursor
 from prefect_batch.flows.process_records import check_process, process_records
 from prefect_batch.flows.reporting.publish import publish_event
 from prefect_batch.flows.run.ending import failed

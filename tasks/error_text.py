@@ -1,12 +1,13 @@
 """Errors as text, and what they keep alive let go: ten thousand records of a million may fail, all in the same way."""
 
 import contextlib
+import re
 import traceback
 from collections.abc import Callable, Iterator
 from types import CodeType, TracebackType
 from typing import Any
 
-__all__ = ["let_go", "printed", "trace_text"]
+__all__ = ["let_go", "normalise", "printed", "trace_text"]
 
 # Deeper stacks are those of a recursion, which seldom come twice; of all others so many are remembered.
 MOST_FRAMES, MOST_STACKS = 50, 500
@@ -64,3 +65,26 @@ def _frames(tb: TracebackType | None) -> Iterator[TracebackType]:
     while tb is not None:
         yield tb
         tb = tb.tb_next
+
+
+MESSAGE_CHARACTERS = 300
+
+
+# In this order: a UUID is made of numbers, and a quoted text may hold anything.
+_PLACEHOLDERS = (
+    (re.compile(r"(?i)\b[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}\b"), "<uuid>"),
+    (re.compile(r"redacted:[0-9a-f]+"), "<redacted>"),
+    (re.compile(r"(?<!\w)b?'(?:[^'\\]|\\.)*'(?!\w)"), "<text>"),
+    (re.compile(r'(?<!\w)b?"(?:[^"\\]|\\.)*"(?!\w)'), "<text>"),
+    (re.compile(r"(?<=\)=)\([^)]*\)"), "(<value>)"),  # PostgreSQL: Key (email)=(…) already exists.
+    (re.compile(r"\b\d{4}-\d\d-\d\d(?:[ T]\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:?\d\d)?)?\b"), "<time>"),
+    (re.compile(r"\b0x[0-9a-fA-F]+\b"), "<hex>"),
+    (re.compile(r"(?<![\w<])[+-]?\d+(?:[.,]\d+)*(?:[eE][+-]?\d+)?(?![\w>])"), "<n>"),
+)
+
+
+def normalise(message: str) -> str:
+    """The message with numbers, quoted texts, times and UUIDs replaced by placeholders: ``no column <text>``."""
+    for pattern, placeholder in _PLACEHOLDERS:
+        message = pattern.sub(placeholder, message)
+    return " ".join(message.split())[:MESSAGE_CHARACTERS]

@@ -15,8 +15,8 @@ from prefect.filesystems import LocalFileSystem
 from prefect.results import get_result_store
 from prefect.tasks import Task
 
+from prefect_batch.blocks.chunks import ChunkRange
 from prefect_batch.blocks.transient import is_transient
-from prefect_batch.blocks.values import ChunkRange
 from prefect_batch.tasks.work.stop_signals import check_refusing
 from prefect_batch.tasks.work.work_chunk import ChunkJob, work_chunk
 from prefect_batch.tasks.workers.pool import pool_of

@@ -118,7 +118,8 @@ class Database:
     """A database for one test: `url` as a user writes it, and SQL to prepare and to look at it."""
 
     def __init__(self, url: str, kind: str) -> None:
-        from prefect_batch.blocks.databases.connections import _create, _parse, _with_driver
+        from prefect_batch.blocks.credentials import _parse
+        from prefect_batch.blocks.databases.connections import _create, _with_driver
 
         self.url, self.kind = url, kind
         self.engine = _create(_with_driver(_parse(url)))

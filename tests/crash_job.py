@@ -188,7 +188,7 @@ def arm_ends(step, tick):
 
 def arm_run(step, count, tick):
     """The steps of the run itself."""
-    from prefect_batch.blocks.state.cursor import CursorStore
+    from prefect_batch.blocks.state.cursor_store import CursorStore
     from prefect_batch.flows.operations import decisions as decide
     from prefect_batch.flows.run import replay as replay_module
     from prefect_batch.flows.run import run_job as run_module

@@ -18,7 +18,7 @@ from prefect.states import Crashed
 from prefect_batch import CircuitOpen, FailureRateExceeded, Table, process_records, status
 from prefect_batch.blocks.errors import BadParameter, JobIsOwned
 from prefect_batch.blocks.prefect_api import call_api
-from prefect_batch.blocks.state.cursor import CursorStore
+from prefect_batch.blocks.state.cursor_store import CursorStore
 from prefect_batch.blocks.state.ownership import own_job
 from prefect_batch.flows.reporting import alerts
 from prefect_batch.flows.reporting.hooks import report_crash

@@ -9,11 +9,11 @@ import pyarrow as pa
 import pytest
 
 from prefect_batch import Table
-from prefect_batch.blocks.contracts import PassRef
+from prefect_batch.blocks.chunks import ChunkRange
 from prefect_batch.blocks.databases.connections import close_engines
 from prefect_batch.blocks.errors import BadSink
+from prefect_batch.blocks.jobs import PassRef
 from prefect_batch.blocks.transient import fails_chunk
-from prefect_batch.blocks.values import ChunkRange
 from prefect_batch.tasks.work.isolate import isolate
 from prefect_batch.tasks.work.outputs import ItemRows
 

@@ -5,11 +5,12 @@ from datetime import datetime, timezone
 import pyarrow as pa
 import pytest
 
+from prefect_batch.blocks.chunks import ChunkRange
+from prefect_batch.blocks.dead_letter import DeadLetter
 from prefect_batch.blocks.errors import BadParameter
 from prefect_batch.blocks.letters.bury import DeadLetters
 from prefect_batch.blocks.letters.place import open_place
 from prefect_batch.blocks.letters.read import read_rows
-from prefect_batch.blocks.values import ChunkRange, DeadLetter
 from prefect_batch.tasks.letters.choose import Selection, Unfinished, choose
 
 SCHEMA = pa.schema([("id", pa.int64()), ("n", pa.int64())])

@@ -10,13 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prefect_batch import ChunkFailed, CircuitOpen, Table, dead_letters, process_records, status
+from prefect_batch.blocks.chunks import ChunkRange, ChunkResult, Tally
 from prefect_batch.blocks.databases.connections import close_engines
+from prefect_batch.blocks.dead_letter import DeadLetter
 from prefect_batch.blocks.errors import SinkRefuses, UnknownColumn
 from prefect_batch.blocks.letters.bury import DeadLetters
 from prefect_batch.blocks.transient import fails_chunk
-from prefect_batch.blocks.values import ChunkRange, ChunkResult, DeadLetter, Item, Tally
 from prefect_batch.flows.run.circuit_breaker import Circuit
 from prefect_batch.tasks.work.isolate import isolate
+from prefect_batch.tasks.work.outputs import Item
 from prefect_batch.tasks.work.refusals import ENOUGH_RECORDS, Refusals
 from prefect_batch.tasks.work.work_chunk import ChunkJob, forget, work_chunk
 

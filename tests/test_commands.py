@@ -12,14 +12,14 @@ from prefect.exceptions import CancelledRun
 import prefect_batch
 from prefect_batch import Table, process_records, status
 from prefect_batch.blocks.parameters.run_window import RunWindow
-from prefect_batch.blocks.state.cursor import CursorStore
+from prefect_batch.blocks.state.cursor import MOST_RUNS, remember
+from prefect_batch.blocks.state.cursor_store import CursorStore, UnknownJob
 from prefect_batch.blocks.state.ownership import own_job
-from prefect_batch.blocks.state.past_runs import MOST_RUNS, remember
-from prefect_batch.flows import command_state, listening, walk
+from prefect_batch.flows.command_line import state as command_state
 from prefect_batch.flows.command_line.output import Ending
 from prefect_batch.flows.operations.control import is_at_work
 from prefect_batch.flows.operations.history import history
-from prefect_batch.flows.operations.status import UnknownJob
+from prefect_batch.flows.run import listening, walk
 from tests.test_command_line import call
 from tests.test_control import closed_window, wait_for
 

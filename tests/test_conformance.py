@@ -10,12 +10,13 @@ from sqlalchemy import Column, Integer, MetaData
 from sqlalchemy import Table as SqlTable
 
 from prefect_batch import Query, Table
-from prefect_batch.blocks.contracts import PassRef
+from prefect_batch.blocks.chunks import ChunkRange
 from prefect_batch.blocks.errors import BadOutput, BadSink, ChunkIsDone, RowNotFound, UnknownColumn
+from prefect_batch.blocks.jobs import PassRef
 from prefect_batch.blocks.keys import decode_key, encode_key
 from prefect_batch.blocks.transient import fails_chunk, is_transient
-from prefect_batch.blocks.values import ChunkRange, Item
 from prefect_batch.tasks.work.isolate import isolate
+from prefect_batch.tasks.work.outputs import Item
 
 MOMENT = datetime(2024, 3, 31, 1, 59, 59, 999_990)
 # kind: (type in SQLite, PostgreSQL, MariaDB; the values, in no order)

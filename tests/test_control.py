@@ -19,14 +19,16 @@ from prefect.exceptions import CancelledRun
 from prefect_batch import Table, process_records, status
 from prefect_batch.blocks.databases.connections import close_engines
 from prefect_batch.blocks.errors import BadParameter, DiskNearlyFull, FailureRateExceeded, NotAtWork
-from prefect_batch.blocks.health import HealthCheck, look
+from prefect_batch.blocks.health import look
+from prefect_batch.blocks.parameters.health_check import HealthCheck
 from prefect_batch.blocks.parameters.run_window import RunWindow
 from prefect_batch.blocks.prefect_api import call_api
+from prefect_batch.blocks.state.cursor_store import UnknownJob
 from prefect_batch.blocks.state.requests import RunRequest, read_request, send_request
-from prefect_batch.flows import listening, sampling, walk
 from prefect_batch.flows.operations.control import is_at_work, stop, tune
-from prefect_batch.flows.operations.status import UnknownJob
-from prefect_batch.tasks import chunk, told
+from prefect_batch.flows.run import listening, resources, walk
+from prefect_batch.tasks import run_chunk
+from prefect_batch.tasks.work import stop_signals as told
 from tests import worker_job
 
 pytestmark = pytest.mark.usefixtures("server")
@@ -38,7 +40,7 @@ def quick(monkeypatch):
     """Look around more often than a run of hours has to."""
     monkeypatch.setattr(listening, "LISTEN_SECONDS", 0.05)
     monkeypatch.setattr(walk, "TICK_SECONDS", 0.05)
-    monkeypatch.setattr(sampling, "SAMPLE_SECONDS", 0.05)
+    monkeypatch.setattr(resources, "SAMPLE_SECONDS", 0.05)
 
 
 @pytest.fixture
@@ -170,7 +172,7 @@ def test_after_a_signal_a_chunk_that_does_not_end_is_rolled_back_in_time(numbers
 
 
 def test_a_chunk_that_waits_for_its_next_attempt_is_not_tried_again_once_the_run_stops(run, numbers, job, monkeypatch):
-    attempts, working = [], chunk.work_chunk
+    attempts, working = [], run_chunk.work_chunk
 
     def work(chunk_job, range_):
         if range_.upto == (999,):
@@ -179,12 +181,12 @@ def test_a_chunk_that_waits_for_its_next_attempt_is_not_tried_again_once_the_run
             raise ConnectionError("gone")
         return working(chunk_job, range_)
 
-    monkeypatch.setattr(chunk, "work_chunk", work)
+    monkeypatch.setattr(run_chunk, "work_chunk", work)
     with pytest.raises(CancelledRun):
         run(at(ROWS, None), retry_delay_seconds=1)
     assert len(attempts) == 1
     assert status(job).tally.read == 500
-    monkeypatch.setattr(chunk, "work_chunk", working)
+    monkeypatch.setattr(run_chunk, "work_chunk", working)
     check_complete(run, numbers, job)
 
 
@@ -312,7 +314,7 @@ def test_a_rate_is_kept_over_all_chunks_at_work_and_within_them(run, numbers, jo
 
 
 def status_samples(job):
-    from prefect_batch.blocks.state.cursor import CursorStore
+    from prefect_batch.blocks.state.cursor_store import CursorStore
 
     return CursorStore(job).load().run.series.samples
 

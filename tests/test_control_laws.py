@@ -9,10 +9,10 @@ from hypothesis import given as given_quickly
 from hypothesis import settings
 from hypothesis import strategies as st
 
+from prefect_batch.blocks.chunks import Tally
 from prefect_batch.blocks.errors import BadParameter
 from prefect_batch.blocks.parameters.run_window import RunWindow, clock_text
 from prefect_batch.blocks.state.samples import MOST_SAMPLES, Sample, Series
-from prefect_batch.blocks.values import Tally
 from prefect_batch.tasks.plan.chunk_size import ChunkSizer
 from prefect_batch.tasks.report.progress import Progress
 from prefect_batch.tasks.work import rate_limit as pace

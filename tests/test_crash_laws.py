@@ -16,12 +16,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from prefect_batch import Table
+from prefect_batch.blocks.chunks import ChunkResult, Tally
 from prefect_batch.blocks.databases.connections import close_engines
 from prefect_batch.blocks.databases.sink import SqlTransaction
 from prefect_batch.blocks.letters.bury import Burial
 from prefect_batch.blocks.letters.read import read_letters
 from prefect_batch.blocks.state.position import Position
-from prefect_batch.blocks.values import ChunkResult, Tally
 from prefect_batch.tasks.plan.chunk_size import ChunkSizer
 from prefect_batch.tasks.plan.planner import Planner
 from prefect_batch.tasks.work.work_chunk import ChunkJob, forget, work_chunk

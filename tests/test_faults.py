@@ -18,7 +18,7 @@ from prefect_batch import ChunkFailed, Table, dead_letters, process_records, sta
 from prefect_batch.blocks.databases.connections import open_engine
 from prefect_batch.blocks.errors import BadCursor
 from prefect_batch.blocks.prefect_api import call_api
-from prefect_batch.blocks.state.cursor import CursorStore
+from prefect_batch.blocks.state.cursor_store import CursorStore
 from prefect_batch.flows.operations.reset import reset_job
 
 ROWS = 7000

@@ -117,7 +117,7 @@ def test_many_files_do_not_burden_the_cursor(out, job, tmp_path):
     report = run(out, job, tmp_path / "in", tmp_path, files={"format": "csv"}, chunk_size=300)
     assert report.run.read == 1_000
     assert report.run.chunks < 10
-    from prefect_batch.blocks.state.cursor import JobCursor
+    from prefect_batch.blocks.state.cursor_store import JobCursor
 
     assert len(JobCursor.load(job).model_dump_json()) < 20_000
 

@@ -17,9 +17,9 @@ from prefect_batch import (
     replay_dead_letters,
     status,
 )
-from prefect_batch.blocks.contracts import PassRef
+from prefect_batch.blocks.chunks import ChunkRange
 from prefect_batch.blocks.errors import BadParameter, BadSink, FailureRateExceeded
-from prefect_batch.blocks.values import ChunkRange
+from prefect_batch.blocks.jobs import PassRef
 from tests.test_file_stores import s3  # noqa: F401 - a fixture
 
 pytestmark = pytest.mark.usefixtures("server")

@@ -9,10 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from prefect_batch import Files
+from prefect_batch.blocks.chunks import ChunkRange
 from prefect_batch.blocks.errors import BadParameter, BadSource, DefinitionChanged
 from prefect_batch.blocks.keys import decode_key, encode_key
 from prefect_batch.blocks.pinned_files import PinnedFiles
-from prefect_batch.blocks.values import ChunkRange
 
 ROWS = [{"n": n, "t": text} for n, text in enumerate(["a", "é", "", "x,y", 'a"b', "two\nlines", "漢\r\n", " ", "NULL"])]
 

@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from prefect_batch import Files
-from prefect_batch.blocks.databases.connections import know_url
+from prefect_batch.blocks.chunks import ChunkRange
+from prefect_batch.blocks.credentials import know_url
 from prefect_batch.blocks.errors import BadParameter, BadSource, DefinitionChanged
-from prefect_batch.blocks.values import ChunkRange
 from tests.test_file_sources import ROWS, values, walk, write
 
 

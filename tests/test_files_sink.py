@@ -19,17 +19,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prefect_batch.blocks.contracts import PassRef
+from prefect_batch.blocks.chunks import ChunkRange
 from prefect_batch.blocks.errors import BadSink, DoesNotFit, UnknownColumn
 from prefect_batch.blocks.files.writing.fit_schema import fit_records, fit_table
 from prefect_batch.blocks.files.writing.infer_schema import infer_schema
 from prefect_batch.blocks.files.writing.manifest import MANIFEST, complete_files
 from prefect_batch.blocks.files.writing.part_writer import PartFormat
 from prefect_batch.blocks.files.writing.sink import FilesSink
-from prefect_batch.blocks.stores.store import open_store
+from prefect_batch.blocks.jobs import PassRef
+from prefect_batch.blocks.stores.opening import open_store
 from prefect_batch.blocks.transient import fails_chunk
-from prefect_batch.blocks.values import ChunkRange, Item
 from prefect_batch.tasks.work.isolate import isolate
+from prefect_batch.tasks.work.outputs import Item
 
 EMPTY = pa.schema([])
 CHUNKS = [ChunkRange(None if n == 0 else (10 * n,), (10 * n + 10,)) for n in range(6)]

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prefect_batch import BadRecords, RunStopped, SkipRecord, StopBatch, Table, dead_letters, process_records, processor
+from prefect_batch.blocks.batches import Batch
 from prefect_batch.blocks.errors import BadParameter
 from prefect_batch.blocks.processor import resolve_processor
-from prefect_batch.blocks.values import Batch
 from prefect_batch.tasks.work.outputs import first_records, places
 from prefect_batch.tasks.work.process_async import process_async
 from prefect_batch.tasks.work.process_vectorized import CALLS, RECORD, process_vectorized

@@ -13,13 +13,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from prefect_batch import Table
+from prefect_batch.blocks.batches import Batch
+from prefect_batch.blocks.chunks import ChunkRange, ChunkResult, ErrorCount, Tally
 from prefect_batch.blocks.errors import BadParameter, BadSource, SkipRecord
-from prefect_batch.blocks.item_table import ItemRows
 from prefect_batch.blocks.keys import decode_key, encode_key, key_text
 from prefect_batch.blocks.letters.record_json import decode_record, encode_record
 from prefect_batch.blocks.parameters.failure_policy import FailurePolicy
 from prefect_batch.blocks.state.position import Position
-from prefect_batch.blocks.values import Batch, ChunkRange, ChunkResult, ErrorCount, Item, Tally
 from prefect_batch.tasks.plan.chunk_size import (
     FIRST_ROWS,
     GROWTH,
@@ -34,6 +34,7 @@ from prefect_batch.tasks.plan.planner import Planner
 from prefect_batch.tasks.report.progress import Progress, duration_text
 from prefect_batch.tasks.report.report import count_errors
 from prefect_batch.tasks.work.isolate import isolate
+from prefect_batch.tasks.work.outputs import Item, ItemRows
 from prefect_batch.tasks.work.process_record import process_batch
 
 zones = st.sampled_from([None, timezone.utc, timezone(timedelta(hours=5, minutes=45))])

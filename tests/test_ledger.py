@@ -9,11 +9,11 @@ from sqlalchemy import inspect
 
 import prefect_batch
 from prefect_batch import Table
-from prefect_batch.blocks.contracts import PassRef
+from prefect_batch.blocks.chunks import ChunkRange
 from prefect_batch.blocks.databases.connections import close_engines
 from prefect_batch.blocks.databases.ledger import KEPT, LEDGER, Ledger
 from prefect_batch.blocks.errors import BadParameter, BadSink
-from prefect_batch.blocks.values import ChunkRange
+from prefect_batch.blocks.jobs import PassRef
 
 PASS = PassRef("nightly", 1, "one")
 CHUNK = ChunkRange(None, (9,))

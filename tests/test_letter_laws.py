@@ -8,6 +8,8 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from prefect_batch.blocks.chunks import ChunkRange
+from prefect_batch.blocks.dead_letter import DeadLetter
 from prefect_batch.blocks.letters.bury import DeadLetters
 from prefect_batch.blocks.letters.ids import LetterSet
 from prefect_batch.blocks.letters.place import open_place
@@ -16,7 +18,6 @@ from prefect_batch.blocks.letters.read import count_letters, read_letters
 from prefect_batch.blocks.letters.replay_list import list_path, write_chosen
 from prefect_batch.blocks.letters.status import Act, record_act
 from prefect_batch.blocks.parameters.letters import Letters
-from prefect_batch.blocks.values import ChunkRange, DeadLetter
 from prefect_batch.tasks.letters.choose import Selection, Unfinished, choose
 
 SCHEMA = pa.schema([("id", pa.int64())])

@@ -17,17 +17,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from prefect_batch.blocks.chunks import ChunkRange
+from prefect_batch.blocks.dead_letter import DeadLetter, Origin
 from prefect_batch.blocks.errors import BadPlace
 from prefect_batch.blocks.letters.bury import GROUP_ROWS, DeadLetters
-from prefect_batch.blocks.letters.ids import LetterSet, Origin
+from prefect_batch.blocks.letters.ids import LetterSet
 from prefect_batch.blocks.letters.place import full_place, open_place
 from prefect_batch.blocks.letters.purge import purge_letters
 from prefect_batch.blocks.letters.read import count_letters, newest_pass, read_letters
 from prefect_batch.blocks.letters.record_json import decode_record
 from prefect_batch.blocks.letters.status import Act, record_act
-from prefect_batch.blocks.values import ChunkRange, DeadLetter
 from prefect_batch.tasks import error_text as traces
-from prefect_batch.tasks.letters.group import deepest_frame, group_letters, normalise
+from prefect_batch.tasks.error_text import normalise
+from prefect_batch.tasks.letters.group import deepest_frame, group_letters
 
 SCHEMA = pa.schema(
     [

@@ -7,8 +7,9 @@ import psutil
 import pytest
 
 from prefect_batch import Table, process_records, processor
+from prefect_batch.blocks.batches import Batch
+from prefect_batch.blocks.chunks import ChunkRange
 from prefect_batch.blocks.databases.fetch import BATCH_BYTES
-from prefect_batch.blocks.values import Batch, ChunkRange
 from prefect_batch.flows.run.memory import memory_bound_bytes
 from prefect_batch.tasks.work.work_chunk import ChunkJob, forget, work_chunk
 

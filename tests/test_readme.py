@@ -131,7 +131,7 @@ def test_every_parameter_is_documented():
 
 def test_the_documented_sql_is_what_is_sent(postgresql):
     from prefect_batch import Table
-    from prefect_batch.blocks.values import ChunkRange
+    from prefect_batch.blocks.chunks import ChunkRange
 
     postgresql.run("CREATE TABLE orders (region text, id int, qty int)")
     source = Table(postgresql.url, "orders", key=["region", "id"]).open_source()

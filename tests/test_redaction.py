@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prefect_batch import FailureRateExceeded, Table, dead_letters, failures, process_records, replay_dead_letters
+from prefect_batch.blocks.dead_letter import DeadLetter
 from prefect_batch.blocks.errors import BadParameter, RunStopped
 from prefect_batch.blocks.letters.redaction import TOKEN, Redaction
-from prefect_batch.blocks.values import DeadLetter
 from tests.redacting_job import picky
 
 HERE = Path(__file__).parent

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prefect_batch import Query, Table, process_records, processor
-from prefect_batch.blocks import connections, source_check
-from prefect_batch.blocks.databases.connections import check_url, redact
+from prefect_batch.blocks import credentials
+from prefect_batch.blocks.credentials import check_url, hide_passwords
+from prefect_batch.blocks.databases import check_source as source_check
 from prefect_batch.blocks.errors import (
     BadParameter,
     BadPlace,
@@ -192,7 +193,7 @@ def test_a_password_in_a_parameter(url):
     with refused(ValueError, "the connection carries a password", "Secret block", "secret/<name>") as raised:
         Table(url, "orders", key="id")
     assert "hunter2" not in str(raised.value)
-    assert "ter2" not in redact(url)
+    assert "ter2" not in hide_passwords(url)
     with pytest.raises(BadParameter):
         check_url(url)
 
@@ -202,13 +203,13 @@ PIECES = ["://", "me", ":", "hunter2", "@", "=", "PassWord", "ssl", "pwd", "\u01
 
 @given(st.lists(st.sampled_from(PIECES), max_size=12).map("".join))
 def test_looking_first_whether_there_may_be_a_password_hides_no_less(text):
-    in_urls = connections._PASSWORD_IN_URL.sub(r"\1:***@", text)
-    assert redact(text) == connections._PASSWORD_PARAMETER.sub(r"\1=***", in_urls)
+    in_urls = credentials._PASSWORD_IN_URL.sub(r"\1:***@", text)
+    assert hide_passwords(text) == credentials._PASSWORD_PARAMETER.sub(r"\1=***", in_urls)
 
 
 @pytest.mark.parametrize("text", ["PASSWORD=hunter2", "the pa\u017f\u017fwd=hunter2 was refused", "pwd=hunter2"])
 def test_a_password_is_hidden_in_whatever_spelling(text):
-    assert "hunter2" not in redact(text)
+    assert "hunter2" not in hide_passwords(text)
 
 
 def test_a_connection_that_is_none():

@@ -19,13 +19,12 @@ from prefect_batch import (
     replay_dead_letters,
     status,
 )
+from prefect_batch.blocks.chunks import ChunkRange
 from prefect_batch.blocks.errors import BadParameter, BadPlace, BadProcessor, JobIsOwned
 from prefect_batch.blocks.prefect_api import call_api
-from prefect_batch.blocks.state.cursor import CursorStore
+from prefect_batch.blocks.state.cursor_store import CursorStore, UnknownJob
 from prefect_batch.blocks.state.ownership import own_job
 from prefect_batch.blocks.state.position import Planned, Position
-from prefect_batch.blocks.values import ChunkRange
-from prefect_batch.flows.operations.status import UnknownJob
 
 pytestmark = pytest.mark.usefixtures("server")
 

@@ -18,9 +18,9 @@ from prefect.client.schemas.filters import (
 )
 
 from prefect_batch import FailureRateExceeded, Table, process_records
+from prefect_batch.blocks.chunks import Tally
 from prefect_batch.blocks.prefect_api import call_api
-from prefect_batch.blocks.state.cursor import CursorStore
-from prefect_batch.blocks.values import Tally
+from prefect_batch.blocks.state.cursor_store import CursorStore
 from prefect_batch.flows.reporting import hooks
 
 pytestmark = pytest.mark.usefixtures("server")
@@ -98,9 +98,9 @@ def test_the_log_tells_of_the_start_and_the_end(run, job, caplog):
 
 
 def test_many_chunks_are_warned_of(run, job, caplog, monkeypatch):
-    from prefect_batch.flows import opening
+    from prefect_batch.flows.run import show
 
-    monkeypatch.setattr(opening, "MANY_CHUNKS", 2)
+    monkeypatch.setattr(show, "MANY_CHUNKS", 2)
     run()
     assert f"{job}: this makes 3 chunks" in caplog.text
     assert "leave chunk_size out, or take 1_500" in caplog.text

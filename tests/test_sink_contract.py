@@ -10,10 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from prefect_batch import Files, Table, complete_files
-from prefect_batch.blocks.contracts import PassRef
+from prefect_batch.blocks.chunks import ChunkRange
+from prefect_batch.blocks.jobs import PassRef
 from prefect_batch.blocks.transient import fails_chunk
-from prefect_batch.blocks.values import ChunkRange, Item
 from prefect_batch.tasks.work.isolate import isolate
+from prefect_batch.tasks.work.outputs import Item
 
 PASS = PassRef("contract", 1, "ab12")
 CHUNKS = [ChunkRange(None if n == 0 else (n * 10,), (n * 10 + 10,)) for n in range(3)]

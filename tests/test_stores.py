@@ -6,7 +6,8 @@ import uuid
 
 import pytest
 
-from prefect_batch.blocks.stores.store import drop, full_name, open_store, put
+from prefect_batch.blocks.stores.opening import open_store
+from prefect_batch.blocks.stores.store import drop, full_name, put
 
 
 @pytest.fixture(params=["directory", "private", "memory", "s3"])

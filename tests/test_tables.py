@@ -12,14 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prefect_batch import Query, Table
-from prefect_batch.blocks.contracts import GivesTables, PassRef, TakesTables
+from prefect_batch.blocks.batches import Batch
+from prefect_batch.blocks.chunks import ChunkRange
+from prefect_batch.blocks.contracts import GivesTables, TakesTables
 from prefect_batch.blocks.databases.sqlite.tables import sqlite_table
 from prefect_batch.blocks.errors import BadOutput, UnknownColumn
-from prefect_batch.blocks.item_table import ItemTable, join_tables
+from prefect_batch.blocks.jobs import PassRef
 from prefect_batch.blocks.transient import fails_chunk
-from prefect_batch.blocks.values import Batch, ChunkRange, Item
 from prefect_batch.tasks.work.isolate import isolate
-from prefect_batch.tasks.work.outputs import places
+from prefect_batch.tasks.work.outputs import Item, ItemTable, join_tables, places
 from prefect_batch.tasks.work.process_vectorized import arrow_table
 
 TEXTS = ["", "a", '"', "a\nb", "c\r\nd", "\\.", "\\N", "\\", "t", "é漢", "NULL", ",", "\t", " x ", None]

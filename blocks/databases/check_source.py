@@ -6,10 +6,11 @@ from sqlalchemy import Engine, column, func, inspect, literal_column, select, te
 from sqlalchemy import types as sql
 from sqlalchemy.exc import DBAPIError
 
-from prefect_batch.blocks.databases.columns import escape_colons, near
-from prefect_batch.blocks.databases.connections import redact
+from prefect_batch.blocks.credentials import hide_passwords
+from prefect_batch.blocks.databases.columns import escape_colons
 from prefect_batch.blocks.errors import BadSource
 from prefect_batch.blocks.parameters.tables import Query, Table
+from prefect_batch.blocks.suggestions import near
 
 if TYPE_CHECKING:
     from prefect_batch.blocks.databases.source import SqlSource
@@ -40,7 +41,7 @@ def check_source(source: "SqlSource") -> list[str]:
         _check_nulls(source)
         return _check_index(source)
     except DBAPIError as error:
-        raise BadSource(f"{source.name} cannot be read: {redact(str(error.orig)).strip()}") from error
+        raise BadSource(f"{source.name} cannot be read: {hide_passwords(str(error.orig)).strip()}") from error
 
 
 def _check_columns(source: "SqlSource") -> None:

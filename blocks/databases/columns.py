@@ -1,7 +1,5 @@
 """What a table's or a query's columns are: names, types, and which of them may be NULL."""
 
-import difflib
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +8,7 @@ from sqlalchemy import types as sql
 from sqlalchemy.engine.interfaces import ReflectedColumn
 from sqlalchemy.exc import NoSuchTableError
 
-__all__ = ["SourceColumn", "escape_colons", "near", "query_columns", "table_columns"]
+__all__ = ["SourceColumn", "escape_colons", "query_columns", "table_columns"]
 
 
 @dataclass(frozen=True)
@@ -20,16 +18,6 @@ class SourceColumn:
     name: str
     type: sql.TypeEngine[Any]
     nullable: bool = True
-
-
-def near(name: str, names: Iterable[str]) -> str:
-    """The second half of "there is no …": what may have been meant."""
-    names = sorted(names)
-    close = difflib.get_close_matches(name.lower(), [n.lower() for n in names], n=3)
-    found = [n for n in names if n.lower() in close] or names[:20]
-    if not found:
-        return "there is none at all"
-    return ("did you mean " if close else "there are ") + ", ".join(found) + ("?" if close else "")
 
 
 def escape_colons(statement: str) -> str:

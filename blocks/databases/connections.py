@@ -2,30 +2,18 @@
 
 import contextlib
 import os
-import re
 import sqlite3
 import threading
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import QueuePool
 
-from prefect_batch.blocks.errors import BadParameter
+from prefect_batch.blocks.credentials import _load_block, _parse, url_of
 
-__all__ = [
-    "check_url",
-    "close_engines",
-    "for_writing",
-    "is_in_memory",
-    "know_url",
-    "open_engine",
-    "redact",
-    "sqlite_file",
-    "url_of",
-]
+__all__ = ["close_engines", "for_writing", "is_in_memory", "open_engine", "sqlite_file"]
 
 _DRIVERS = {
     "postgresql": "postgresql+psycopg",
@@ -33,51 +21,10 @@ _DRIVERS = {
     "mysql": "mysql+pymysql",
     "mariadb": "mariadb+pymysql",
 }
-_BLOCKS = ("secret/", "sqlalchemy-connector/")
-# Greedy up to the last @: a password may itself contain one, and hiding too much does no harm.
-_PASSWORD_IN_URL = re.compile(r"(://[^:/@\s]*):[^\s]+@")
-_PASSWORD_PARAMETER = re.compile(r"(?i)\b((?:ssl)?pass(?:word|wd|phrase)?|pwd)=[^&\s]+")
 
 _engines: dict[str, Engine] = {}
-_urls: dict[str, str] = {}
 _inherited: list[Engine] = []
 _lock = threading.Lock()
-
-
-def redact(text: str) -> str:
-    """The text with every password in a URL replaced by ``***``."""
-    # Every letter's message and stack come by here; most have nothing of the kind, and the search itself is slow.
-    if "://" in text:
-        text = _PASSWORD_IN_URL.sub(r"\1:***@", text)
-    if "=" in text and any(word in text.casefold() for word in ("pass", "pwd")):
-        text = _PASSWORD_PARAMETER.sub(r"\1=***", text)
-    return text
-
-
-def check_url(url: str) -> None:
-    """Nothing, when `url` may stand in a flow parameter, where everybody can read it.
-
-    Raises:
-        BadParameter: it carries a password, or is no connection at all.
-    """
-    if url.startswith(_BLOCKS):
-        return
-    if redact(url) != url or _parse(url).password:
-        raise BadParameter(
-            "the connection carries a password, and flow parameters can be read by everybody: store the URL in a "
-            "Secret block and write secret/<name>"
-        )
-
-
-def _parse(url: str) -> URL:
-    try:
-        return make_url(url)
-    except (ArgumentError, ValueError):
-        # Not chained: the cause would show what was typed, which may hold a password.
-        raise BadParameter(
-            "the connection cannot be read; write an SQLAlchemy URL such as sqlite:///shop.db or "
-            "postgresql://user@host/shop, or secret/<name>, or sqlalchemy-connector/<name>"
-        ) from None
 
 
 def open_engine(connection: str) -> Engine:
@@ -149,31 +96,6 @@ def _make_engine(connection: str) -> Engine:
     elif engine.dialect.name in ("mysql", "mariadb"):
         event.listen(engine, "connect", _set_up_mysql)
     return engine
-
-
-def url_of(connection: str) -> str:
-    """The URL of a connection, with its password if it has one: never to be shown, logged or saved."""
-    if connection in _urls:
-        return _urls[connection]
-    return str(_load_block(connection).get()) if connection.startswith("secret/") else connection
-
-
-def know_url(connection: str, url: str) -> None:
-    """Use this URL for the connection instead of asking Prefect, as in a worker process."""
-    _urls[connection] = url
-
-
-def _load_block(slug: str) -> Any:
-    from prefect.blocks.core import Block
-
-    if slug.startswith("sqlalchemy-connector/"):
-        # Importing it registers the block's type.
-        with contextlib.suppress(ImportError):
-            import prefect_sqlalchemy  # noqa: F401
-    try:
-        return Block.load(slug, _sync=True)  # type: ignore[call-arg]
-    except ValueError as error:
-        raise BadParameter(f"there is no block {slug}; create it in Prefect, or correct the name") from error
 
 
 def _with_driver(url: URL) -> URL:

@@ -12,9 +12,9 @@ from sqlalchemy import Table as SqlTable
 from sqlalchemy import types as sql
 from sqlalchemy.dialects import mysql
 
+from prefect_batch.blocks.batches import Record
 from prefect_batch.blocks.databases.column_types import sql_type
 from prefect_batch.blocks.errors import BadSink
-from prefect_batch.blocks.values import Record
 
 __all__ = ["create_table"]
 

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+from prefect_batch.blocks.chunks import ChunkRange
 from prefect_batch.blocks.databases.source import SqlSource
 from prefect_batch.blocks.source_estimate import explain
-from prefect_batch.blocks.values import ChunkRange
 
 __all__ = ["Explained", "chunk_sql", "explain_chunk"]
 

@@ -13,9 +13,9 @@ from sqlalchemy import Table as SqlTable
 from sqlalchemy import types as sql
 from sqlalchemy.exc import IntegrityError
 
-from prefect_batch.blocks.contracts import PassRef
+from prefect_batch.blocks.chunks import ChunkRange
 from prefect_batch.blocks.errors import ChunkIsDone
-from prefect_batch.blocks.values import ChunkRange
+from prefect_batch.blocks.jobs import PassRef
 
 __all__ = ["LEDGER", "Entry", "Ledger"]
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from prefect_batch.blocks.databases.columns import near
+from prefect_batch.blocks.batches import Record
 from prefect_batch.blocks.databases.target import Target
 from prefect_batch.blocks.errors import BadOutput, UnknownColumn
-from prefect_batch.blocks.values import Record
+from prefect_batch.blocks.suggestions import near
 
 __all__ = ["Same", "check_table", "last_of_each_key", "last_of_each_key_in", "same_columns"]
 

@@ -10,9 +10,11 @@ from sqlalchemy import Connection, NestedTransaction
 from sqlalchemy.exc import DBAPIError
 
 from prefect_batch.blocks.arrow_values import records_of
-from prefect_batch.blocks.contracts import PassRef
+from prefect_batch.blocks.batches import Record
+from prefect_batch.blocks.chunks import ChunkRange
+from prefect_batch.blocks.credentials import hide_passwords
 from prefect_batch.blocks.databases.check_source import missing_table
-from prefect_batch.blocks.databases.connections import for_writing, redact
+from prefect_batch.blocks.databases.connections import for_writing
 from prefect_batch.blocks.databases.create_table import create_table
 from prefect_batch.blocks.databases.end import SqlEnd
 from prefect_batch.blocks.databases.ledger import LEDGER, Entry, Ledger
@@ -26,9 +28,9 @@ from prefect_batch.blocks.databases.sqlite.write import write_sqlite, write_sqli
 from prefect_batch.blocks.databases.standard import write_standard
 from prefect_batch.blocks.databases.target import Target, describe_target
 from prefect_batch.blocks.errors import BadSink
+from prefect_batch.blocks.jobs import PassRef
 from prefect_batch.blocks.parameters.tables import Table
 from prefect_batch.blocks.transient import is_transient
-from prefect_batch.blocks.values import ChunkRange, Record
 
 __all__ = ["SqlSink", "SqlTransaction"]
 
@@ -100,7 +102,7 @@ class SqlTransaction:
         try:
             nested.rollback()
         except DBAPIError:
-            reason = redact(str(getattr(error, "orig", None) or error)).strip()
+            reason = hide_passwords(str(getattr(error, "orig", None) or error)).strip()
             raise BadSink(
                 f"the database ended the chunk's transaction over one record: {reason}; does a trigger roll back? It "
                 "may refuse a record (in SQLite: RAISE(ABORT, …)), but not what was written before it"
@@ -154,7 +156,7 @@ class SqlSink(SqlEnd):
             else:
                 self._check_target(target)
         except DBAPIError as error:
-            raise BadSink(f"{self.name} cannot be written: {redact(str(error.orig)).strip()}") from error
+            raise BadSink(f"{self.name} cannot be written: {hide_passwords(str(error.orig)).strip()}") from error
         if self.needs_ledger:
             self._create_ledger()
         return []
@@ -163,7 +165,7 @@ class SqlSink(SqlEnd):
         try:
             self._ledger.create(self.engine)
         except DBAPIError as error:
-            reason = redact(str(error.orig)).strip().partition("\n")[0]
+            reason = hide_passwords(str(error.orig)).strip().partition("\n")[0]
             raise BadSink(
                 f"the ledger {LEDGER} cannot be made beside {self.name}: {reason}; allow that, or make it yourself, or "
                 "do without it: with ledger=False a chunk that is repeated after a crash is written again"

@@ -8,6 +8,8 @@ import pyarrow as pa
 from sqlalchemy import ColumnElement, Select, and_, column, func, literal_column, select, table, text
 from sqlalchemy import types as sql
 
+from prefect_batch.blocks.batches import Batch
+from prefect_batch.blocks.chunks import ChunkRange
 from prefect_batch.blocks.databases.check_source import check_source, missing_table
 from prefect_batch.blocks.databases.column_types import arrow_type
 from prefect_batch.blocks.databases.columns import SourceColumn, escape_colons, query_columns, table_columns
@@ -21,7 +23,6 @@ from prefect_batch.blocks.errors import BadSource
 from prefect_batch.blocks.keys import Key, encode_key, plain_key
 from prefect_batch.blocks.parameters.tables import Query, Table
 from prefect_batch.blocks.source_estimate import estimate_rows
-from prefect_batch.blocks.values import Batch, ChunkRange
 
 __all__ = ["SqlSource"]
 

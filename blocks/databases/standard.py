@@ -8,10 +8,10 @@ from typing import Any
 
 from sqlalchemy import Connection, Insert, TableClause, Update, and_, bindparam, column, table
 
+from prefect_batch.blocks.batches import Record
 from prefect_batch.blocks.databases.rows import Same, same_columns
 from prefect_batch.blocks.databases.target import Target
 from prefect_batch.blocks.errors import RowNotFound
-from prefect_batch.blocks.values import Record
 
 __all__ = ["insert_statement", "update_statement", "write_rows", "write_standard"]
 

@@ -15,14 +15,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from typing_extensions import Self
 
-from prefect_batch.blocks.databases.connections import redact
+from prefect_batch.blocks.chunks import ChunkRange
+from prefect_batch.blocks.credentials import hide_passwords
+from prefect_batch.blocks.dead_letter import DeadLetter
 from prefect_batch.blocks.errors import SinkRefuses
+from prefect_batch.blocks.jobs import main_job, of_replay
 from prefect_batch.blocks.keys import encode_key
-from prefect_batch.blocks.letters.ids import main_job, of_replay
 from prefect_batch.blocks.letters.place import check_place, open_place
 from prefect_batch.blocks.letters.record_json import encode_record
 from prefect_batch.blocks.stores.store import Store, drop, full_name
-from prefect_batch.blocks.values import ChunkRange, DeadLetter
 
 __all__ = ["Burial", "DeadLetters", "letter_schema", "letters_folder"]
 
@@ -155,8 +156,8 @@ class Burial:
         arrays["key"] = [json.dumps(encode_key(letter.key)) for letter in letters]
         for name in ("stage", "error_type", "failed_at", "attempts"):
             arrays[name] = [getattr(letter, name) for letter in letters]
-        arrays["error_message"] = [_text(redact(letter.error_message)) for letter in letters]
-        arrays["traceback"] = [_text(redact(letter.traceback)) for letter in letters]
+        arrays["error_message"] = [_text(hide_passwords(letter.error_message)) for letter in letters]
+        arrays["traceback"] = [_text(hide_passwords(letter.traceback)) for letter in letters]
         arrays["record"] = self._records(letters)
         arrays["record_json"] = list(records)
         arrays["redacted"] = [list(letter.redacted) for letter in letters]

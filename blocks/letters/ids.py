@@ -4,43 +4,8 @@ An id is ``<pass>.<digest of the chunk's range>.<row in its file>``: the place w
 """
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
 
-__all__ = ["LetterSet", "Origin", "main_job", "of_replay", "pass_title", "replay_job"]
-
-_REPLAY = "--replay"
-
-
-def replay_job(job: str) -> str:
-    """The name under which a job's replays keep their cursor, their cache and their chunks in the ledger.
-
-    No job can have it: a job's name has single dashes only.
-    """
-    return job + _REPLAY
-
-
-def main_job(name: str) -> str:
-    """The job whose replays have this name; a job's own name as it is."""
-    return name.removesuffix(_REPLAY)
-
-
-def of_replay(name: str) -> bool:
-    """Whether this is the name of a job's replays."""
-    return name.endswith(_REPLAY)
-
-
-def pass_title(name: str, number: int) -> str:
-    """What people call a pass, or a replay: ``clean-orders: pass 1``."""
-    return f"{main_job(name)}: {'replay' if of_replay(name) else 'pass'} {number}"
-
-
-class Origin(NamedTuple):
-    """What a letter takes along when it fails again: its id, its pass and its chunk there, and its attempts so far."""
-
-    id: str
-    pass_number: int
-    chunk: str
-    attempts: int
+__all__ = ["LetterSet"]
 
 
 class LetterSet:

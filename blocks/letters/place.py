@@ -5,9 +5,10 @@ Files are named by their path below the place: ``clean-orders/pass-000001/3f2aâ€
 
 import secrets
 
-from prefect_batch.blocks.databases.connections import redact
+from prefect_batch.blocks.credentials import hide_passwords
 from prefect_batch.blocks.errors import BadPlace
-from prefect_batch.blocks.stores.store import Store, full_name, local_path, open_store, put
+from prefect_batch.blocks.stores.opening import open_store
+from prefect_batch.blocks.stores.store import Store, full_name, local_path, put
 
 __all__ = ["check_place", "full_place", "open_place"]
 
@@ -22,7 +23,7 @@ def full_place(place: str) -> str:
     """
     if path := local_path(place):
         return str(path.absolute())
-    if redact(place) != place or "@" in place.partition("://")[2].partition("/")[0]:
+    if hide_passwords(place) != place or "@" in place.partition("://")[2].partition("/")[0]:
         raise BadPlace(
             "the place of the dead letters carries credentials, and parameters can be read by everybody: leave "
             "them to the environment, where fsspec finds them (for s3:// AWS_ACCESS_KEY_ID, or ~/.aws)"
@@ -39,7 +40,7 @@ def open_place(place: str) -> Store:
     try:
         return open_store(place, private=True)
     except (ImportError, ValueError) as error:
-        raise BadPlace(f"dead letters cannot be kept at {redact(place)}: {error}") from error
+        raise BadPlace(f"dead letters cannot be kept at {hide_passwords(place)}: {error}") from error
 
 
 def check_place(place: Store, folder: str) -> None:
@@ -53,7 +54,7 @@ def check_place(place: Store, folder: str) -> None:
         put(place, probe, _PROBE)
         place.remove([probe])
     except Exception as error:  # Stores have errors of their own.
-        reason = getattr(error, "strerror", None) or redact(str(error)) or type(error).__name__
+        reason = getattr(error, "strerror", None) or hide_passwords(str(error)) or type(error).__name__
         raise BadPlace(
             f"dead letters cannot be written to {full_name(place, folder)}: {reason}; mend that, or name another place "
             "with dead_letters=â€¦"

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from prefect_batch.blocks.jobs import main_job, of_replay
 from prefect_batch.blocks.letters.bury import letter_schema
-from prefect_batch.blocks.letters.ids import LetterSet, main_job, of_replay
+from prefect_batch.blocks.letters.ids import LetterSet
 from prefect_batch.blocks.letters.place import open_place
 from prefect_batch.blocks.letters.replay_list import Run
 from prefect_batch.blocks.letters.status import LetterStatus, read_statuses

@@ -4,19 +4,21 @@ Equal values have equal hashes, so that failures can still be counted; without t
 function derives from a value is recognised only as far as it contains the value, or a word of it.
 """
 
+import contextlib
 import hashlib
 import hmac
 import json
 import re
+import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime, time
 from typing import Any
 
+from prefect_batch.blocks.dead_letter import DeadLetter
 from prefect_batch.blocks.letters.record_json import RAW, encode_record
-from prefect_batch.blocks.values import DeadLetter
 
-__all__ = ["TOKEN", "Redaction"]
+__all__ = ["BLOCK", "TOKEN", "Redaction", "know_redaction_key", "redaction_key"]
 
 # What stands in the place of a value.
 TOKEN = re.compile(r"redacted:[0-9a-f]{16}")
@@ -96,3 +98,39 @@ def _forms(value: Any) -> Iterator[tuple[str, Any]]:
     yield from ((form, value) for form in forms if form.strip())
     if isinstance(value, str):
         yield from ((word, word) for word in _WORDS.split(value) if len(word) >= LEAST_WORD and word != value)
+
+
+# Whoever wants a key of their own makes this block before the first run.
+BLOCK = "prefect-batch-redaction-key"
+
+
+_known: list[bytes] = []
+
+
+def know_redaction_key(key: bytes) -> None:
+    """Use this key instead of asking Prefect, as in a worker process."""
+    _known[:] = [key]
+
+
+def redaction_key() -> bytes:
+    """The key of this Prefect API; made at random when it is first needed."""
+    if not _known:
+        know_redaction_key(_load().encode())
+    return _known[0]
+
+
+def _load() -> str:
+    from prefect.blocks.system import Secret
+    from pydantic import SecretStr
+
+    with contextlib.suppress(ValueError):
+        return _saved()
+    with contextlib.suppress(ValueError):  # Another run may make it just now.
+        Secret(value=SecretStr(secrets.token_hex(32))).save(BLOCK, _sync=True)  # type: ignore[call-arg]
+    return _saved()
+
+
+def _saved() -> str:
+    from prefect.blocks.system import Secret
+
+    return str(Secret.load(BLOCK, _sync=True).get())  # type: ignore[call-arg,union-attr]

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
+from prefect_batch.blocks.chunks import Tally
 from prefect_batch.blocks.errors import BadParameter
-from prefect_batch.blocks.values import Tally
 
 __all__ = ["FailurePolicy"]
 

@@ -1,21 +1,23 @@
 """The parameter that names files: where they are, their format, and how they are read and written."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, field_validator
 from pydantic.dataclasses import dataclass
 
-from prefect_batch.blocks.databases.connections import redact
+from prefect_batch.blocks.credentials import hide_passwords
 from prefect_batch.blocks.errors import BadParameter
-from prefect_batch.blocks.files_check import check_files
+from prefect_batch.blocks.parameters.text_form import text_form
+from prefect_batch.blocks.parameters.type_names import schema_of
 
 if TYPE_CHECKING:
     from prefect_batch.blocks.contracts import Source
     from prefect_batch.blocks.file_list import FileList
     from prefect_batch.blocks.files.writing.sink import FilesSink
 
-__all__ = ["COMPRESSIONS", "ENDINGS", "Files", "Format", "ending_of"]
+__all__ = ["COMPRESSIONS", "ENDINGS", "Files", "Format", "check_files", "ending_of"]
 
 Format = Literal["parquet", "csv", "jsonl"]
 # The endings of each format's files; text may have one of COMPRESSIONS behind it.
@@ -110,7 +112,7 @@ class Files:
         place, _, query = path.partition("?")
         login = place.partition("://")[2].partition("/")[0]
         signed = "://" in path and any(word in query.lower() for word in _KEYS_IN_URL)
-        if redact(path) != path or signed or ("@" in login and ":" in login):
+        if hide_passwords(path) != path or signed or ("@" in login and ":" in login):
             raise BadParameter(
                 "the path carries a password or a key, and flow parameters can be read by everybody: store the options "
                 "of the storage as JSON in a Secret block and write storage='secret/<name>', or leave them to the "
@@ -172,3 +174,42 @@ class Files:
         from prefect_batch.blocks.files.reading.text_source import TextSource
 
         return TextSource(self, files)
+
+
+def check_files(files: "Files") -> None:
+    """Nothing, when the fields go together.
+
+    Raises:
+        BadParameter: they do not; the message says which values are allowed.
+    """
+    if files.format is None:
+        raise BadParameter(
+            "the path's ending does not tell the files' format: say format='csv', format='jsonl' or format='parquet'"
+        )
+    _check_once("columns", files.columns)
+    _check_once("names", files.names)
+    schema_of(files.schema or {})
+    if files.format == "parquet":
+        return
+    if files.format == "csv":
+        _check_characters(files)
+    if files.compression not in (None, "none", "gzip", "zstd"):
+        raise BadParameter(f"compression={files.compression!r} does not go with text: gzip, zstd or none")
+
+
+def _check_once(what: str, names: Sequence[str] | None) -> None:
+    if names is not None and (not names or len(set(names)) != len(names)):
+        raise BadParameter(f"{what} must name at least one column, each once")
+
+
+def _check_characters(files: "Files") -> None:
+    marks = {"delimiter": files.delimiter, "quote": files.quote, "escape": files.escape}
+    given = {name: mark for name, mark in marks.items() if mark is not None}
+    for name, mark in given.items():
+        if len(mark) != 1 or mark in "\r\n" or not mark.isascii():
+            raise BadParameter(f"{name}={mark!r} must be one ASCII character, and not the end of a line")
+    if len(set(given.values())) != len(given):
+        raise BadParameter(
+            "delimiter, quote and escape must differ: a quote inside quotes is doubled without an escape"
+        )
+    text_form(files.encoding, files.delimiter, files.quote, files.escape)

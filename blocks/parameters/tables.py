@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import ConfigDict, Field, field_validator, model_validator
 from pydantic.dataclasses import dataclass
 
-from prefect_batch.blocks.databases.connections import check_url
+from prefect_batch.blocks.credentials import check_url
 from prefect_batch.blocks.errors import BadParameter
 from prefect_batch.blocks.parameters.form import Tabs, leave_null_out
 

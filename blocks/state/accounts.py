@@ -10,10 +10,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from prefect_batch.blocks.chunks import ChunkRange, ChunkResult, Tally
 from prefect_batch.blocks.key_sum import KeySum
 from prefect_batch.blocks.keys import Key
 from prefect_batch.blocks.stores.store import Store, put
-from prefect_batch.blocks.values import ChunkRange, ChunkResult, Tally
 
 __all__ = ["Account", "Accounts", "add_up", "finished", "read_accounts", "remove_old"]
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from prefect_batch.blocks.chunks import ChunkRange
 from prefect_batch.blocks.keys import Key, decode_key, encode_key
-from prefect_batch.blocks.values import ChunkRange
 
 __all__ = ["Planned", "Position"]
 

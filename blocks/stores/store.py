@@ -6,7 +6,7 @@ import io
 from pathlib import Path
 from typing import Any, Protocol
 
-__all__ = ["NewFile", "Store", "drop", "full_name", "local_path", "open_store", "put"]
+__all__ = ["NewFile", "Store", "drop", "full_name", "local_path", "put"]
 
 
 class NewFile(io.RawIOBase):
@@ -108,18 +108,3 @@ def drop(new_files: contextlib.ExitStack) -> None:
     """Leave no trace of the new files that were entered here; nothing, once their blocks have ended."""
     with contextlib.suppress(_Dropped), new_files:
         raise _Dropped
-
-
-def open_store(url: str, options: dict[str, Any] | None = None, *, private: bool = False) -> Store:
-    """The store at this path or fsspec URL; `options` are those of its file system.
-
-    With `private`, files on this machine are for this user only.
-    """
-    path = local_path(url)
-    if path is not None:
-        from prefect_batch.blocks.stores.local import LocalStore
-
-        return LocalStore(path, private=private)
-    from prefect_batch.blocks.stores.remote import RemoteStore
-
-    return RemoteStore(url, options or {})

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from prefect_batch.blocks.errors import BadParameter, NotAtWork
+from prefect_batch.blocks.jobs import check_job
 from prefect_batch.blocks.parameters.failure_policy import FailurePolicy
-from prefect_batch.blocks.state.cursor import check_job
 from prefect_batch.blocks.state.ownership import Owner, living_owner
 from prefect_batch.blocks.state.requests import RunRequest, changes_text, send_request
 

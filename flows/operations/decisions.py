@@ -8,14 +8,15 @@ from typing import Any
 from uuid import uuid4
 
 from prefect_batch.blocks.errors import BadParameter, NotFinished
-from prefect_batch.blocks.letters.ids import LetterSet, replay_job
+from prefect_batch.blocks.jobs import replay_job
+from prefect_batch.blocks.letters.ids import LetterSet
 from prefect_batch.blocks.letters.place import open_place
 from prefect_batch.blocks.letters.purge import purge_letters
 from prefect_batch.blocks.letters.replay_list import list_path, read_chosen
 from prefect_batch.blocks.letters.status import Act, record_act
-from prefect_batch.blocks.state.cursor import Cursor, CursorStore
+from prefect_batch.blocks.state.cursor import Cursor
+from prefect_batch.blocks.state.cursor_store import CursorStore, load_cursor
 from prefect_batch.blocks.state.ownership import own_job
-from prefect_batch.flows.operations.status import load_cursor
 from prefect_batch.tasks.letters.choose import Choice, Selection, Unfinished, choose
 
 __all__ = ["count_open", "discard_dead_letters", "purge_dead_letters"]

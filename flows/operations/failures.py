@@ -11,8 +11,9 @@ from prefect_batch.blocks.letters.bury import letter_schema
 from prefect_batch.blocks.letters.place import open_place
 from prefect_batch.blocks.letters.read import count_letters, letter_tables, read_letters
 from prefect_batch.blocks.letters.status import LetterStatus
-from prefect_batch.flows.operations.status import load_cursor
-from prefect_batch.tasks.letters.group import COLUMNS, FailureGroup, group_letters, normalise
+from prefect_batch.blocks.state.cursor_store import load_cursor
+from prefect_batch.tasks.error_text import normalise
+from prefect_batch.tasks.letters.group import COLUMNS, FailureGroup, group_letters
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from prefect_batch.blocks.state.cursor import past_run
+from prefect_batch.blocks.state.cursor_store import load_cursor
 from prefect_batch.blocks.state.ownership import living_owner
-from prefect_batch.blocks.state.past_runs import PastRun, past_run
-from prefect_batch.flows.operations.status import load_cursor
+from prefect_batch.blocks.state.past_runs import PastRun
 from prefect_batch.tasks.report.progress import duration_text
 
 __all__ = ["History", "history"]

@@ -4,12 +4,13 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
+from prefect_batch.blocks.chunks import ChunkRange
 from prefect_batch.blocks.contracts import Source
 from prefect_batch.blocks.databases.explain import chunk_sql, explain_chunk
 from prefect_batch.blocks.databases.source import SqlSource
 from prefect_batch.blocks.keys import Key, key_text
-from prefect_batch.blocks.state.cursor import Cursor, CursorStore
-from prefect_batch.blocks.values import ChunkRange
+from prefect_batch.blocks.state.cursor import Cursor
+from prefect_batch.blocks.state.cursor_store import CursorStore
 from prefect_batch.flows.run.parameters import Parameters
 from prefect_batch.flows.run.run_job import preview
 from prefect_batch.tasks.plan.chunk_size import CANARY_ROWS, FIRST_ROWS, MANY_CHUNKS

@@ -4,9 +4,9 @@ from dataclasses import replace
 from uuid import uuid4
 
 from prefect_batch.blocks.errors import BadCursor
-from prefect_batch.blocks.state.cursor import CursorStore, check_job
+from prefect_batch.blocks.jobs import check_job
+from prefect_batch.blocks.state.cursor_store import CursorStore, UnknownJob
 from prefect_batch.blocks.state.ownership import own_job
-from prefect_batch.flows.operations.status import UnknownJob
 from prefect_batch.tasks.run_chunk import forget_cache
 
 __all__ = ["reset_job"]

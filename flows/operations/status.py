@@ -3,22 +3,14 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from prefect_batch.blocks.errors import BatchError
+from prefect_batch.blocks.chunks import Tally
+from prefect_batch.blocks.jobs import of_replay, pass_title
 from prefect_batch.blocks.keys import key_text
-from prefect_batch.blocks.letters.ids import main_job, of_replay, pass_title
-from prefect_batch.blocks.state.cursor import Cursor, CursorStore, check_job, load_all
-from prefect_batch.blocks.values import Tally
+from prefect_batch.blocks.state.cursor import Cursor
+from prefect_batch.blocks.state.cursor_store import load_all, load_cursor
 from prefect_batch.tasks.report.progress import duration_text
 
-__all__ = ["JobStatus", "UnknownJob", "load_cursor", "status", "status_of_all"]
-
-
-class UnknownJob(BatchError, KeyError):
-    """The job has no cursor: it never ran against this Prefect API, or was reset and deleted."""
-
-    def __str__(self) -> str:
-        """The message, without the quotes of a KeyError."""
-        return str(self.args[0])
+__all__ = ["JobStatus", "status", "status_of_all"]
 
 
 @dataclass(frozen=True)
@@ -110,20 +102,6 @@ def _status(cursor: Cursor) -> JobStatus:
         limits=cursor.run.limits,
         resources=cursor.run.resources,
     )
-
-
-def load_cursor(job: str) -> Cursor:
-    """The job's cursor.
-
-    Raises:
-        UnknownJob: it never ran here.
-        BadCursor: its cursor cannot be read.
-    """
-    check_job(main_job(job))  # Its replays have a cursor, too.
-    cursor = CursorStore(job).load()
-    if cursor is None:
-        raise UnknownJob(f"no job {job} has run against this Prefect API; prefect-batch status lists those that have")
-    return cursor
 
 
 def status(job: str) -> JobStatus:

@@ -9,7 +9,7 @@ from typing import Any
 from prefect.blocks.abstract import NotificationBlock
 from prefect.blocks.core import Block
 
-from prefect_batch.blocks.databases.connections import redact
+from prefect_batch.blocks.credentials import hide_passwords
 from prefect_batch.blocks.errors import BadParameter
 
 __all__ = ["check_alerts", "send_alerts"]
@@ -43,8 +43,9 @@ def _load(slug: str) -> Any:
         ) from error
     except Exception as error:
         # Prefect's errors on a block of an unknown type have no common base.
+        reason = hide_passwords(str(error))
         raise BadParameter(
-            f"alert={slug!r} cannot be loaded: {redact(str(error))}; is the package installed that defines this block?"
+            f"alert={slug!r} cannot be loaded: {reason}; is the package installed that defines this block?"
         ) from error
 
 
@@ -57,7 +58,8 @@ def send_alerts(slugs: Sequence[str], subject: str, body: str, log: Any) -> None
         if sending.is_alive():
             log.error("the alert %s was not sent: no answer within %g s", slug, PATIENCE_SECONDS)
         elif sending.error is not None:
-            kind, text = type(sending.error).__name__, redact(str(sending.error) or getattr(sending.error, "log", ""))
+            kind = type(sending.error).__name__
+            text = hide_passwords(str(sending.error) or getattr(sending.error, "log", ""))
             log.error("the alert %s was not sent: %s: %s", slug, kind, text)
 
 

@@ -21,10 +21,11 @@ from prefect_batch.blocks.errors import (
     Refused,
     RunStopped,
 )
-from prefect_batch.blocks.letters.ids import replay_job
+from prefect_batch.blocks.jobs import replay_job
 from prefect_batch.blocks.parameters.failure_policy import FailurePolicy
 from prefect_batch.blocks.prefect_api import call_api
-from prefect_batch.blocks.state.cursor import Cursor, CursorStore
+from prefect_batch.blocks.state.cursor import Cursor
+from prefect_batch.blocks.state.cursor_store import CursorStore
 from prefect_batch.flows.reporting.alerts import send_alerts
 from prefect_batch.flows.reporting.publish import numbers_of, publish_event, publish_report
 from prefect_batch.tasks.report.report import report_of

@@ -12,17 +12,17 @@ from prefect.events import emit_event
 from prefect.settings import PREFECT_UI_URL
 from prefect.utilities.urls import url_for
 
-from prefect_batch.blocks.databases.connections import redact
+from prefect_batch.blocks.credentials import hide_passwords
 from prefect_batch.blocks.errors import BatchError
+from prefect_batch.blocks.jobs import main_job, of_replay, pass_title
 from prefect_batch.blocks.keys import decode_key, key_text
-from prefect_batch.blocks.letters.ids import main_job, of_replay, pass_title
 from prefect_batch.blocks.letters.place import open_place
 from prefect_batch.blocks.letters.read import letter_tables
 from prefect_batch.blocks.prefect_api import call_api
-from prefect_batch.flows.failure_table import MOST_LETTERS, failure_rows
+from prefect_batch.tasks.letters.group import COLUMNS, group_letters
 from prefect_batch.tasks.report.report import Report
 
-__all__ = ["numbers_of", "publish_event", "publish_report"]
+__all__ = ["MOST_LETTERS", "failure_rows", "numbers_of", "publish_event", "publish_report"]
 
 SHOWN_LETTERS = 20
 
@@ -86,7 +86,7 @@ def _some_letters(report: Report) -> list[dict[str, Any]]:
         {
             "key": key_text(decode_key(json.loads(letter["key"]))),
             "error": letter["error_type"],
-            "message": redact(letter["error_message"])[:300],
+            "message": hide_passwords(letter["error_message"])[:300],
             "stage": letter["stage"],
             "attempts": letter["attempts"],
             "failed at": f"{letter['failed_at']:%Y-%m-%d %H:%M:%S}",
@@ -118,3 +118,32 @@ def numbers_of(report: Report) -> dict[str, Any]:
         "read_in_pass": report.whole.read,
         "dead_letters": report.dead_letters,
     }
+
+
+# More letters than this are grouped by the command line only: the end of a run must not take minutes.
+MOST_LETTERS = 50_000
+
+
+MOST_GROUPS = 100
+
+
+def failure_rows(report: Report) -> list[dict[str, Any]]:
+    """The groups of the open letters of the run's pass, or, of a replay, of the job; the largest first."""
+    number = None if of_replay(report.job) else report.pass_number
+    tables = letter_tables(open_place(report.dead_letters), main_job(report.job), COLUMNS, number, "open")
+    letters = (letter for table in tables for letter in table.to_pylist())
+    groups = group_letters(itertools.islice(letters, MOST_LETTERS))
+    return [
+        {
+            "group": group.number,
+            "records": group.count,
+            "error": group.error_type,
+            "message": hide_passwords(group.message),
+            "example": hide_passwords(group.example_message),
+            "its key": group.example_key,
+            "in": group.where,
+            "first": f"{group.first:%Y-%m-%d %H:%M:%S}",
+            "last": f"{group.last:%Y-%m-%d %H:%M:%S}",
+        }
+        for group in groups[:MOST_GROUPS]
+    ]

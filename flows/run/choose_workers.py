@@ -11,11 +11,11 @@ from prefect.context import FlowRunContext
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from prefect_batch.blocks.contracts import End
-from prefect_batch.blocks.databases.connections import url_of
+from prefect_batch.blocks.credentials import url_of
 from prefect_batch.blocks.errors import BadParameter, BadPlace
 from prefect_batch.blocks.letters.place import open_place
+from prefect_batch.blocks.letters.redaction import redaction_key
 from prefect_batch.blocks.processor import resolve_processor
-from prefect_batch.blocks.redaction_key import redaction_key
 from prefect_batch.flows.run.parameters import Parameters
 from prefect_batch.tasks.work.work_chunk import ChunkJob
 from prefect_batch.tasks.workers.messages import Outfit

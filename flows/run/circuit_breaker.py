@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from prefect_batch.blocks.chunks import ChunkRange, ChunkResult
 from prefect_batch.blocks.errors import CircuitOpen, SinkRefuses
-from prefect_batch.blocks.values import ChunkRange, ChunkResult
 from prefect_batch.tasks.work.refusals import ENOUGH_RECORDS
 
 __all__ = ["Circuit"]

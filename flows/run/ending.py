@@ -11,9 +11,9 @@ from prefect.context import get_run_context
 from prefect.exceptions import Pause, TerminationSignal
 from prefect.states import Cancelled, Completed, Failed
 
-from prefect_batch.blocks.databases.connections import redact
+from prefect_batch.blocks.credentials import hide_passwords
 from prefect_batch.blocks.errors import BatchError, FailureRateExceeded, JobIsOwned, LostOwnership
-from prefect_batch.blocks.letters.ids import pass_title
+from prefect_batch.blocks.jobs import pass_title
 from prefect_batch.blocks.parameters.run_window import RunWindow, clock_text
 from prefect_batch.blocks.prefect_api import call_api
 from prefect_batch.blocks.state.cursor import Status
@@ -67,7 +67,7 @@ def failed(error: BatchError) -> State[Any]:
     with contextlib.suppress(httpx.HTTPError):
         once = FlowRunPolicy(retries=0)
         call_api(lambda client: client.update_flow_run(run_id, empirical_policy=once), patience_seconds=20)
-    message = redact(str(error))
+    message = hide_passwords(str(error))
     state: State[Any] = Failed(message=message, data=error)
     return state
 
@@ -80,7 +80,7 @@ def give_up(walk: Walk, error: BaseException, log: Any) -> None:
     try:
         _close(walk, status, _reason(error), log)
     except Exception as second:  # noqa: BLE001 - the first error is the one to show
-        log.warning("%s: the end of the run could not be saved: %s", walk.cursor.job, redact(str(second)))
+        log.warning("%s: the end of the run could not be saved: %s", walk.cursor.job, hide_passwords(str(second)))
 
 
 def _reason(error: BaseException) -> str:
@@ -91,7 +91,7 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, KeyboardInterrupt):
         return "interrupted twice by Ctrl-C"
     if isinstance(error, Exception):
-        return redact(str(error)) or type(error).__name__
+        return hide_passwords(str(error)) or type(error).__name__
     return f"ended by {type(error).__name__}"
 
 

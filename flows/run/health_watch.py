@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from typing_extensions import Self
 
-from prefect_batch.blocks.databases.connections import redact
+from prefect_batch.blocks.credentials import hide_passwords
 from prefect_batch.blocks.errors import BadParameter
-from prefect_batch.blocks.health import HealthCheck, look
+from prefect_batch.blocks.health import look
+from prefect_batch.blocks.parameters.health_check import HealthCheck
 
 __all__ = ["HealthWatch", "try_checks"]
 
@@ -73,5 +74,5 @@ def try_checks(checks: Sequence[HealthCheck]) -> None:
 
 
 def _said(error: Exception) -> str:
-    text = redact(str(getattr(error, "orig", None) or error)).strip()
+    text = hide_passwords(str(getattr(error, "orig", None) or error)).strip()
     return text.splitlines()[0] if text else type(error).__name__

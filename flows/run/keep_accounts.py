@@ -2,11 +2,11 @@
 
 from collections.abc import Callable
 
-from prefect_batch.blocks.letters.ids import of_replay
+from prefect_batch.blocks.chunks import ChunkResult
+from prefect_batch.blocks.jobs import of_replay
 from prefect_batch.blocks.letters.place import open_place
 from prefect_batch.blocks.state.accounts import Accounts, remove_old
 from prefect_batch.blocks.state.cursor import Cursor
-from prefect_batch.blocks.values import ChunkResult
 
 __all__ = ["keep_accounts"]
 

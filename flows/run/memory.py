@@ -1,5 +1,8 @@
 """How much memory a run may take, and what happens when it takes more."""
 
+import contextlib
+import gc
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,7 +12,7 @@ import psutil
 if TYPE_CHECKING:
     from prefect_batch.flows.run.walk import Walk
 
-__all__ = ["memory_bound_bytes", "mind_memory"]
+__all__ = ["memory_bound_bytes", "mind_memory", "quiet_heap"]
 
 LEAST_BATCH_ROWS = 100
 
@@ -42,3 +45,17 @@ def mind_memory(walk: "Walk", rss: int) -> None:
         f"{walk.job.job}: {rss // 2**20:,} MB of memory are more than {walk.memory_bound // 2**20:,} MB: "
         f"now batches of {walk.job.batch_rows:,} records, {walk.concurrency} chunks at once"
     )
+
+
+@contextlib.contextmanager
+def quiet_heap() -> Iterator[None]:
+    """Leave the objects that exist now out of every collection in the block.
+
+    Batches of records set the collector off again and again, and each time it would walk through all that Prefect has
+    imported: measured, a third of the time of a run.
+    """
+    gc.freeze()  # Without a collection before it, which takes a quarter of a second: there is little to collect.
+    try:
+        yield
+    finally:
+        gc.unfreeze()

@@ -8,15 +8,14 @@ from typing import Any, Literal
 
 from prefect_batch.blocks.contracts import Source
 from prefect_batch.blocks.errors import BadParameter
-from prefect_batch.blocks.health import HealthCheck
-from prefect_batch.blocks.letters.ids import main_job
+from prefect_batch.blocks.jobs import check_job, main_job
 from prefect_batch.blocks.parameters.failure_policy import FailurePolicy
 from prefect_batch.blocks.parameters.files import Files
+from prefect_batch.blocks.parameters.health_check import HealthCheck
 from prefect_batch.blocks.parameters.letters import Letters
 from prefect_batch.blocks.parameters.run_window import RunWindow
 from prefect_batch.blocks.parameters.specs import SinkSpec, SourceSpec
 from prefect_batch.blocks.processor import resolve_processor
-from prefect_batch.blocks.state.cursor import check_job
 from prefect_batch.tasks.plan.begin import define
 
 __all__ = ["Parameters"]

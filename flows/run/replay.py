@@ -12,7 +12,7 @@ from prefect.context import get_run_context
 from pydantic import Field, TypeAdapter, ValidationError
 
 from prefect_batch.blocks.errors import BadCursor, BadParameter, BadProcessor
-from prefect_batch.blocks.letters.ids import main_job, replay_job
+from prefect_batch.blocks.jobs import main_job, replay_job
 from prefect_batch.blocks.letters.place import open_place
 from prefect_batch.blocks.letters.read import newest_pass
 from prefect_batch.blocks.letters.replay_list import list_path, write_chosen
@@ -20,9 +20,9 @@ from prefect_batch.blocks.parameters.letters import Letters, RecordsFrom
 from prefect_batch.blocks.parameters.specs import SinkSpec, SourceSpec
 from prefect_batch.blocks.parameters.tables import Table
 from prefect_batch.blocks.processor import resolve_processor
-from prefect_batch.blocks.state.cursor import Cursor, CursorStore
+from prefect_batch.blocks.state.cursor import Cursor
+from prefect_batch.blocks.state.cursor_store import CursorStore, load_cursor
 from prefect_batch.blocks.state.ownership import own_job
-from prefect_batch.flows.operations.status import load_cursor
 from prefect_batch.flows.process_records import process_records
 from prefect_batch.flows.run.parameters import Parameters
 from prefect_batch.flows.run.pass_files import check_files

@@ -21,23 +21,21 @@ from prefect_batch.blocks.letters.read import newest_pass
 from prefect_batch.blocks.parameters.letters import Letters
 from prefect_batch.blocks.parameters.tables import Table
 from prefect_batch.blocks.processor import resolve_processor
-from prefect_batch.blocks.state.cursor import Cursor, CursorStore, RunState, Status
+from prefect_batch.blocks.state.cursor import Cursor, RunState, Status, remember
+from prefect_batch.blocks.state.cursor_store import CursorStore
 from prefect_batch.blocks.state.job_files import save_files
 from prefect_batch.blocks.state.ownership import Ownership, own_job
-from prefect_batch.blocks.state.past_runs import remember
-from prefect_batch.flows.heap import quiet_heap
-from prefect_batch.flows.opening import log_start
 from prefect_batch.flows.reporting.alerts import check_alerts
 from prefect_batch.flows.run.choose_workers import choose_crew
 from prefect_batch.flows.run.circuit_breaker import Circuit
 from prefect_batch.flows.run.ending import deployed, finish, give_up, judge, outside_window
 from prefect_batch.flows.run.health_watch import try_checks
 from prefect_batch.flows.run.keep_accounts import keep_accounts
-from prefect_batch.flows.run.memory import memory_bound_bytes
+from prefect_batch.flows.run.memory import memory_bound_bytes, quiet_heap
 from prefect_batch.flows.run.parameters import Parameters
 from prefect_batch.flows.run.pass_files import chunk_source, files_definition, pin_files
 from prefect_batch.flows.run.progress_bar import open_bar
-from prefect_batch.flows.run.show import Show
+from prefect_batch.flows.run.show import Show, log_start
 from prefect_batch.flows.run.stopping import StopRequest, stop_on_interrupt
 from prefect_batch.flows.run.walk import Walk
 from prefect_batch.flows.run.watch import attendance

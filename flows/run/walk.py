@@ -14,6 +14,7 @@ from prefect.exceptions import TerminationSignal
 from prefect.futures import PrefectFuture
 from prefect.tasks import Task
 
+from prefect_batch.blocks.chunks import ChunkRange, ChunkResult
 from prefect_batch.blocks.errors import (
     ChunkFailed,
     FailureRateExceeded,
@@ -25,7 +26,6 @@ from prefect_batch.blocks.errors import (
 )
 from prefect_batch.blocks.parameters.failure_policy import FailurePolicy
 from prefect_batch.blocks.state.cursor import Cursor
-from prefect_batch.blocks.values import ChunkRange, ChunkResult
 from prefect_batch.flows.run.circuit_breaker import Circuit
 from prefect_batch.flows.run.memory import mind_memory
 from prefect_batch.flows.run.stopping import StopRequest

@@ -13,8 +13,8 @@ from prefect_batch.blocks.letters.read import Found, find_letters
 from prefect_batch.blocks.letters.replay_list import Chosen
 from prefect_batch.blocks.state.cursor import Cursor
 from prefect_batch.blocks.stores.store import Store
+from prefect_batch.tasks.error_text import normalise
 from prefect_batch.tasks.letters.condition import LETTER_COLUMNS, check_condition, letters_where
-from prefect_batch.tasks.letters.group import normalise
 
 __all__ = ["Choice", "Selection", "Unfinished", "choose"]
 

@@ -8,35 +8,17 @@ from datetime import datetime
 from typing import Any
 
 from prefect_batch.blocks.keys import decode_key, key_text
+from prefect_batch.tasks.error_text import MESSAGE_CHARACTERS, normalise
 
-__all__ = ["COLUMNS", "FailureGroup", "deepest_frame", "group_letters", "normalise"]
+__all__ = ["COLUMNS", "FailureGroup", "deepest_frame", "group_letters"]
 
 # What grouping needs of a letter.
 COLUMNS = ("id", "error_type", "error_message", "traceback", "failed_at", "key", "stage", "attempts")
-MESSAGE_CHARACTERS = 300
 
-# In this order: a UUID is made of numbers, and a quoted text may hold anything.
-_PLACEHOLDERS = (
-    (re.compile(r"(?i)\b[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}\b"), "<uuid>"),
-    (re.compile(r"redacted:[0-9a-f]+"), "<redacted>"),
-    (re.compile(r"(?<!\w)b?'(?:[^'\\]|\\.)*'(?!\w)"), "<text>"),
-    (re.compile(r'(?<!\w)b?"(?:[^"\\]|\\.)*"(?!\w)'), "<text>"),
-    (re.compile(r"(?<=\)=)\([^)]*\)"), "(<value>)"),  # PostgreSQL: Key (email)=(…) already exists.
-    (re.compile(r"\b\d{4}-\d\d-\d\d(?:[ T]\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:?\d\d)?)?\b"), "<time>"),
-    (re.compile(r"\b0x[0-9a-fA-F]+\b"), "<hex>"),
-    (re.compile(r"(?<![\w<])[+-]?\d+(?:[.,]\d+)*(?:[eE][+-]?\d+)?(?![\w>])"), "<n>"),
-)
 _FRAME = re.compile(r'^\s+File "(?P<file>[^"]+)", line (?P<line>\d+), in (?P<function>.+)$', re.MULTILINE)
 _NOT_THE_USERS = re.compile(r"[\\/](?:site|dist)-packages[\\/]|[\\/]lib[\\/]python3[^\\/]*[\\/]|^<frozen |^<string>")
 _OURS = re.compile(r"[\\/](?:blocks|tasks|flows)(?:[\\/]\w+)+\.py$")
 _PACKAGE = __file__.replace("\\", "/").rpartition("/tasks/")[0]
-
-
-def normalise(message: str) -> str:
-    """The message with numbers, quoted texts, times and UUIDs replaced by placeholders: ``no column <text>``."""
-    for pattern, placeholder in _PLACEHOLDERS:
-        message = pattern.sub(placeholder, message)
-    return " ".join(message.split())[:MESSAGE_CHARACTERS]
 
 
 def deepest_frame(traceback: str) -> str:

@@ -7,9 +7,9 @@ from datetime import timedelta
 from typing import Any, Literal, Protocol
 
 from prefect_batch.blocks.errors import BadParameter, DefinitionChanged
-from prefect_batch.blocks.file_ranges import START
+from prefect_batch.blocks.file_list import START
+from prefect_batch.blocks.jobs import of_replay
 from prefect_batch.blocks.keys import Key
-from prefect_batch.blocks.letters.ids import of_replay
 from prefect_batch.blocks.parameters.letters import Letters
 from prefect_batch.blocks.parameters.specs import SinkSpec, SourceSpec
 from prefect_batch.blocks.state.cursor import Cursor, RunState

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from prefect_batch.blocks.values import Tally
+from prefect_batch.blocks.chunks import Tally
 
 __all__ = ["CANARY_ROWS", "FIRST_ROWS", "MANY_CHUNKS", "ChunkSizer", "Start", "start_of"]
 

@@ -2,9 +2,9 @@
 
 from typing import Protocol
 
+from prefect_batch.blocks.chunks import ChunkRange, Tally
 from prefect_batch.blocks.keys import Key
 from prefect_batch.blocks.state.position import Position
-from prefect_batch.blocks.values import ChunkRange, Tally
 from prefect_batch.tasks.plan.chunk_size import ChunkSizer
 
 __all__ = ["EdgeSource", "Planner"]

@@ -1,19 +1,22 @@
 """Comparing the keys of a range in the source with those in the sink: by sums where databases can, else key by key."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
+from math import comb
 from typing import Any
 
 from sqlalchemy import func, select, tuple_
 
+from prefect_batch.blocks.chunks import ChunkRange
 from prefect_batch.blocks.databases.fetch import fetch_batches
+from prefect_batch.blocks.databases.keyset import sum_columns
 from prefect_batch.blocks.databases.source import SqlSource
 from prefect_batch.blocks.databases.sqlite.values import reader
-from prefect_batch.blocks.key_sum import KeySum, sum_columns, sum_of_keys
+from prefect_batch.blocks.key_sum import KeySum, sum_of_keys
 from prefect_batch.blocks.keys import Key, plain_key
-from prefect_batch.blocks.values import ChunkRange
 
-__all__ = ["Comparison", "Found", "Side"]
+__all__ = ["Comparison", "Found", "Side", "pick_out"]
 
 # Keys of the source in memory at once, and keys asked for in one statement.
 PART_ROWS, ASKED = 10_000, 500
@@ -151,3 +154,32 @@ class Comparison:
         found.surplus += len(keys)
         found.sink += len(keys)
         found.surplus_keys += keys[: self.most - len(found.surplus_keys)]
+
+
+MOST_TRIES = 200_000
+
+
+def pick_out(keys: Sequence[Key], filtered: KeySum) -> list[Key] | None:
+    """Which of the keys are left when those with the sum `filtered` are taken away; None if that takes too long."""
+    sums = [sum_of_keys([key]) for key in keys]
+    whole = sum(sums, KeySum())
+    left, wanted = whole.count - filtered.count, (whole.first - filtered.first, whole.second - filtered.second)
+    hashes = [(one.first, one.second) for one in sums]
+    if left == 2:
+        return _pair(keys, hashes, wanted)
+    if left < 1 or comb(len(keys), left) > MOST_TRIES:
+        return None
+    for places in combinations(range(len(keys)), left):
+        if (sum(hashes[place][0] for place in places), sum(hashes[place][1] for place in places)) == wanted:
+            return [keys[place] for place in places]
+    return None
+
+
+def _pair(keys: Sequence[Key], hashes: list[tuple[int, int]], wanted: tuple[int, int]) -> list[Key] | None:
+    seen: dict[tuple[int, int], int] = {}
+    for place, (first, second) in enumerate(hashes):
+        other = seen.get((wanted[0] - first, wanted[1] - second))
+        if other is not None:
+            return [keys[other], keys[place]]
+        seen[first, second] = place
+    return None

@@ -4,10 +4,10 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import fields, replace
 
+from prefect_batch.blocks.chunks import Tally
 from prefect_batch.blocks.state.accounts import Account
 from prefect_batch.blocks.state.cursor import Cursor
 from prefect_batch.blocks.state.position import Planned, Position
-from prefect_batch.blocks.values import Tally
 
 __all__ = ["reopen"]
 

@@ -4,7 +4,7 @@ import time
 from collections import deque
 from dataclasses import dataclass, field
 
-from prefect_batch.blocks.values import Tally
+from prefect_batch.blocks.chunks import Tally
 
 __all__ = ["Progress", "duration_text"]
 

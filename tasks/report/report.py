@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from prefect_batch.blocks.chunks import ErrorCount, Tally
+from prefect_batch.blocks.jobs import main_job, of_replay, pass_title
 from prefect_batch.blocks.letters.bury import letters_folder
-from prefect_batch.blocks.letters.ids import main_job, of_replay, pass_title
 from prefect_batch.blocks.state.cursor import Cursor
 from prefect_batch.blocks.state.samples import Series
-from prefect_batch.blocks.values import ErrorCount, Tally
 from prefect_batch.tasks.report.page import TOP_ERRORS, as_html, as_markdown
 from prefect_batch.tasks.report.progress import duration_text
 

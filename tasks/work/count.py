@@ -2,25 +2,30 @@
 
 import time
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 
 import psutil
+import pyarrow as pa
 
+from prefect_batch.blocks.arrow_values import values_of
+from prefect_batch.blocks.batches import Batch, Unreadable
+from prefect_batch.blocks.chunks import ChunkRange, ChunkResult, ErrorCount, Tally
 from prefect_batch.blocks.contracts import Replays, Source
-from prefect_batch.blocks.databases.connections import open_connections, redact
-from prefect_batch.blocks.key_sum import KeySum
-from prefect_batch.blocks.keys import key_text
+from prefect_batch.blocks.credentials import hide_passwords
+from prefect_batch.blocks.databases.connections import open_connections
+from prefect_batch.blocks.dead_letter import DeadLetter
+from prefect_batch.blocks.errors import UnreadableRecord
+from prefect_batch.blocks.key_sum import KeySum, sum_of_keys
+from prefect_batch.blocks.keys import Key, key_text
+from prefect_batch.blocks.letters.record_json import LINE, RAW
 from prefect_batch.blocks.letters.redaction import Redaction
-from prefect_batch.blocks.values import Batch, ChunkRange, ChunkResult, DeadLetter, ErrorCount, Tally, Unreadable
-from prefect_batch.tasks.error_text import let_go, trace_text
-from prefect_batch.tasks.filtered import sum_filtered
-from prefect_batch.tasks.letters.group import normalise
-from prefect_batch.tasks.unreadable import letter_of
-from prefect_batch.tasks.work.outputs import Outputs, first_records
+from prefect_batch.tasks.error_text import let_go, normalise, trace_text
+from prefect_batch.tasks.work.outputs import Outputs, first_records, places
 from prefect_batch.tasks.work.process_record import Failure
 
-__all__ = ["Count"]
+__all__ = ["Count", "letter_of", "sum_filtered"]
 
 TOP_ERRORS = 20
 MESSAGE_CHARACTERS = 300
@@ -55,7 +60,7 @@ class Count:
         for letter in letters:
             self._kinds[letter.error_type] += 1
             if letter.error_type not in self._examples:
-                message = redact(letter.error_message)[:MESSAGE_CHARACTERS]
+                message = hide_passwords(letter.error_message)[:MESSAGE_CHARACTERS]
                 self._examples[letter.error_type] = (key_text(letter.key), message)
         return letters
 
@@ -110,3 +115,36 @@ def _type_name(error: BaseException) -> str:
     return (
         kind.__qualname__ if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}.{kind.__qualname__}"
     )
+
+
+def letter_of(record: Unreadable) -> DeadLetter:
+    """The letter of a record that could not be read, with its bytes, and with its line if that is known."""
+    place = f"byte {record.key[1]:,}" if record.line is None else f"line {record.line:,}"
+    error = UnreadableRecord(f"{place} of {record.key[0]}: {record.reason}")
+    return DeadLetter(
+        key=record.key,
+        stage="read",
+        error_type=f"{type(error).__module__}.{type(error).__qualname__}",
+        error_message=str(error),
+        traceback=trace_text(error, None),
+        attempts=1,
+        failed_at=datetime.now(timezone.utc),
+        record={RAW: record.raw, LINE: record.line},
+    )
+
+
+def sum_filtered(batch: Batch, outputs: Sequence[Outputs], failures: Sequence[Failure], source: Source) -> KeySum:
+    """The sum of the keys of the filtered records; of files none, whose keys no database could be asked for."""
+    if not set(source.key) <= set(batch.names):
+        return KeySum(kind="unknown")
+    kept = {place for part in outputs for place in places(part)}
+    kept.update(failure.index for failure in failures)
+    return sum_of_keys(_keys(batch, [place for place in range(len(batch)) if place not in kept], source))
+
+
+def _keys(batch: Batch, wanted: list[int], source: Source) -> Iterable[Key]:
+    if batch.table is None:
+        rows = batch.rows
+        return (source.key_of(rows[place]) for place in wanted)
+    columns = batch.table.select(list(source.key)).take(pa.array(wanted, pa.int64())).columns
+    return zip(*map(values_of, columns), strict=True)

@@ -5,9 +5,10 @@ import random
 from collections.abc import Callable
 from typing import Any
 
+from prefect_batch.blocks.batches import Batch, Record
 from prefect_batch.blocks.errors import RecordTimeout, SkipRecord, StopBatch
 from prefect_batch.blocks.processor import Processor
-from prefect_batch.blocks.values import Batch, Item, Record
+from prefect_batch.tasks.work.outputs import Item
 from prefect_batch.tasks.work.process_record import Failure, rows_of
 
 __all__ = ["process_async"]

@@ -6,11 +6,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from prefect_batch.blocks.batches import Batch, Record
 from prefect_batch.blocks.errors import BadOutput, BadRecord, BadRecords, SkipRecord, StopBatch
-from prefect_batch.blocks.item_table import ItemTable, join_tables
 from prefect_batch.blocks.processor import Processor
-from prefect_batch.blocks.values import Batch, Item, Record
-from prefect_batch.tasks.work.outputs import Outputs
+from prefect_batch.tasks.work.outputs import Item, ItemTable, Outputs, join_tables
 from prefect_batch.tasks.work.process_record import Failure, process_batch
 
 __all__ = ["RECORD", "process_vectorized"]

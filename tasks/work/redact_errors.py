@@ -7,13 +7,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from prefect_batch.blocks.batches import Batch
 from prefect_batch.blocks.errors import RemoteError, RunStopped, SinkRefuses, StopBatch
-from prefect_batch.blocks.letters.redaction import Redaction
-from prefect_batch.blocks.redaction_key import redaction_key
+from prefect_batch.blocks.letters.redaction import Redaction, redaction_key
 from prefect_batch.blocks.transient import is_transient
-from prefect_batch.blocks.values import Batch
-from prefect_batch.tasks.error_text import printed
-from prefect_batch.tasks.letters.group import normalise
+from prefect_batch.tasks.error_text import normalise, printed
 
 __all__ = ["hold", "open_redaction", "redacted_errors"]
 

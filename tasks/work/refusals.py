@@ -1,6 +1,6 @@
 """Whether the sink takes any of a chunk's records at all: a dead sink must not turn a source into dead letters."""
 
-from prefect_batch.blocks.databases.connections import redact
+from prefect_batch.blocks.credentials import hide_passwords
 from prefect_batch.blocks.errors import RecordError, SinkRefuses
 
 __all__ = ["ENOUGH_RECORDS", "Refusals"]
@@ -49,5 +49,5 @@ class Refusals:
     def _raise(self) -> None:
         # The database's own error; SQLAlchemy's wrapper would repeat the statement and its parameters.
         error = getattr(self._latest, "orig", None) or self._latest
-        message = " ".join(redact(str(error)).split())[:MESSAGE_CHARACTERS]
+        message = " ".join(hide_passwords(str(error)).split())[:MESSAGE_CHARACTERS]
         raise SinkRefuses(self._count, f"{type(error).__name__}: {message}") from self._latest

@@ -1,7 +1,8 @@
 """What a chunk of dead letters needs besides: those without a record fail at once, those that succeed are resolved."""
 
+from prefect_batch.blocks.batches import Batch
+from prefect_batch.blocks.chunks import ChunkRange
 from prefect_batch.blocks.contracts import Replays, Source
-from prefect_batch.blocks.values import Batch, ChunkRange
 from prefect_batch.tasks.work.process_record import Failure
 
 __all__ = ["settle", "unread"]

@@ -9,7 +9,10 @@ from typing import Any, NamedTuple
 
 from typing_extensions import Self
 
-from prefect_batch.blocks.contracts import GivesTables, PassRef, Sink, SinkTransaction, Source
+from prefect_batch.blocks.batches import Batch
+from prefect_batch.blocks.chunks import ChunkRange, ChunkResult
+from prefect_batch.blocks.contracts import GivesTables, Sink, SinkTransaction, Source
+from prefect_batch.blocks.jobs import PassRef
 from prefect_batch.blocks.letters.bury import DeadLetters
 from prefect_batch.blocks.letters.redaction import Redaction
 from prefect_batch.blocks.parameters.letters import Letters
@@ -17,10 +20,9 @@ from prefect_batch.blocks.parameters.specs import SinkSpec, SourceSpec
 from prefect_batch.blocks.pinned_files import PinnedFiles
 from prefect_batch.blocks.processor import Processor, resolve_processor
 from prefect_batch.blocks.transient import fails_chunk
-from prefect_batch.blocks.values import Batch, ChunkRange, ChunkResult, Item
 from prefect_batch.tasks.work.count import Count
 from prefect_batch.tasks.work.isolate import isolate
-from prefect_batch.tasks.work.outputs import Outputs, first_records, places, written
+from prefect_batch.tasks.work.outputs import Item, Outputs, first_records, places, written
 from prefect_batch.tasks.work.process_async import process_async
 from prefect_batch.tasks.work.process_record import Failure, process_batch
 from prefect_batch.tasks.work.process_vectorized import process_vectorized

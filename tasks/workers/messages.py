@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from prefect_batch.blocks.values import ChunkRange
+from prefect_batch.blocks.chunks import ChunkRange
 from prefect_batch.tasks.work.work_chunk import ChunkJob
 
 __all__ = ["Line", "Order", "Outfit"]

@@ -16,9 +16,9 @@ from typing import Any
 
 from typing_extensions import Self
 
+from prefect_batch.blocks.chunks import ChunkRange, ChunkResult
 from prefect_batch.blocks.errors import RecordTimeout, RunStopped, SinkRefuses, WorkerDied
 from prefect_batch.blocks.transient import is_transient
-from prefect_batch.blocks.values import ChunkRange, ChunkResult
 from prefect_batch.tasks.work.rate_limit import Pace
 from prefect_batch.tasks.work.record_guard import IDLE, SHARED_BYTES, died
 from prefect_batch.tasks.work.stop_signals import abandon, refuse

@@ -19,9 +19,9 @@ from dataclasses import replace
 from multiprocessing.connection import Connection
 from typing import Any
 
-from prefect_batch.blocks.databases.connections import know_url, redact
+from prefect_batch.blocks.credentials import hide_passwords, know_url
 from prefect_batch.blocks.errors import RemoteError, SinkRefuses, StopBatch
-from prefect_batch.blocks.redaction_key import know_redaction_key
+from prefect_batch.blocks.letters.redaction import know_redaction_key
 from prefect_batch.blocks.transient import is_transient
 from prefect_batch.tasks.error_text import printed
 from prefect_batch.tasks.work.rate_limit import Pace, keep_pace
@@ -77,8 +77,8 @@ def _remote(error: Exception) -> Exception:
         return SinkRefuses(*error.args)
     kind = type(error)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    message = redact(str(getattr(error, "orig", None) or error))
-    text = redact(printed(traceback.format_exception, error))
+    message = hide_passwords(str(getattr(error, "orig", None) or error))
+    text = hide_passwords(printed(traceback.format_exception, error))
     return RemoteError(name, message, text, is_transient(error))
 
 

@@ -9,10 +9,10 @@ from uuid import UUID
 from sqlalchemy import Connection
 from sqlalchemy import types as sql
 
+from prefect_batch.blocks.batches import Record
 from prefect_batch.blocks.databases.rows import Same, same_columns
 from prefect_batch.blocks.databases.standard import write_rows
 from prefect_batch.blocks.databases.target import Target
-from prefect_batch.blocks.values import Record
 
 __all__ = ["write_mysql"]
 

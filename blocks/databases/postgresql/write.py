@@ -9,6 +9,7 @@ import pyarrow as pa
 from sqlalchemy import Connection
 
 from prefect_batch.blocks.arrow_values import plain_table, records_of
+from prefect_batch.blocks.batches import Record
 from prefect_batch.blocks.contracts import WriteAgain
 from prefect_batch.blocks.databases.postgresql.copy import copy_rows, copy_table, cursor_of, goes_as_csv, quote, wrapped
 from prefect_batch.blocks.databases.postgresql.one_by_one import ROW, Apart, write_apart
@@ -16,7 +17,6 @@ from prefect_batch.blocks.databases.rows import Same, check_table, last_of_each_
 from prefect_batch.blocks.databases.target import Target
 from prefect_batch.blocks.errors import RowNotFound
 from prefect_batch.blocks.transient import is_transient
-from prefect_batch.blocks.values import Record
 
 __all__ = ["write_postgresql", "write_postgresql_apart", "write_postgresql_table"]
 

@@ -8,11 +8,11 @@ import pyarrow as pa
 from sqlalchemy import Connection
 
 from prefect_batch.blocks.arrow_values import records_of, values_of
+from prefect_batch.blocks.batches import Record
 from prefect_batch.blocks.databases.rows import Same, check_table, same_columns
 from prefect_batch.blocks.databases.sqlite.values import storable
 from prefect_batch.blocks.databases.target import Target
 from prefect_batch.blocks.errors import RowNotFound
-from prefect_batch.blocks.values import Record
 
 __all__ = ["write_sqlite", "write_sqlite_apart", "write_sqlite_table"]
 

@@ -8,12 +8,11 @@ from typing import Any
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
-from prefect_batch.blocks.databases.columns import near
-from prefect_batch.blocks.databases.connections import redact
+from prefect_batch.blocks.credentials import hide_passwords, storage_options
 from prefect_batch.blocks.errors import BadParameter, BadSource, DefinitionChanged
 from prefect_batch.blocks.file_list import File
 from prefect_batch.blocks.parameters.files import COMPRESSIONS, ENDINGS, Files
-from prefect_batch.blocks.storage import storage_options
+from prefect_batch.blocks.suggestions import near
 
 __all__ = ["FileSystem"]
 
@@ -77,7 +76,7 @@ class FileSystem:
             found = {self._name(path): (path, info) for path, info in self._found().items()}
             heads = self._heads({name: path for name, (path, info) in found.items() if not _etag(info)})
         except PermissionError as error:
-            raise BadSource(f"{self._spec.path} may not be read: {redact(str(error))}") from error
+            raise BadSource(f"{self._spec.path} may not be read: {hide_passwords(str(error))}") from error
         return [
             File(name, int(info.get("size") or files.size(path) or 0), _version(info), heads.get(name, ""))
             for name, (path, info) in sorted(found.items())
@@ -181,12 +180,14 @@ class FileSystem:
         except FileNotFoundError as error:
             raise BadSource(f"the file {name} is gone") from error
         except PermissionError as error:
-            raise BadSource(f"the file {name} may not be read: {error.strerror or redact(str(error))}") from error
+            raise BadSource(
+                f"the file {name} may not be read: {error.strerror or hide_passwords(str(error))}"
+            ) from error
         except OSError:
             raise
         except Exception as error:
             # Of a library of the store, whose errors have no common base: worth another attempt.
-            raise ConnectionError(f"the file {name} could not be read: {redact(str(error))}") from error
+            raise ConnectionError(f"the file {name} could not be read: {hide_passwords(str(error))}") from error
         return content
 
     @staticmethod

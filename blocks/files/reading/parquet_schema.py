@@ -2,8 +2,8 @@
 
 import pyarrow as pa
 
-from prefect_batch.blocks.databases.columns import near
 from prefect_batch.blocks.errors import BadSource
+from prefect_batch.blocks.suggestions import near
 
 __all__ = ["as_schema", "chosen", "plain_schema"]
 

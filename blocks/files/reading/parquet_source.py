@@ -8,15 +8,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from prefect_batch.blocks.batches import Batch, FileBatch
+from prefect_batch.blocks.chunks import ChunkRange
 from prefect_batch.blocks.errors import BadParameter, BadSource
-from prefect_batch.blocks.file_batch import FileBatch
-from prefect_batch.blocks.file_list import File, FileList
-from prefect_batch.blocks.file_ranges import Portion, portions
+from prefect_batch.blocks.file_list import File, FileList, Portion, portions
 from prefect_batch.blocks.files.reading.file_system import FileSystem
 from prefect_batch.blocks.files.reading.parquet_schema import as_schema, chosen, plain_schema
 from prefect_batch.blocks.keys import Key
 from prefect_batch.blocks.parameters.files import Files
-from prefect_batch.blocks.values import Batch, ChunkRange
 
 __all__ = ["ParquetSource"]
 

@@ -4,8 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from prefect_batch.blocks.file_list import File
-from prefect_batch.blocks.file_ranges import Portion, portions
+from prefect_batch.blocks.file_list import File, Portion, portions
 from prefect_batch.blocks.files.reading.text_file import HEAD_BYTES, Start, Stretch, TextFile, packing_of
 from prefect_batch.blocks.files.reading.text_set import TextSet
 from prefect_batch.blocks.keys import Key

@@ -7,10 +7,8 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from prefect_batch.blocks.databases.columns import near
 from prefect_batch.blocks.errors import BadSource
-from prefect_batch.blocks.file_list import File, FileList
-from prefect_batch.blocks.file_ranges import Portion
+from prefect_batch.blocks.file_list import File, FileList, Portion
 from prefect_batch.blocks.files.reading.csv_parser import csv_parser, header_of
 from prefect_batch.blocks.files.reading.file_system import FileSystem
 from prefect_batch.blocks.files.reading.json_parser import columns_of, json_parser, object_of
@@ -18,6 +16,7 @@ from prefect_batch.blocks.files.reading.text_file import HEAD_BYTES, Start, Text
 from prefect_batch.blocks.files.reading.text_parse import Parser
 from prefect_batch.blocks.parameters.files import Files
 from prefect_batch.blocks.parameters.type_names import schema_of
+from prefect_batch.blocks.suggestions import near
 
 __all__ = ["TextSet"]
 

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from prefect_batch.blocks.batches import Batch, FileBatch, Unreadable
+from prefect_batch.blocks.chunks import ChunkRange
 from prefect_batch.blocks.errors import BadParameter, BadSource
-from prefect_batch.blocks.file_batch import FileBatch
-from prefect_batch.blocks.file_list import FileList
-from prefect_batch.blocks.file_ranges import Portion, portions
+from prefect_batch.blocks.file_list import FileList, Portion, portions
 from prefect_batch.blocks.files.reading.json_parser import parse_objects
 from prefect_batch.blocks.files.reading.text_edges import end_of, found_at, is_end, next_edge
 from prefect_batch.blocks.files.reading.text_file import BLOCK_BYTES, HEAD_BYTES, Start, Stretch, TextFile, packing_of
@@ -17,7 +17,6 @@ from prefect_batch.blocks.files.reading.text_parse import Fault, parse_stretch
 from prefect_batch.blocks.files.reading.text_set import TextSet
 from prefect_batch.blocks.keys import Key
 from prefect_batch.blocks.parameters.files import Files
-from prefect_batch.blocks.values import Batch, ChunkRange, Unreadable
 
 __all__ = ["TextSource"]
 

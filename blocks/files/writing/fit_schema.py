@@ -8,9 +8,9 @@ from uuid import UUID
 
 import pyarrow as pa
 
-from prefect_batch.blocks.databases.columns import near
+from prefect_batch.blocks.batches import Record
 from prefect_batch.blocks.errors import DoesNotFit, UnknownColumn
-from prefect_batch.blocks.values import Record
+from prefect_batch.blocks.suggestions import near
 
 __all__ = ["FIT_ERRORS", "fit_column", "fit_records", "fit_table", "plain_value"]
 

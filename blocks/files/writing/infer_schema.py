@@ -7,9 +7,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from prefect_batch.blocks.batches import Record
 from prefect_batch.blocks.errors import DoesNotFit
 from prefect_batch.blocks.files.writing.fit_schema import FIT_ERRORS, fit_column, plain_value
-from prefect_batch.blocks.values import Record
 
 __all__ = ["infer_schema", "plain_schema"]
 

@@ -14,7 +14,8 @@ from typing import Any
 import pyarrow as pa
 
 from prefect_batch.blocks.errors import BadSink
-from prefect_batch.blocks.stores.store import Store, open_store
+from prefect_batch.blocks.stores.opening import open_store
+from prefect_batch.blocks.stores.store import Store
 
 __all__ = ["MANIFEST", "FileEntry", "Manifest", "complete_files", "decode_schema", "encode_schema", "load_manifest"]
 

@@ -12,11 +12,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from prefect_batch.blocks.contracts import PassRef
 from prefect_batch.blocks.files.writing.manifest import MANIFEST, FileEntry, Manifest, load_manifest
 from prefect_batch.blocks.files.writing.part_writer import PartFormat
 from prefect_batch.blocks.files.writing.staging import STAGING, Note, Staging, in_order
-from prefect_batch.blocks.letters.ids import main_job
+from prefect_batch.blocks.jobs import PassRef, main_job
 from prefect_batch.blocks.stores.store import NewFile, Store, put
 
 __all__ = ["COMPACT_BYTES", "clean", "is_part", "publish"]

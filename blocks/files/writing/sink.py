@@ -7,7 +7,9 @@ from datetime import datetime, timezone
 
 import pyarrow as pa
 
-from prefect_batch.blocks.contracts import PassRef
+from prefect_batch.blocks.batches import Record
+from prefect_batch.blocks.chunks import ChunkRange
+from prefect_batch.blocks.credentials import storage_options
 from prefect_batch.blocks.errors import BadParameter, BadSink
 from prefect_batch.blocks.files.writing.infer_schema import infer_schema
 from prefect_batch.blocks.files.writing.manifest import Manifest, load_manifest
@@ -15,12 +17,11 @@ from prefect_batch.blocks.files.writing.part_writer import PartFormat
 from prefect_batch.blocks.files.writing.publish import COMPACT_BYTES, clean, is_part, publish
 from prefect_batch.blocks.files.writing.staging import Staging, passes
 from prefect_batch.blocks.files.writing.transaction import PartTransaction
-from prefect_batch.blocks.letters.ids import main_job, of_replay
+from prefect_batch.blocks.jobs import PassRef, main_job, of_replay
 from prefect_batch.blocks.parameters.files import Files
 from prefect_batch.blocks.parameters.type_names import schema_of
-from prefect_batch.blocks.storage import storage_options
-from prefect_batch.blocks.stores.store import Store, open_store, put
-from prefect_batch.blocks.values import ChunkRange, Record
+from prefect_batch.blocks.stores.opening import open_store
+from prefect_batch.blocks.stores.store import Store, put
 
 __all__ = ["FilesSink", "open_files_sink"]
 

@@ -15,12 +15,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from prefect_batch.blocks.contracts import PassRef
+from prefect_batch.blocks.chunks import ChunkRange
 from prefect_batch.blocks.errors import BadSink
 from prefect_batch.blocks.files.writing.manifest import decode_schema, encode_schema
-from prefect_batch.blocks.letters.ids import of_replay
+from prefect_batch.blocks.jobs import PassRef, of_replay
 from prefect_batch.blocks.stores.store import Store, put
-from prefect_batch.blocks.values import ChunkRange
 
 __all__ = ["STAGING", "Note", "Staging", "in_order", "passes"]
 

@@ -1,34 +1,15 @@
-"""Values that pass between the layers: frozen, and checked when they are made."""
+"""Ranges of the key, the counts of the work on them, and its result: frozen, and checked when they are made."""
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 from prefect_batch.blocks.key_sum import KeySum
 from prefect_batch.blocks.keys import Key, decode_key, encode_key, key_text
-from prefect_batch.blocks.letters.ids import Origin
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-__all__ = [
-    "Batch",
-    "ChunkRange",
-    "ChunkResult",
-    "DeadLetter",
-    "ErrorCount",
-    "Item",
-    "Record",
-    "Stage",
-    "Tally",
-    "Unreadable",
-]
-
-Record = dict[str, Any]
-Stage = Literal["read", "process", "write", "timeout"]
+__all__ = ["ChunkRange", "ChunkResult", "ErrorCount", "Tally"]
 
 
 @dataclass(frozen=True)
@@ -57,90 +38,6 @@ class ChunkRange:
         """The range that `encode` wrote."""
         after = encoded["after"]
         return cls(None if after is None else decode_key(after), decode_key(encoded["upto"]))
-
-
-class Batch:
-    """Rows in memory at once: the columns' names, and the rows as tuples in the order of the names, or as a `table`.
-
-    Rows may be longer than the names. `table` is None where the source gave tuples; where it gave a table, `rows` are
-    made from that when they are first asked for. `row_bytes` is about what a row takes in memory. `unreadable` are
-    records that the source found beside the rows and cannot read.
-    """
-
-    unreadable: "Sequence[Unreadable]" = ()
-
-    def __init__(
-        self,
-        names: tuple[str, ...],
-        rows: list[tuple[Any, ...]] | None = None,
-        row_bytes: int = 0,
-        *,
-        table: "pa.Table | None" = None,
-    ) -> None:
-        if (rows is None) == (table is None):
-            raise ValueError("a batch has rows or a table")
-        self.names, self.table, self.row_bytes = names, table, row_bytes
-        self._rows = rows
-
-    def __len__(self) -> int:
-        if self._rows is not None:
-            return len(self._rows)
-        assert self.table is not None
-        return int(self.table.num_rows)
-
-    @property
-    def rows(self) -> list[tuple[Any, ...]]:
-        """All rows as tuples."""
-        if self._rows is None:
-            from prefect_batch.blocks.arrow_values import values_of
-
-            assert self.table is not None
-            self._rows = list(zip(*map(values_of, self.table.columns), strict=True))
-        return self._rows
-
-    def row(self, index: int) -> tuple[Any, ...]:
-        """One row as a tuple, without making all of them."""
-        if self._rows is not None:
-            return self._rows[index]
-        assert self.table is not None
-        return tuple(column[index].as_py() for column in self.table.columns)
-
-
-@dataclass(frozen=True)
-class Unreadable:
-    """A record of a file that cannot be read: its bytes as they are, its line if that is known, and why."""
-
-    key: Key
-    raw: bytes
-    line: int | None
-    reason: str
-
-
-@dataclass(slots=True)
-class Item:
-    """One source record's output: its place in the batch, and the rows to write for it."""
-
-    index: int
-    rows: list[Record]
-
-
-@dataclass(frozen=True)
-class DeadLetter:
-    """A failed record, whole and typed, with its error.
-
-    `redacted` names the columns whose values are replaced; `origin` is that of a letter which failed again.
-    """
-
-    key: Key
-    stage: Stage
-    error_type: str
-    error_message: str
-    traceback: str
-    attempts: int
-    failed_at: datetime
-    record: Record
-    redacted: tuple[str, ...] = ()
-    origin: Origin | None = None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,109 @@
+"""Connections and storage options as a person names them, and the secrets behind them, which are never shown."""
+
+import ast
+import contextlib
+import json
+import re
+from typing import Any
+
+from sqlalchemy import make_url
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import ArgumentError
+
+from prefect_batch.blocks.errors import BadParameter
+
+__all__ = ["check_url", "hide_passwords", "know_url", "storage_options", "url_of"]
+
+
+_BLOCKS = ("secret/", "sqlalchemy-connector/")
+
+
+# Greedy up to the last @: a password may itself contain one, and hiding too much does no harm.
+_PASSWORD_IN_URL = re.compile(r"(://[^:/@\s]*):[^\s]+@")
+
+
+_PASSWORD_PARAMETER = re.compile(r"(?i)\b((?:ssl)?pass(?:word|wd|phrase)?|pwd)=[^&\s]+")
+
+
+_urls: dict[str, str] = {}
+
+
+def hide_passwords(text: str) -> str:
+    """The text with every password in a URL replaced by ``***``."""
+    # Every letter's message and stack come by here; most have nothing of the kind, and the search itself is slow.
+    if "://" in text:
+        text = _PASSWORD_IN_URL.sub(r"\1:***@", text)
+    if "=" in text and any(word in text.casefold() for word in ("pass", "pwd")):
+        text = _PASSWORD_PARAMETER.sub(r"\1=***", text)
+    return text
+
+
+def check_url(url: str) -> None:
+    """Nothing, when `url` may stand in a flow parameter, where everybody can read it.
+
+    Raises:
+        BadParameter: it carries a password, or is no connection at all.
+    """
+    if url.startswith(_BLOCKS):
+        return
+    if hide_passwords(url) != url or _parse(url).password:
+        raise BadParameter(
+            "the connection carries a password, and flow parameters can be read by everybody: store the URL in a "
+            "Secret block and write secret/<name>"
+        )
+
+
+def _parse(url: str) -> URL:
+    try:
+        return make_url(url)
+    except (ArgumentError, ValueError):
+        # Not chained: the cause would show what was typed, which may hold a password.
+        raise BadParameter(
+            "the connection cannot be read; write an SQLAlchemy URL such as sqlite:///shop.db or "
+            "postgresql://user@host/shop, or secret/<name>, or sqlalchemy-connector/<name>"
+        ) from None
+
+
+def url_of(connection: str) -> str:
+    """The URL of a connection, with its password if it has one: never to be shown, logged or saved."""
+    if connection in _urls:
+        return _urls[connection]
+    return str(_load_block(connection).get()) if connection.startswith("secret/") else connection
+
+
+def know_url(connection: str, url: str) -> None:
+    """Use this URL for the connection instead of asking Prefect, as in a worker process."""
+    _urls[connection] = url
+
+
+def _load_block(slug: str) -> Any:
+    from prefect.blocks.core import Block
+
+    if slug.startswith("sqlalchemy-connector/"):
+        # Importing it registers the block's type.
+        with contextlib.suppress(ImportError):
+            import prefect_sqlalchemy  # noqa: F401
+    try:
+        return Block.load(slug, _sync=True)  # type: ignore[call-arg]
+    except ValueError as error:
+        raise BadParameter(f"there is no block {slug}; create it in Prefect, or correct the name") from error
+
+
+def storage_options(storage: str | None) -> dict[str, Any]:
+    """The options for fsspec in this Secret block; none if there is none.
+
+    Raises:
+        BadParameter: the block does not exist, or holds no JSON object.
+    """
+    if storage is None:
+        return {}
+    text = url_of(storage)
+    try:
+        # Prefect gives an object that was typed as JSON back as one, which `url_of` makes a text of.
+        options = json.loads(text) if text.lstrip().startswith('{"') else ast.literal_eval(text)
+        return dict(options)
+    except (ValueError, SyntaxError, TypeError):
+        # Not chained: the cause would show the secret.
+        raise BadParameter(
+            f'{storage} must hold the options of the storage as a JSON object, such as {{"key": "…", "secret": "…"}}'
+        ) from None

@@ -1,0 +1,63 @@
+"""The names of jobs, of their replays, and of their passes."""
+
+import re
+from dataclasses import dataclass
+
+from prefect_batch.blocks.errors import BadParameter
+
+__all__ = ["PassRef", "check_job", "main_job", "of_replay", "pass_title", "replay_job"]
+
+
+_REPLAY = "--replay"
+
+
+def replay_job(job: str) -> str:
+    """The name under which a job's replays keep their cursor, their cache and their chunks in the ledger.
+
+    No job can have it: a job's name has single dashes only.
+    """
+    return job + _REPLAY
+
+
+def main_job(name: str) -> str:
+    """The job whose replays have this name; a job's own name as it is."""
+    return name.removesuffix(_REPLAY)
+
+
+def of_replay(name: str) -> bool:
+    """Whether this is the name of a job's replays."""
+    return name.endswith(_REPLAY)
+
+
+def pass_title(name: str, number: int) -> str:
+    """What people call a pass, or a replay: ``clean-orders: pass 1``."""
+    return f"{main_job(name)}: {'replay' if of_replay(name) else 'pass'} {number}"
+
+
+@dataclass(frozen=True)
+class PassRef:
+    """Which pass of which job: `number` counts from 1, `id` is its random name.
+
+    `adds`: it begins where the former pass ended, so that its records come to those of that one.
+    """
+
+    job: str
+    number: int
+    id: str
+    adds: bool = False
+
+
+_JOB = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+
+
+def check_job(job: str) -> str:
+    """The job's name, when it can be a block's name and a directory's.
+
+    Raises:
+        BadParameter: it has other characters, or more than 60.
+    """
+    if not _JOB.fullmatch(job) or len(job) > 60:
+        raise BadParameter(
+            f"job={job!r} must be at most 60 lowercase letters, digits and single dashes, such as 'clean-orders'"
+        )
+    return job

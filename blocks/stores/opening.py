@@ -1,0 +1,22 @@
+"""Which store a path or URL opens."""
+
+from typing import Any
+
+from prefect_batch.blocks.stores.store import Store, local_path
+
+__all__ = ["open_store"]
+
+
+def open_store(url: str, options: dict[str, Any] | None = None, *, private: bool = False) -> Store:
+    """The store at this path or fsspec URL; `options` are those of its file system.
+
+    With `private`, files on this machine are for this user only.
+    """
+    path = local_path(url)
+    if path is not None:
+        from prefect_batch.blocks.stores.local import LocalStore
+
+        return LocalStore(path, private=private)
+    from prefect_batch.blocks.stores.remote import RemoteStore
+
+    return RemoteStore(url, options or {})
