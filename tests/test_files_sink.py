@@ -22,11 +22,11 @@ from hypothesis import strategies as st
 from prefect_batch.blocks.chunks import ChunkRange
 from prefect_batch.blocks.errors import BadSink, DoesNotFit, UnknownColumn
 from prefect_batch.blocks.files.writing.fit_schema import fit_records, fit_table
-from prefect_batch.blocks.files.writing.infer_schema import infer_schema
 from prefect_batch.blocks.files.writing.manifest import MANIFEST, complete_files
 from prefect_batch.blocks.files.writing.part_writer import PartFormat
 from prefect_batch.blocks.files.writing.sink import FilesSink
 from prefect_batch.blocks.jobs import PassRef
+from prefect_batch.blocks.kinds.of_values import schema_of_records
 from prefect_batch.blocks.stores.opening import open_store
 from prefect_batch.blocks.transient import fails_chunk
 from prefect_batch.tasks.work.isolate import isolate
@@ -388,7 +388,7 @@ HELD = [
 @pytest.mark.parametrize(("kind", "values"), HELD, ids=lambda value: str(value)[:20])
 def test_a_type_is_told_from_values_and_holds_them(kind, values):
     records = [{"x": value} for value in values]
-    schema = infer_schema(records, EMPTY)
+    schema = schema_of_records(records, EMPTY)
     assert schema.field("x").type == kind
     assert fit_records(records, schema)["x"].to_pylist() == values
 
@@ -417,16 +417,16 @@ def test_values_of_other_libraries_are_taken_for_what_they_are():
 
     record = {"i": np.int64(1), "f": np.float64(1.5), "s": np.str_("x"), "u": UUID(int=7), "t": pd.Timestamp(MOMENT)}
     record |= {"none": pd.NA, "nat": pd.NaT, "b": np.bool_(True)}
-    schema = infer_schema([{**record, "none": 1, "nat": MOMENT}], EMPTY)
+    schema = schema_of_records([{**record, "none": 1, "nat": MOMENT}], EMPTY)
     assert fit_records([record], schema).to_pylist() == [
-        {"i": 1, "f": 1.5, "s": "x", "u": str(UUID(int=7)), "t": MOMENT, "none": None, "nat": None, "b": True}
+        {"i": 1, "f": 1.5, "s": "x", "u": UUID(int=7), "t": MOMENT, "none": None, "nat": None, "b": True}
     ]
 
 
 def test_a_column_of_the_source_keeps_its_type_where_its_values_fit():
     source = pa.schema([("price", pa.decimal128(12, 2)), ("n", pa.int32()), ("text", pa.string())])
     records = [{"price": Decimal("1.5"), "n": 2**40, "text": None, "new": None}]
-    assert infer_schema(records, source) == pa.schema(
+    assert schema_of_records(records, source) == pa.schema(
         [("price", pa.decimal128(12, 2)), ("n", pa.int64()), ("text", pa.string()), ("new", pa.string())]
     )
 

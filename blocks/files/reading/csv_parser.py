@@ -8,6 +8,7 @@ from pyarrow import csv
 
 from prefect_batch.blocks.files.reading.record_ends import RecordEnds
 from prefect_batch.blocks.files.reading.text_parse import Parser
+from prefect_batch.blocks.kinds.csv_form import csv_type, from_csv
 from prefect_batch.blocks.parameters.files import Files
 from prefect_batch.blocks.parameters.text_form import TextForm, text_form
 
@@ -17,7 +18,7 @@ __all__ = ["csv_parser", "header_of"]
 def csv_parser(spec: Files, names: list[str], schema: pa.Schema, form: TextForm) -> Parser:
     """The parser for files with these columns, of which those of the schema are read."""
     convert = csv.ConvertOptions(
-        column_types={field.name: field.type for field in schema},
+        column_types={field.name: csv_type(field.type) for field in schema},
         include_columns=schema.names,
         null_values=spec.nulls,
         strings_can_be_null=spec.text_nulls,
@@ -29,7 +30,11 @@ def csv_parser(spec: Files, names: list[str], schema: pa.Schema, form: TextForm)
         if not spec.multiline and _unclosed(spec, [text[_last_line(text) :]]):
             # Of any other line it shows in the number of rows.
             raise pa.ArrowInvalid("a quote is not closed on the last line")
-        return _read(spec, text, names, convert, None)
+        found = _read(spec, text, names, convert, None)
+        if found.schema.types == schema.types:
+            return found
+        columns = [from_csv(found[field.name], field.type, field.name, spec.nulls) for field in schema]
+        return pa.table(columns, schema=schema)
 
     def faults(texts: list[bytes]) -> dict[int, str]:
         """The records whose fields are too many or too few, or whose quotes are not closed on their line."""

@@ -10,6 +10,7 @@ from pyarrow import json as arrow_json
 
 from prefect_batch.blocks.files.reading.text_file import Stretch
 from prefect_batch.blocks.files.reading.text_parse import Fault, Parser
+from prefect_batch.blocks.kinds.json_form import from_json, json_type
 from prefect_batch.blocks.parameters.text_form import TextForm
 
 __all__ = ["columns_of", "json_parser", "object_of", "parse_objects"]
@@ -32,8 +33,7 @@ def object_of(text: str) -> dict[str, Any]:
 
 def json_parser(schema: pa.Schema, *, others: bool, form: TextForm) -> Parser:
     """The parser for lines with these columns; `others`: a line may have more, which are not read."""
-    # What pyarrow does not read from JSON text is read as text first.
-    read = pa.schema([(f.name, pa.string() if _is_text_in_json(f.type) else f.type) for f in schema])
+    read = pa.schema([(field.name, json_type(field.type)) for field in schema])
     options = arrow_json.ParseOptions(
         explicit_schema=read, newlines_in_values=False, unexpected_field_behavior="ignore" if others else "error"
     )
@@ -44,7 +44,9 @@ def json_parser(schema: pa.Schema, *, others: bool, form: TextForm) -> Parser:
             text.decode()  # pyarrow would take bytes that are no UTF-8.
         blocks = arrow_json.ReadOptions(use_threads=False, block_size=len(text) + 1)
         found = arrow_json.read_json(pa.BufferReader(text), blocks, options).select(schema.names)
-        return found.cast(schema) if read != schema else found
+        if read == schema:
+            return found
+        return pa.table([from_json(found[field.name], field.type, field.name) for field in schema], schema=schema)
 
     def faults(texts: list[bytes]) -> dict[int, str]:
         """The lines that are no objects."""
@@ -78,10 +80,6 @@ def _check_lines(text: bytes) -> None:
     for line in text.splitlines():
         if line and not (line.startswith(b"{") and line.endswith(b"}")):
             raise pa.ArrowInvalid("it is no JSON object on a line of its own")
-
-
-def _is_text_in_json(arrow: pa.DataType) -> bool:
-    return bool(pa.types.is_date(arrow) or pa.types.is_time(arrow))
 
 
 def columns_of(lines: list[dict[str, Any]]) -> pa.Schema:

@@ -1,25 +1,35 @@
 """One file of a sink in its format: written table by table, so that memory does not depend on its size."""
 
-from base64 import b64encode
 from dataclasses import dataclass, replace
-from datetime import timedelta
-from decimal import Decimal
 from typing import Any, Protocol
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from prefect_batch.blocks.errors import BadSink, DoesNotFit
+from prefect_batch.blocks.errors import BadSink
+from prefect_batch.blocks.kinds.csv_form import as_csv, csv_schema
+from prefect_batch.blocks.kinds.json_form import check_json, json_default, json_values
+from prefect_batch.blocks.kinds.kind import kind_of, plain_type
 from prefect_batch.blocks.parameters.files import Format
 
-__all__ = ["PartFormat", "PartWriter"]
+__all__ = ["PartFormat", "PartWriter", "written_schema"]
 
 ENDINGS = {"gzip": ".gz", "zstd": ".zst"}
+_WRITTEN: dict[str, str] = {"parquet": "Parquet", "csv": "CSV", "jsonl": "JSON"}
 
 # Row groups of this size are read quickly and held in memory easily, whatever the size of the batches.
 GROUP_ROWS = 120_000
 GROUP_BYTES = 32 * 2**20
+
+
+def written_schema(schema: pa.Schema) -> pa.Schema:
+    """The schema with types that every format has, where the same values can be of several."""
+    return pa.schema([(field.name, _written_type(field.type)) for field in schema])
+
+
+def _written_type(arrow: pa.DataType) -> pa.DataType:
+    plain = plain_type(arrow)
+    return pa.string() if pa.types.is_null(plain) or pa.types.is_string_view(plain) else plain
 
 
 class PartWriter(Protocol):
@@ -60,11 +70,11 @@ class PartFormat:
         Raises:
             BadSink: it cannot.
         """
-        for field in schema if self.name == "csv" else ():
-            if pa.types.is_nested(field.type) or pa.types.is_binary(field.type) or pa.types.is_large_binary(field.type):
+        for field in schema:
+            if self.name in kind_of(field.type).refused:
                 raise BadSink(
-                    f"column {field.name} is {field.type}, which CSV cannot hold: let the processor make text of it, "
-                    "or write Parquet"
+                    f"column {field.name} is {field.type}, which {_WRITTEN[self.name]} cannot hold: let the processor "
+                    "make text of it, or write another format"
                 )
 
     def check_values(self, table: pa.Table) -> None:
@@ -74,8 +84,7 @@ class PartFormat:
             DoesNotFit: it cannot.
         """
         for name, column in zip(table.column_names, table.columns, strict=True) if self.name == "jsonl" else ():
-            if any(_has_infinite(chunk) for chunk in column.chunks):
-                raise DoesNotFit(f"column {name} has a number that JSON cannot hold: NaN or infinite")
+            check_json(column, name)
 
     def open(self, file: Any, schema: pa.Schema) -> PartWriter:
         """A writer of this format into the file."""
@@ -84,15 +93,6 @@ class PartFormat:
         if self.packed:
             return _Packed(self, file, schema)
         return _Csv(file, schema, self) if self.name == "csv" else _JsonLines(file)
-
-
-def _has_infinite(array: pa.Array) -> bool:
-    if pa.types.is_floating(array.type):
-        return not pc.all(pc.is_finite(array), min_count=0).as_py()
-    if pa.types.is_struct(array.type) or pa.types.is_list(array.type):
-        parts = array.flatten()
-        return any(map(_has_infinite, parts if isinstance(parts, list) else [parts]))
-    return False
 
 
 class _Parquet:
@@ -124,10 +124,10 @@ class _Csv:
 
         # Text is quoted and NULL is nothing at all: so an empty text stays one.
         options = csv.WriteOptions(delimiter=form.delimiter, include_header=form.header)
-        self._writer = csv.CSVWriter(file, schema, write_options=options)
+        self._writer = csv.CSVWriter(file, csv_schema(schema), write_options=options)
 
     def write(self, table: pa.Table) -> None:
-        self._writer.write_table(table)
+        self._writer.write_table(as_csv(table))
 
     def close(self) -> None:
         self._writer.close()
@@ -141,9 +141,9 @@ class _JsonLines:
         import orjson
 
         names = table.column_names
-        rows = zip(*(column.to_pylist() for column in table.columns), strict=True)
+        rows = zip(*map(json_values, table.columns), strict=True)
         option = orjson.OPT_APPEND_NEWLINE
-        lines = [orjson.dumps(dict(zip(names, row, strict=True)), _json, option) for row in rows]
+        lines = [orjson.dumps(dict(zip(names, row, strict=True)), json_default, option) for row in rows]
         self._file.write(b"".join(lines))
 
     def close(self) -> None:
@@ -163,14 +163,3 @@ class _Packed:
     def close(self) -> None:
         self._writer.close()
         self._stream.close()
-
-
-def _json(value: Any) -> Any:
-    """What JSON has not: a decimal as text, bytes as base64, a duration in microseconds."""
-    if isinstance(value, Decimal):
-        return str(value)
-    if isinstance(value, bytes):
-        return b64encode(value).decode()
-    if isinstance(value, timedelta):
-        return value // timedelta(microseconds=1)
-    raise TypeError(type(value).__qualname__)

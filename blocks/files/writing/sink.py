@@ -11,13 +11,13 @@ from prefect_batch.blocks.batches import Record
 from prefect_batch.blocks.chunks import ChunkRange
 from prefect_batch.blocks.credentials import storage_options
 from prefect_batch.blocks.errors import BadParameter, BadSink
-from prefect_batch.blocks.files.writing.infer_schema import infer_schema
 from prefect_batch.blocks.files.writing.manifest import Manifest, load_manifest
-from prefect_batch.blocks.files.writing.part_writer import PartFormat
+from prefect_batch.blocks.files.writing.part_writer import PartFormat, written_schema
 from prefect_batch.blocks.files.writing.publish import COMPACT_BYTES, clean, is_part, publish
 from prefect_batch.blocks.files.writing.staging import Staging, passes
 from prefect_batch.blocks.files.writing.transaction import PartTransaction
 from prefect_batch.blocks.jobs import PassRef, main_job, of_replay
+from prefect_batch.blocks.kinds.of_values import schema_of_records
 from prefect_batch.blocks.parameters.files import Files
 from prefect_batch.blocks.parameters.type_names import schema_of
 from prefect_batch.blocks.stores.opening import open_store
@@ -169,7 +169,7 @@ class FilesSink:
             BadSink: the format cannot hold such records.
         """
         if self._given is None and self._proposed is None and records:
-            proposed = infer_schema(records, source_schema)
+            proposed = written_schema(schema_of_records(records, source_schema))
             self._format.check(proposed)
             self._proposed = proposed
 

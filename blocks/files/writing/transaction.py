@@ -11,8 +11,7 @@ from prefect_batch.blocks.batches import Record
 from prefect_batch.blocks.chunks import ChunkRange
 from prefect_batch.blocks.errors import BadSink
 from prefect_batch.blocks.files.writing.fit_schema import fit_records, fit_table
-from prefect_batch.blocks.files.writing.infer_schema import plain_schema
-from prefect_batch.blocks.files.writing.part_writer import PartFormat, PartWriter
+from prefect_batch.blocks.files.writing.part_writer import PartFormat, PartWriter, written_schema
 from prefect_batch.blocks.files.writing.staging import Note, Staging
 from prefect_batch.blocks.stores.store import NewFile, Store, drop
 
@@ -57,7 +56,7 @@ class PartTransaction:
         if table.num_rows:
             schema = self._staging.schema()
             if schema is None:
-                proposed = plain_schema(table.schema)
+                proposed = written_schema(table.schema)
                 self._format.check(proposed)
                 schema = self._staging.fix_schema(proposed)
             self._append(fit_table(table, schema))

@@ -1,0 +1,113 @@
+"""Moments, times and durations with nanoseconds, which Python's own types do not have."""
+
+from datetime import datetime, time, timedelta
+from typing import Any
+
+__all__ = [
+    "NanoTime",
+    "duration_text",
+    "moment_text",
+    "nanoseconds_of",
+    "parse_duration",
+    "parse_moment",
+    "parse_time",
+    "time_text",
+    "whole_duration",
+]
+
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class NanoTime(time):
+    """A time of day with `nanosecond`, from 1 to 999, beyond its microsecond: what pandas has for moments only."""
+
+    nanosecond: int
+
+    @classmethod
+    def of_day(cls, nanoseconds: int) -> time:
+        """The time so many nanoseconds after midnight: a plain one where it has whole microseconds."""
+        seconds, rest = divmod(nanoseconds, 10**9)
+        found = time(seconds // 3600, seconds // 60 % 60, seconds % 60, rest // 1000)
+        return cls.beyond(found, rest % 1000) if rest % 1000 else found
+
+    @classmethod
+    def beyond(cls, value: time, nanosecond: int) -> "NanoTime":
+        """The time so many nanoseconds later, less than a microsecond."""
+        new = cls(value.hour, value.minute, value.second, value.microsecond)
+        new.nanosecond = nanosecond
+        return new
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, NanoTime) and time_text(self) == time_text(other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return hash(time_text(self))
+
+    def __repr__(self) -> str:
+        return f"NanoTime({time_text(self)})"
+
+    def __reduce_ex__(self, _protocol: Any) -> Any:
+        return parse_time, (time_text(self),)
+
+
+def nanoseconds_of(value: Any) -> int:
+    """The nanoseconds that the value has beyond its last whole microsecond; 0 for Python's own types."""
+    if isinstance(value, timedelta):
+        return int(getattr(value, "nanoseconds", 0))
+    return int(getattr(value, "nanosecond", 0)) if isinstance(value, (datetime, time)) else 0
+
+
+def moment_text(value: datetime) -> str:
+    """The moment in ISO 8601, with nine digits where it has nanoseconds."""
+    return value.isoformat() if nanoseconds_of(value) else datetime.isoformat(value)
+
+
+def parse_moment(text: str) -> datetime:
+    """The moment that `moment_text` wrote; one of pandas where it has nanoseconds."""
+    if len(text.partition(".")[2].partition("+")[0].partition("-")[0]) <= 6:
+        return datetime.fromisoformat(text)
+    import pandas as pd
+
+    found: datetime = pd.Timestamp(text)
+    return found
+
+
+def time_text(value: time) -> str:
+    """The time in ISO 8601, with nine digits where it has nanoseconds."""
+    nanosecond = nanoseconds_of(value)
+    return f"{time.isoformat(value, 'microseconds')}{nanosecond:03}" if nanosecond else time.isoformat(value)
+
+
+def parse_time(text: str) -> time:
+    """The time that `time_text`, or Arrow, wrote."""
+    whole, _, digits = text.partition(".")
+    if not digits.isdigit() or len(digits) <= 6:
+        return time.fromisoformat(text)
+    found, nanosecond = time.fromisoformat(f"{whole}.{digits[:6]}"), int(digits[6:9].ljust(3, "0"))
+    return NanoTime.beyond(found, nanosecond) if nanosecond else found
+
+
+def duration_text(value: timedelta) -> str:
+    """The duration as a number of microseconds, with a fraction where it has nanoseconds."""
+    nanosecond = nanoseconds_of(value)
+    whole = timedelta(value.days, value.seconds, value.microseconds) // _MICROSECOND
+    return f"{whole}.{nanosecond:03}" if nanosecond else str(whole)
+
+
+def parse_duration(text: str) -> timedelta:
+    """The duration that `duration_text` wrote; one of pandas where it has nanoseconds."""
+    whole, _, nanosecond = text.partition(".")
+    if not nanosecond:
+        return timedelta(microseconds=int(whole))
+    import pandas as pd
+
+    found: timedelta = pd.Timedelta(int(whole) * 1000 + int(nanosecond), "ns")
+    return found
+
+
+def whole_duration(value: timedelta) -> int | None:
+    """The duration in microseconds; None where these are not whole."""
+    return None if nanoseconds_of(value) else value // _MICROSECOND

@@ -1,0 +1,125 @@
+"""Which kind values are of: the Arrow type of a column that is made for them."""
+
+from collections.abc import Callable, Sequence
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import pyarrow as pa
+
+from prefect_batch.blocks.errors import DoesNotFit
+from prefect_batch.blocks.kinds.convert import CONVERSION_ERRORS, to_arrow
+from prefect_batch.blocks.kinds.kind import python_types
+from prefect_batch.blocks.kinds.nanoseconds import nanoseconds_of
+from prefect_batch.blocks.kinds.plain import plain_value
+from prefect_batch.blocks.kinds.record import Record
+
+__all__ = ["schema_of_records", "type_of_values"]
+
+_MOST_INT64, _MOST_UINT64 = 2**63 - 1, 2**64 - 1
+
+
+def schema_of_records(records: Sequence[Record], source: pa.Schema) -> pa.Schema:
+    """The schema for records like these: a column that the source has too, and whose values fit, keeps its type."""
+    names = list(dict.fromkeys(column for record in records for column in record))
+    columns = ((name, [record[name] for record in records if record.get(name) is not None]) for name in names)
+    return pa.schema([(name, _type_of(values, name, source)) for name, values in columns])
+
+
+def _type_of(values: list[Any], name: str, source: pa.Schema) -> pa.DataType:
+    if name not in source.names:
+        return type_of_values(values)
+    arrow = source.field(name).type
+    try:
+        to_arrow(values, name, arrow)
+    except DoesNotFit:
+        # Neither one odd value nor one that is too large changes what kind of column it is.
+        alike = [value for value in map(plain_value, values) if type(value) in python_types(arrow)]
+        return type_of_values(alike or values)
+    return arrow
+
+
+def type_of_values(values: Sequence[Any]) -> pa.DataType:
+    """The Arrow type for these values; of several kinds the first one is the column's, and text where there is none.
+
+    Whole numbers among fractions are fractions that happen to be whole.
+    """
+    plain = [each for each in map(plain_value, values) if each is not None]
+    types = [_python_type(each) for each in plain]
+    if not types:
+        return pa.string()
+    if float in types and set(types) == {int, float}:
+        return pa.float64()
+    first = Decimal if set(types) == {int, Decimal} else types[0]
+    told = _TYPES.get(first)
+    return told([each for each, of in zip(plain, types, strict=True) if of is first]) if told else pa.string()
+
+
+def _python_type(value: Any) -> type:
+    """The value's type, and for what has nanoseconds that of Python without them."""
+    if not nanoseconds_of(value):
+        return type(value)
+    return next(of for of in (datetime, time, timedelta) if isinstance(value, of))
+
+
+def _whole(values: list[int]) -> pa.DataType:
+    return pa.uint64() if _MOST_INT64 < max(values) <= _MOST_UINT64 and min(values) >= 0 else pa.int64()
+
+
+def _decimal(values: list[Decimal]) -> pa.DataType:
+    """As many places as the values have, and room before the point."""
+    digits = [(len(digits), exponent) for _, digits, exponent in map(Decimal.as_tuple, values)]
+    sizes = [(count, exponent) for count, exponent in digits if isinstance(exponent, int)]
+    scale = max([0, *(-exponent for _, exponent in sizes)])
+    whole = max([0, *(count + exponent for count, exponent in sizes)])
+    return pa.decimal128(38, scale) if whole + scale <= 38 and scale < 38 else pa.decimal256(76, min(76, scale))
+
+
+def _moment(values: list[datetime]) -> pa.DataType:
+    return pa.timestamp(_unit(values), tz=None if values[0].tzinfo is None else "UTC")
+
+
+def _unit(values: Sequence[Any]) -> str:
+    return "ns" if any(map(nanoseconds_of, values)) else "us"
+
+
+def _nested(values: list[Any]) -> pa.DataType:
+    try:
+        found = pa.infer_type(values)
+    except CONVERSION_ERRORS:
+        return _nested(values[:1]) if len(values) > 1 else pa.string()
+    return _roomy(found)
+
+
+def _roomy(arrow: pa.DataType) -> pa.DataType:
+    """The type with text where no value told one, and decimals with room for others."""
+    if pa.types.is_struct(arrow):
+        return pa.struct([(arrow.field(n).name, _roomy(arrow.field(n).type)) for n in range(arrow.num_fields)])
+    if pa.types.is_list(arrow):
+        return pa.list_(_roomy(arrow.value_type))
+    if pa.types.is_decimal(arrow) and arrow.precision <= 38:
+        return pa.decimal128(38, arrow.scale)
+    return pa.string() if pa.types.is_null(arrow) else arrow
+
+
+def _always(arrow: pa.DataType) -> Callable[[Any], pa.DataType]:
+    return lambda _values: arrow
+
+
+_TYPES: dict[type, Callable[[Any], pa.DataType]] = {
+    bool: _always(pa.bool_()),
+    int: _whole,
+    float: _always(pa.float64()),
+    Decimal: _decimal,
+    str: _always(pa.string()),
+    **dict.fromkeys((bytes, bytearray, memoryview), _always(pa.binary())),
+    date: _always(pa.date32()),
+    datetime: _moment,
+    time: lambda values: pa.time64(_unit(values)),
+    timedelta: lambda values: pa.duration(_unit(values)),
+    UUID: _always(pa.uuid()),
+    pa.MonthDayNano: _always(pa.month_day_nano_interval()),
+    dict: _nested,
+    list: _nested,
+}
