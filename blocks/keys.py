@@ -1,70 +1,15 @@
 """Keys as JSON and back, to the last digit: a cursor that was rounded would lose rows or repeat them."""
 
-from collections.abc import Callable, Sequence
-from datetime import date, datetime, time, timedelta, timezone
-from decimal import Decimal
+from collections.abc import Sequence
+from datetime import datetime, timezone
 from typing import Any
-from uuid import UUID
 
-from prefect_batch.blocks.errors import BadSource
+from prefect_batch.blocks.errors import BadSource, DoesNotFit
+from prefect_batch.blocks.kinds.tagged import decode_value, encode_scalar
 
-__all__ = ["Key", "decode_key", "decode_value", "encode_key", "encode_value", "key_text", "plain_key"]
+__all__ = ["Key", "decode_key", "encode_key", "key_text", "plain_key"]
 
 Key = tuple[Any, ...]
-
-# Beyond this, JSON readers that hold numbers as doubles (the Prefect UI) would round an integer.
-_JSON_INTEGERS = 2**53
-
-# A subclass stands before its base: a datetime is a date, too.
-_ENCODERS: tuple[tuple[type | tuple[type, ...], str, Callable[[Any], str]], ...] = (
-    (int, "int", str),
-    (float, "float", float.__repr__),
-    (Decimal, "decimal", str),
-    (datetime, "datetime", datetime.isoformat),
-    (date, "date", date.isoformat),
-    (time, "time", time.isoformat),
-    (timedelta, "microseconds", lambda value: str(value // timedelta(microseconds=1))),
-    (UUID, "uuid", str),
-    ((bytes, bytearray, memoryview), "bytes", lambda value: bytes(value).hex()),
-)
-_DECODERS: dict[str, Callable[[str], Any]] = {
-    "int": int,
-    "float": float,
-    "decimal": Decimal,
-    "datetime": datetime.fromisoformat,
-    "date": date.fromisoformat,
-    "time": time.fromisoformat,
-    "microseconds": lambda text: timedelta(microseconds=int(text)),
-    "uuid": UUID,
-    "bytes": bytes.fromhex,
-}
-
-
-def encode_value(value: Any) -> Any:
-    """The value as JSON: itself, or ``{"<tag>": "<text>"}`` where JSON has no such type or would round it.
-
-    Raises:
-        BadSource: the value's type has no exact text.
-    """
-    if value is None or isinstance(value, (str, bool)):
-        return value
-    if isinstance(value, int) and abs(value) < _JSON_INTEGERS:
-        return int(value)
-    for kind, tag, text in _ENCODERS:
-        if isinstance(value, kind):
-            return {tag: text(value)}
-    raise BadSource(
-        f"a value of type {type(value).__module__}.{type(value).__qualname__} cannot be part of a key; "
-        "use an integer, text, Decimal, date, datetime, UUID or bytes column"
-    )
-
-
-def decode_value(encoded: Any) -> Any:
-    """The value that `encode_value` wrote: same type, same value."""
-    if not isinstance(encoded, dict):
-        return encoded
-    ((tag, text),) = encoded.items()
-    return _DECODERS[tag](text)
 
 
 def plain_key(values: Sequence[Any]) -> Key:
@@ -80,8 +25,22 @@ def plain_key(values: Sequence[Any]) -> Key:
 
 
 def encode_key(key: Key) -> list[Any]:
-    """The key as a JSON list; `decode_key` gives back an equal key of the same types."""
-    return [encode_value(value) for value in key]
+    """The key as a JSON list; `decode_key` gives back an equal key of the same types.
+
+    Raises:
+        BadSource: the type of a value has no exact text.
+    """
+    return [_encode(value) for value in key]
+
+
+def _encode(value: Any) -> Any:
+    try:
+        return encode_scalar(value)
+    except DoesNotFit as error:
+        raise BadSource(
+            f"a value of type {type(value).__module__}.{type(value).__qualname__} cannot be part of a key; "
+            "use an integer, text, Decimal, date, datetime, UUID or bytes column"
+        ) from error
 
 
 def decode_key(encoded: Sequence[Any]) -> Key:

@@ -21,6 +21,7 @@ from prefect_batch.blocks.dead_letter import DeadLetter
 from prefect_batch.blocks.errors import SinkRefuses
 from prefect_batch.blocks.jobs import main_job, of_replay
 from prefect_batch.blocks.keys import encode_key
+from prefect_batch.blocks.kinds.convert import to_arrow_or_null
 from prefect_batch.blocks.letters.place import check_place, open_place
 from prefect_batch.blocks.letters.record_json import encode_record
 from prefect_batch.blocks.stores.store import Store, drop, full_name
@@ -173,17 +174,7 @@ def _fit(values: list[Any], arrow: pa.DataType) -> pa.Array:
     """The values as this type; one that does not fit is NULL, and whole in the letter's `record_json`."""
     if pa.types.is_string(arrow):
         values = [value if value is None else _text(str(value)) for value in values]
-    try:
-        return pa.array(values, type=arrow)
-    except (pa.ArrowException, TypeError, ValueError, OverflowError):
-        return pa.array([_fit_one(value, arrow) for value in values], type=arrow)
-
-
-def _fit_one(value: Any, arrow: pa.DataType) -> Any:
-    try:
-        return pa.scalar(value, type=arrow).as_py()
-    except (pa.ArrowException, TypeError, ValueError, OverflowError):
-        return None
+    return to_arrow_or_null(values, arrow)[0]
 
 
 def _text(text: str) -> str:

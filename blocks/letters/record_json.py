@@ -4,13 +4,14 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from prefect_batch.blocks.errors import BadSource
-from prefect_batch.blocks.keys import decode_value, encode_value
+from prefect_batch.blocks.errors import DoesNotFit
+from prefect_batch.blocks.kinds.tagged import decode_value, encode_value
 
-__all__ = ["LINE", "RAW", "decode_record", "encode_record"]
+__all__ = ["LINE", "RAW", "decode_record", "encode_record", "shown_columns"]
 
 # What the letter of a record that could not be read has instead of it: its bytes, and the number of its first line.
 RAW, LINE = "__raw__", "__line__"
+_SHOWN = "repr"
 
 
 def encode_record(record: Mapping[str, Any]) -> str:
@@ -21,12 +22,8 @@ def encode_record(record: Mapping[str, Any]) -> str:
 def _encode(value: Any) -> Any:
     try:
         return encode_value(value)
-    except BadSource:
-        pass
-    try:
-        return {"json": json.dumps(value)}
-    except (TypeError, ValueError):
-        return {"repr": repr(value)}
+    except (DoesNotFit, RecursionError):
+        return {_SHOWN: repr(value)}
 
 
 def decode_record(text: str) -> dict[str, Any]:
@@ -35,8 +32,13 @@ def decode_record(text: str) -> dict[str, Any]:
 
 
 def _decode(value: Any) -> Any:
-    if isinstance(value, dict) and "json" in value:
-        return json.loads(value["json"])
-    if isinstance(value, dict) and "repr" in value:
-        return value["repr"]
-    return decode_value(value)
+    return value[_SHOWN] if _is_shown(value) else decode_value(value)
+
+
+def _is_shown(value: Any) -> bool:
+    return isinstance(value, dict) and _SHOWN in value
+
+
+def shown_columns(text: str) -> list[str]:
+    """The columns of which the record in this text has no more than their values' `repr`."""
+    return [name for name, value in json.loads(text).items() if _is_shown(value)]

@@ -13,14 +13,14 @@ from prefect_batch.blocks.batches import Batch, Record
 from prefect_batch.blocks.chunks import ChunkRange
 from prefect_batch.blocks.contracts import FindsRecords, Source
 from prefect_batch.blocks.dead_letter import Origin
-from prefect_batch.blocks.errors import KeyIsShared, RecordIsGone, UnreadableRecord
+from prefect_batch.blocks.errors import DoesNotFit, KeyIsShared, RecordIsGone, UnreadableRecord
 from prefect_batch.blocks.jobs import replay_job
 from prefect_batch.blocks.keys import Key, decode_key, encode_key, key_text
 from prefect_batch.blocks.letters.bury import letters_folder
 from prefect_batch.blocks.letters.ids import LetterSet
 from prefect_batch.blocks.letters.place import open_place
 from prefect_batch.blocks.letters.read import read_rows
-from prefect_batch.blocks.letters.record_json import RAW, decode_record
+from prefect_batch.blocks.letters.record_json import RAW, decode_record, shown_columns
 from prefect_batch.blocks.letters.replay_list import Chosen, read_chosen
 from prefect_batch.blocks.letters.status import Act, Statuses, read_statuses, record_act
 from prefect_batch.blocks.parameters.letters import Letters
@@ -207,6 +207,11 @@ class LettersSource:
 def _record(text: str) -> dict[str, Any] | Exception:
     """The record of a letter, or why it has none."""
     record = decode_record(text)
+    if shown := shown_columns(text):
+        return DoesNotFit(
+            f"the letter holds the value of column {shown[0]} as a text for people only, since its type has no exact "
+            "one: replay it with from_='source'"
+        )
     if RAW not in record:
         return record
     return UnreadableRecord(

@@ -1,0 +1,297 @@
+"""The table of kinds: a value goes through every form and comes back as it was, or is refused by its column's name."""
+
+import io
+import math
+import pickle
+from datetime import datetime, time, timedelta, timezone
+from decimal import Decimal, localcontext
+from zoneinfo import ZoneInfo
+
+import orjson
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pyarrow import csv as arrow_csv
+from pyarrow import json as arrow_json
+
+from prefect_batch.blocks.errors import DoesNotFit
+from prefect_batch.blocks.kinds.convert import to_arrow, values_of
+from prefect_batch.blocks.kinds.csv_form import as_csv, csv_type, from_csv
+from prefect_batch.blocks.kinds.json_form import check_json, from_json, json_default, json_type, json_values
+from prefect_batch.blocks.kinds.kind import KINDS, kind_of
+from prefect_batch.blocks.kinds.nanoseconds import NanoTime
+from prefect_batch.blocks.kinds.of_values import type_of_values
+from prefect_batch.blocks.letters.record_json import decode_record, encode_record, shown_columns
+
+# For each of some forty types.
+EXAMPLES = 8
+PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+TYPES = [arrow for kind in KINDS for arrow in kind.arrow]
+EACH_TYPE = pytest.mark.parametrize("arrow", TYPES, ids=str)
+
+
+def moments(arrow):
+    zone = None if arrow.tz is None else ZoneInfo(arrow.tz)
+    if arrow.unit == "ns":
+        return st.integers(-(2**62), 2**62).map(lambda n: pd.Timestamp(n, tz=arrow.tz))
+    step = 10**6 // PER_SECOND[arrow.unit]
+    # The first and last days are, in some zones, in years that Python does not have.
+    found = st.datetimes(datetime(1, 1, 3), datetime(9999, 12, 29))
+    return found.map(lambda m: m.replace(microsecond=m.microsecond // step * step, tzinfo=zone))
+
+
+def durations(arrow):
+    if arrow.unit == "ns":
+        return st.integers(-(2**62), 2**62).map(lambda n: pd.Timedelta(n, "ns"))
+    per_second = PER_SECOND[arrow.unit]
+    return st.integers(-(10**11), 10**11).map(
+        lambda n: timedelta(seconds=n // per_second, microseconds=n % per_second * (10**6 // per_second))
+    )
+
+
+def decimals(arrow):
+    def scaled(n):
+        with localcontext(prec=80):
+            return Decimal(n).scaleb(-arrow.scale)
+
+    return st.integers(-(10**arrow.precision) + 1, 10**arrow.precision - 1).map(scaled)
+
+
+def lists(arrow):
+    size = getattr(arrow, "list_size", None)
+    bounds = {} if size is None else {"min_size": size}
+    return st.lists(values_in(arrow.value_type), max_size=size or 3, **bounds)
+
+
+def byte_strings(arrow):
+    return st.binary(min_size=4, max_size=4) if pa.types.is_fixed_size_binary(arrow) else st.binary(max_size=5)
+
+
+def times(arrow):
+    unit = 10**9 // PER_SECOND[arrow.unit]
+    return st.integers(0, 86_400 * 10**9 // unit - 1).map(lambda n: NanoTime.of_day(n * unit))
+
+
+def intervals(_arrow):
+    whole = st.integers(-(2**31), 2**31 - 1)
+    return st.tuples(whole, whole, st.integers(-(2**62), 2**62)).map(lambda parts: pa.MonthDayNano(list(parts)))
+
+
+def structs(arrow):
+    return st.fixed_dictionaries({arrow.field(n).name: values_in(arrow.field(n).type) for n in range(arrow.num_fields)})
+
+
+def pairs(arrow):
+    keys = values_in(arrow.key_type).filter(lambda key: key is not None)
+    return st.lists(st.tuples(keys, values_in(arrow.item_type)), max_size=3)
+
+
+def whole(arrow):
+    return (
+        st.integers(0, 2**arrow.bit_width - 1)
+        if str(arrow).startswith("u")
+        else st.integers(-(2 ** (arrow.bit_width - 1)), 2 ** (arrow.bit_width - 1) - 1)
+    )
+
+
+def values_in(arrow):
+    """Values of this type, as Python has them."""
+    return st.none() | {
+        "null": lambda _: st.none(),
+        "bool": lambda _: st.booleans(),
+        "float16": lambda _: st.floats(width=16),
+        "float32": lambda _: st.floats(width=32),
+        "float64": lambda _: st.floats(),
+        "decimal": decimals,
+        "text": lambda _: st.text(st.characters(codec="utf-8"), max_size=5),
+        "bytes": byte_strings,
+        "moment": moments,
+        "moment with zone": moments,
+        "date": lambda _: st.dates(),
+        "time": times,
+        "duration": durations,
+        "interval": intervals,
+        "UUID": lambda _: st.uuids(),
+        "list": lists,
+        "struct": structs,
+        "map": pairs,
+    }.get(kind_of(arrow).name, whole)(arrow)  # fmt: skip
+
+
+def same(found, meant):
+    """Whether they are one value: NaN is itself, and 0.0 is not -0.0, nor True 1."""
+    if isinstance(meant, float) and isinstance(found, float):
+        return (math.isnan(meant) and math.isnan(found)) or (
+            found == meant and math.copysign(1, found) == math.copysign(1, meant)
+        )
+    if isinstance(meant, list):
+        return len(found) == len(meant) and all(map(same, found, meant))
+    if isinstance(meant, dict):
+        return found.keys() == meant.keys() and all(same(found[key], value) for key, value in meant.items())
+    return found == meant and isinstance(found, bool) == isinstance(meant, bool)
+
+
+def all_same(found, meant):
+    return len(found) == len(meant) and all(map(same, found, meant))
+
+
+def refused_by(function, *arguments):
+    """Whether the function refuses them, with the column's name."""
+    try:
+        function(*arguments)
+    except DoesNotFit as error:
+        return "column x " in str(error) or pytest.fail(f"the column is not named: {error}")
+    return False
+
+
+def column(values, arrow):
+    return pa.chunked_array([to_arrow(values, "column x", arrow)], arrow)
+
+
+@EACH_TYPE
+@settings(max_examples=EXAMPLES)
+@given(data=st.data())
+def test_python_values_become_a_column_and_come_back(arrow, data):
+    values = data.draw(st.lists(values_in(arrow), max_size=4))
+    assert all_same(values_of(column(values, arrow)), values)
+
+
+@EACH_TYPE
+@settings(max_examples=EXAMPLES)
+@given(data=st.data())
+def test_json_is_read_as_it_was_written(arrow, data):
+    values = data.draw(st.lists(values_in(arrow), min_size=1, max_size=4))
+    written = column(values, arrow)
+    if refused_by(check_json, written, "x"):
+        return
+    option = orjson.OPT_APPEND_NEWLINE
+    lines = b"".join(orjson.dumps({"x": value}, json_default, option) for value in json_values(written))
+    parse = arrow_json.ParseOptions(explicit_schema=pa.schema([("x", json_type(arrow))]))
+    found = arrow_json.read_json(io.BytesIO(lines), parse_options=parse)["x"]
+    assert all_same(values_of(from_json(found, arrow, "x")), values)
+
+
+@pytest.mark.parametrize("arrow", [arrow for arrow in TYPES if "csv" not in kind_of(arrow).refused], ids=str)
+@settings(max_examples=EXAMPLES)
+@given(data=st.data())
+def test_csv_is_read_as_it_was_written(arrow, data):
+    values = data.draw(st.lists(values_in(arrow), min_size=1, max_size=4))
+    table = as_csv(pa.table({"n": range(len(values)), "x": column(values, arrow)}))
+    text = pa.BufferOutputStream()
+    arrow_csv.write_csv(table, text)
+    convert = arrow_csv.ConvertOptions(
+        column_types={"x": csv_type(arrow)},
+        strings_can_be_null=True,
+        quoted_strings_can_be_null=False,
+        null_values=[""],
+    )
+    parse = arrow_csv.ParseOptions(newlines_in_values=True)
+    found = arrow_csv.read_csv(pa.BufferReader(text.getvalue()), convert_options=convert, parse_options=parse)["x"]
+    assert all_same(values_of(from_csv(found, arrow, "x", [""])), values)
+
+
+@pytest.mark.parametrize("arrow", [arrow for arrow in TYPES if "parquet" not in kind_of(arrow).refused], ids=str)
+@settings(max_examples=EXAMPLES)
+@given(data=st.data())
+def test_parquet_is_read_as_it_was_written(arrow, data):
+    values = data.draw(st.lists(values_in(arrow), max_size=4))
+    file = pa.BufferOutputStream()
+    pq.write_table(pa.table({"x": column(values, arrow)}), file)
+    assert all_same(values_of(pq.read_table(pa.BufferReader(file.getvalue()))["x"]), values)
+
+
+@EACH_TYPE
+@settings(max_examples=EXAMPLES)
+@given(data=st.data())
+def test_the_kind_told_from_values_holds_them(arrow, data):
+    values = data.draw(st.lists(values_in(arrow), max_size=4))
+    told = type_of_values(values)
+    if not refused_by(column, values, told):
+        assert all_same(values_of(column(values, told)), values)
+    else:  # In Python a map is a list of pairs, which are of no kind.
+        assert pa.types.is_map(arrow)
+
+
+@EACH_TYPE
+@settings(max_examples=EXAMPLES)
+@given(data=st.data())
+def test_the_text_of_a_value_is_read_as_it_was(arrow, data):
+    kind = kind_of(arrow)
+    if kind.text is None:
+        assert kind.parse is None
+        return
+    value = data.draw(values_in(arrow).filter(lambda value: value is not None))
+    assert same(kind.parse(kind.text(value)), value)
+
+
+@EACH_TYPE
+@settings(max_examples=EXAMPLES)
+@given(data=st.data())
+def test_a_letter_gives_a_value_back_as_it_was(arrow, data):
+    value = data.draw(values_in(arrow))
+    text = encode_record({"x": value, "parts": [value], "by key": {1: (value,)}})
+    assert shown_columns(text) == []
+    found = decode_record(text)
+    assert all_same([found["x"], *found["parts"], *found["by key"][1]], [value] * 3)
+
+
+def test_a_value_that_a_letter_can_only_show_is_told_apart():
+    text = encode_record({"n": 1, "odd": {"a": [object]}})
+    assert shown_columns(text) == ["odd"]
+    assert decode_record(text) == {"n": 1, "odd": "{'a': [<class 'object'>]}"}
+
+
+@EACH_TYPE
+def test_every_type_has_one_kind_with_a_place_in_json(arrow):
+    assert [kind.name for kind in KINDS if arrow in kind.arrow] == [kind_of(arrow).name]
+    assert kind_of(arrow).json
+    assert kind_of(arrow).csv or "csv" in kind_of(arrow).refused
+
+
+@EACH_TYPE
+@settings(max_examples=EXAMPLES)
+@given(data=st.data())
+def test_a_value_of_any_other_kind_is_equal_in_the_column_or_refused(arrow, data):
+    other = data.draw(st.sampled_from(TYPES))
+    values = data.draw(st.lists(values_in(other), min_size=1, max_size=3))
+    if refused_by(column, values, arrow):
+        return
+    for found, meant in zip(values_of(column(values, arrow)), values, strict=True):
+        if isinstance(meant, dict):  # What a dict lacks is None.
+            assert {key: dict(found).get(key) for key in meant} == meant
+        else:
+            assert same(found, meant) or (type(found), found) == (str, str(meant))
+
+
+REFUSED = [
+    (pa.time32("s"), time(1, 2, 3, 4)),
+    (pa.time64("us"), NanoTime.of_day(999)),
+    (pa.timestamp("s"), datetime(2024, 1, 1, 0, 0, 0, 5)),
+    (pa.timestamp("ms", "UTC"), datetime(2024, 1, 1, 0, 0, 0, 5, tzinfo=timezone.utc)),
+    (pa.duration("s"), timedelta(microseconds=5)),
+    (pa.duration("us"), pd.Timedelta(5, "ns")),
+    (pa.timestamp("us"), pd.Timestamp(5)),
+    (pa.float32(), 0.1),
+    (pa.float16(), 70_000),
+    (pa.list_(pa.float32()), [0.1]),
+    (pa.struct([("t", pa.time32("s"))]), {"t": time(0, 0, 0, 1)}),
+    (pa.date32(), pd.Timestamp(5)),
+    (pa.uuid(), "00000000-0000-0000-0000-000000000005"),
+]
+
+
+@pytest.mark.parametrize(("arrow", "value"), REFUSED, ids=str)
+def test_what_a_coarser_type_would_cut_is_refused(arrow, value):
+    with pytest.raises(DoesNotFit, match=r"column x is .*, and cannot hold"):
+        column([None, value], arrow)
+
+
+def test_a_time_with_nanoseconds_is_itself_after_a_trip_to_a_worker():
+    value = NanoTime.of_day(3_600_000_000_999)
+    assert pickle.loads(pickle.dumps(value)) == value != time(1)
+    assert (value.hour, value.microsecond, value.nanosecond) == (1, 0, 999)
+    assert NanoTime.of_day(3_600_000_000_000) == time(1)
+    assert {value: 1}[NanoTime.of_day(3_600_000_000_999)] == 1
