@@ -5,7 +5,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Select
 
-__all__ = ["estimate_rows", "explain"]
+from prefect_batch.blocks.databases.statements import explain
+
+__all__ = ["estimate_rows"]
 
 # Up to this many, as the database guesses, the rows are counted: it takes a fraction of a second.
 COUNTED = 1_000_000
@@ -20,15 +22,6 @@ def estimate_rows(connection: Connection, rows: Select[Any], count: Select[Any])
     elif dialect in ("mysql", "mariadb"):
         guess = _mysql(connection, rows)
     return guess if guess > COUNTED else int(connection.execute(count).scalar_one())
-
-
-def explain(connection: Connection, prefix: str, statement: Select[Any]) -> Any:
-    """What the database answers to this statement behind a prefix such as ``EXPLAIN``."""
-    compiled = statement.compile(dialect=connection.dialect)
-    parameters: Any = compiled.params
-    if compiled.positional:
-        parameters = tuple(parameters[name] for name in compiled.positiontup or ())
-    return connection.exec_driver_sql(f"{prefix} {compiled}", parameters)
 
 
 def _postgresql(connection: Connection, rows: Select[Any]) -> int:

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Engine, column, func, inspect, literal_column, select, text
+from sqlalchemy import column, func, inspect, literal_column, select, text
 from sqlalchemy import types as sql
 from sqlalchemy.exc import DBAPIError
 
@@ -15,18 +15,10 @@ from prefect_batch.blocks.suggestions import near
 if TYPE_CHECKING:
     from prefect_batch.blocks.databases.source import SqlSource
 
-__all__ = ["check_source", "missing_table"]
+__all__ = ["check_source"]
 
 # Smaller tables are sorted in no time.
 LARGE = 100_000
-
-
-def missing_table(engine: Engine, name: str, schema: str | None) -> str:
-    """The sentence on a table that does not exist, with the names that may have been meant."""
-    inspector = inspect(engine)
-    names = [*inspector.get_table_names(schema), *inspector.get_view_names(schema)]
-    where = f"schema {schema}" if schema else f"the {engine.dialect.name} database"
-    return f"there is no table {name} in {where}: {near(name, names)}"
 
 
 def check_source(source: "SqlSource") -> list[str]:

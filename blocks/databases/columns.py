@@ -8,7 +8,9 @@ from sqlalchemy import types as sql
 from sqlalchemy.engine.interfaces import ReflectedColumn
 from sqlalchemy.exc import NoSuchTableError
 
-__all__ = ["SourceColumn", "escape_colons", "query_columns", "table_columns"]
+from prefect_batch.blocks.suggestions import near
+
+__all__ = ["SourceColumn", "escape_colons", "missing_table", "query_columns", "table_columns"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,14 @@ def table_columns(engine: Engine, name: str, schema: str | None) -> list[SourceC
 
 def _column(column: ReflectedColumn) -> SourceColumn:
     return SourceColumn(column["name"], column["type"], column.get("nullable", True))
+
+
+def missing_table(engine: Engine, name: str, schema: str | None) -> str:
+    """The sentence on a table that does not exist, with the names that may have been meant."""
+    inspector = inspect(engine)
+    names = [*inspector.get_table_names(schema), *inspector.get_view_names(schema)]
+    where = f"schema {schema}" if schema else f"the {engine.dialect.name} database"
+    return f"there is no table {name} in {where}: {near(name, names)}"
 
 
 def query_columns(engine: Engine, statement: str) -> list[SourceColumn]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from prefect_batch.blocks.chunks import ChunkRange
 from prefect_batch.blocks.databases.source import SqlSource
-from prefect_batch.blocks.source_estimate import explain
+from prefect_batch.blocks.databases.statements import explain
 
 __all__ = ["Explained", "chunk_sql", "explain_chunk"]
 

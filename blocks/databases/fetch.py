@@ -7,6 +7,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, Select
 
+from prefect_batch.blocks.databases.statements import compiled
+
 __all__ = ["fetch_batches", "row_bytes"]
 
 Rows = list[tuple[Any, ...]]
@@ -24,12 +26,8 @@ def fetch_batches(engine: Engine, statement: Select[Any], batch_rows: int) -> It
         if cursor is None:
             yield from _by_sqlalchemy(connection, statement, batch_rows)
             return
-        compiled = statement.compile(dialect=engine.dialect)
-        parameters: Any = compiled.params
-        if compiled.positional:
-            parameters = tuple(parameters[name] for name in compiled.positiontup or ())
         with contextlib.closing(cursor):
-            cursor.execute(str(compiled), parameters)
+            cursor.execute(*compiled(statement, engine.dialect))
             # The first rows tell how wide they are.
             count = min(batch_rows, FIRST_ROWS)
             while rows := cursor.fetchmany(count):

@@ -13,7 +13,7 @@ from prefect_batch.blocks.arrow_values import records_of
 from prefect_batch.blocks.batches import Record
 from prefect_batch.blocks.chunks import ChunkRange
 from prefect_batch.blocks.credentials import hide_passwords
-from prefect_batch.blocks.databases.check_source import missing_table
+from prefect_batch.blocks.databases.columns import missing_table
 from prefect_batch.blocks.databases.connections import for_writing
 from prefect_batch.blocks.databases.create_table import create_table
 from prefect_batch.blocks.databases.end import SqlEnd

@@ -10,9 +10,15 @@ from sqlalchemy import types as sql
 
 from prefect_batch.blocks.batches import Batch
 from prefect_batch.blocks.chunks import ChunkRange
-from prefect_batch.blocks.databases.check_source import check_source, missing_table
+from prefect_batch.blocks.databases.check_source import check_source
 from prefect_batch.blocks.databases.column_types import arrow_type
-from prefect_batch.blocks.databases.columns import SourceColumn, escape_colons, query_columns, table_columns
+from prefect_batch.blocks.databases.columns import (
+    SourceColumn,
+    escape_colons,
+    missing_table,
+    query_columns,
+    table_columns,
+)
 from prefect_batch.blocks.databases.end import SqlEnd
 from prefect_batch.blocks.databases.fetch import fetch_batches, row_bytes
 from prefect_batch.blocks.databases.keyset import beyond, one_of, up_to

@@ -10,8 +10,8 @@ from sqlalchemy import Connection, Insert, TableClause, Update, and_, bindparam,
 
 from prefect_batch.blocks.batches import Record
 from prefect_batch.blocks.databases.rows import Same, same_columns
+from prefect_batch.blocks.databases.statements import no_row
 from prefect_batch.blocks.databases.target import Target
-from prefect_batch.blocks.errors import RowNotFound
 
 __all__ = ["insert_statement", "update_statement", "write_rows", "write_standard"]
 
@@ -42,7 +42,7 @@ def write_rows(connection: Connection, target: Target, mode: str, same: Same) ->
         if connection.execute(update, values).rowcount:
             continue
         if mode == "update":
-            raise RowNotFound(f"table {target.name} has no row with this key ({', '.join(target.key)})")
+            raise no_row(target)
         connection.execute(insert, values)
 
 

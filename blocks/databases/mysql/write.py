@@ -12,6 +12,7 @@ from sqlalchemy import types as sql
 from prefect_batch.blocks.batches import Record
 from prefect_batch.blocks.databases.rows import Same, same_columns
 from prefect_batch.blocks.databases.standard import write_rows
+from prefect_batch.blocks.databases.statements import quoted_table
 from prefect_batch.blocks.databases.target import Target
 
 __all__ = ["write_mysql"]
@@ -38,9 +39,10 @@ def write_mysql(connection: Connection, target: Target, mode: str, records: list
 
 def _insert(connection: Connection, target: Target, names: tuple[str, ...], *, upsert: bool) -> str:
     quote = connection.dialect.identifier_preparer.quote_identifier
-    table = f"{quote(target.schema)}.{quote(target.name)}" if target.schema else quote(target.name)
     columns = [quote(name) for name in names]
-    statement = f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join(['%s'] * len(names))})"
+    statement = (
+        f"INSERT INTO {quoted_table(target, quote)} ({', '.join(columns)}) VALUES ({', '.join(['%s'] * len(names))})"
+    )
     if not upsert:
         return statement
     others = [f"{c} = VALUES({c})" for c, name in zip(columns, names, strict=True) if name not in target.key]

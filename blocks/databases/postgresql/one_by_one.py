@@ -9,8 +9,8 @@ from sqlalchemy import Connection
 
 from prefect_batch.blocks.contracts import WriteAgain
 from prefect_batch.blocks.databases.postgresql.copy import cursor_of, quote
+from prefect_batch.blocks.databases.statements import no_row, on_conflict
 from prefect_batch.blocks.databases.target import Target
-from prefect_batch.blocks.errors import RowNotFound
 
 __all__ = ["ROW", "Apart", "write_apart"]
 
@@ -151,9 +151,7 @@ def _statement(target: Target, table: str, staged: str, apart: Apart, types: dic
     insert = f"INSERT INTO {table} ({columns}) OVERRIDING SYSTEM VALUE {rows}"
     if apart.mode == "insert":
         return f"{insert};"
-    settings = ", ".join(f"{quoted[name]} = excluded.{quoted[name]}" for name in others)
-    action = f"UPDATE SET {settings}" if others else "NOTHING"
-    return f"{insert} ON CONFLICT ({', '.join(quoted[name] for name in target.key)}) DO {action};"
+    return f"{insert} {on_conflict(target, apart.names, quote)};"
 
 
 def _error(target: Target, state: str, message: str, detail: str, hint: str) -> Exception | None:
@@ -164,7 +162,7 @@ def _error(target: Target, state: str, message: str, detail: str, hint: str) -> 
     import psycopg
 
     if state == _MISSING:
-        return RowNotFound(f"table {target.name} has no row with this key ({', '.join(target.key)})")
+        return no_row(target)
     if state[:2] not in _TOLD_IN_FULL:
         return None
     try:

@@ -8,14 +8,22 @@ from typing import Any
 import pyarrow as pa
 from sqlalchemy import Connection
 
-from prefect_batch.blocks.arrow_values import plain_table, records_of
+from prefect_batch.blocks.arrow_values import records_of
 from prefect_batch.blocks.batches import Record
 from prefect_batch.blocks.contracts import WriteAgain
-from prefect_batch.blocks.databases.postgresql.copy import copy_rows, copy_table, cursor_of, goes_as_csv, quote, wrapped
+from prefect_batch.blocks.databases.postgresql.copy import (
+    copy_rows,
+    copy_table,
+    cursor_of,
+    goes_as_csv,
+    plain_table,
+    quote,
+    wrapped,
+)
 from prefect_batch.blocks.databases.postgresql.one_by_one import ROW, Apart, write_apart
 from prefect_batch.blocks.databases.rows import Same, check_table, last_of_each_key, last_of_each_key_in, same_columns
+from prefect_batch.blocks.databases.statements import no_row, on_conflict, quoted_table
 from prefect_batch.blocks.databases.target import Target
-from prefect_batch.blocks.errors import RowNotFound
 from prefect_batch.blocks.transient import is_transient
 
 __all__ = ["write_postgresql", "write_postgresql_apart", "write_postgresql_table"]
@@ -158,12 +166,10 @@ def _blame(error: Any) -> None:
 
 def _upsert(connection: Connection, target: Target, staging: str, names: tuple[str, ...]) -> None:
     columns = ", ".join(map(quote, names))
-    others = [f"{quote(name)} = excluded.{quote(name)}" for name in names if name not in target.key]
-    action = f"UPDATE SET {', '.join(others)}" if others else "NOTHING"
     _execute(
         connection,
         f"INSERT INTO {_table(target)} ({columns}) OVERRIDING SYSTEM VALUE SELECT {columns} FROM {staging} "
-        f"ON CONFLICT ({', '.join(map(quote, target.key))}) DO {action}",
+        f"{on_conflict(target, names, quote)}",
     )
 
 
@@ -171,7 +177,7 @@ def _update(connection: Connection, target: Target, staging: str, names: tuple[s
     matches = " AND ".join(f"t.{quote(name)} = s.{quote(name)}" for name in target.key)
     missing = f"SELECT 1 FROM {staging} s WHERE NOT EXISTS (SELECT 1 FROM {_table(target)} t WHERE {matches}) LIMIT 1"
     if _execute(connection, missing).fetchone():
-        raise RowNotFound(f"table {target.name} has no row with this key ({', '.join(target.key)})")
+        raise no_row(target)
     others = [f"{quote(name)} = s.{quote(name)}" for name in names if name not in target.key]
     if others:
         _execute(connection, f"UPDATE {_table(target)} t SET {', '.join(others)} FROM {staging} s WHERE {matches}")
@@ -193,4 +199,4 @@ def _execute(connection: Connection, statement: str) -> Any:
 
 
 def _table(target: Target) -> str:
-    return f"{quote(target.schema)}.{quote(target.name)}" if target.schema else quote(target.name)
+    return quoted_table(target, quote)

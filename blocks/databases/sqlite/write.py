@@ -11,8 +11,8 @@ from prefect_batch.blocks.arrow_values import records_of, values_of
 from prefect_batch.blocks.batches import Record
 from prefect_batch.blocks.databases.rows import Same, check_table, same_columns
 from prefect_batch.blocks.databases.sqlite.values import storable
+from prefect_batch.blocks.databases.statements import no_row, on_conflict, quoted_table
 from prefect_batch.blocks.databases.target import Target
-from prefect_batch.blocks.errors import RowNotFound
 
 __all__ = ["write_sqlite", "write_sqlite_apart", "write_sqlite_table"]
 
@@ -67,7 +67,7 @@ def write_sqlite_apart(
     for place, row in enumerate(values):
         try:
             if driver.execute(statement, row).rowcount < 1 and mode == "update":
-                refused[place] = _no_row(target)
+                refused[place] = no_row(target)
         except sqlite3.Error as error:  # noqa: PERF203 - it is what the loop is for
             if not driver.in_transaction:
                 raise
@@ -79,7 +79,7 @@ def _write(connection: Connection, target: Target, mode: str, same: Same) -> Non
     statement, rows = _statement(connection, target, mode, same)
     result = connection.exec_driver_sql(statement, rows)
     if mode == "update" and result.rowcount < len(rows):
-        raise _no_row(target)
+        raise no_row(target)
 
 
 def _statement(connection: Connection, target: Target, mode: str, same: Same) -> tuple[str, list[tuple[Any, ...]]]:
@@ -104,12 +104,8 @@ def _stored(column: Sequence[Any], name: str, target: Target) -> Sequence[Any]:
 def _insert(connection: Connection, target: Target, names: tuple[str, ...], *, upsert: bool) -> str:
     quote = connection.dialect.identifier_preparer.quote_identifier
     columns, places = ", ".join(map(quote, names)), ", ".join("?" * len(names))
-    statement = f"INSERT INTO {_table(connection, target)} ({columns}) VALUES ({places})"
-    if not upsert:
-        return statement
-    others = [f"{quote(name)} = excluded.{quote(name)}" for name in names if name not in target.key]
-    action = f"UPDATE SET {', '.join(others)}" if others else "NOTHING"
-    return f"{statement} ON CONFLICT ({', '.join(map(quote, target.key))}) DO {action}"
+    statement = f"INSERT INTO {quoted_table(target, quote)} ({columns}) VALUES ({places})"
+    return f"{statement} {on_conflict(target, names, quote)}" if upsert else statement
 
 
 def _update(connection: Connection, target: Target, same: Same) -> tuple[str, list[tuple[Any, ...]]]:
@@ -119,14 +115,5 @@ def _update(connection: Connection, target: Target, same: Same) -> tuple[str, li
     settings = ", ".join(f"{quote(name)} = ?" for name in others)
     condition = " AND ".join(f"{quote(name)} = ?" for name in target.key)
     columns = [same.columns[same.names.index(name)] for name in (*others, *target.key)]
-    statement = f"UPDATE {_table(connection, target)} SET {settings} WHERE {condition}"
+    statement = f"UPDATE {quoted_table(target, quote)} SET {settings} WHERE {condition}"
     return statement, list(zip(*columns, strict=True))
-
-
-def _no_row(target: Target) -> RowNotFound:
-    return RowNotFound(f"table {target.name} has no row with this key ({', '.join(target.key)})")
-
-
-def _table(connection: Connection, target: Target) -> str:
-    quote = connection.dialect.identifier_preparer.quote_identifier
-    return f"{quote(target.schema)}.{quote(target.name)}" if target.schema else quote(target.name)
