@@ -24,7 +24,7 @@ __all__ = [
     "Source",
     "TakesTables",
     "WriteAgain",
-    "WritesApart",
+    "WritesOneByOne",
 ]
 
 
@@ -160,10 +160,10 @@ class SinkTransaction(Protocol):
 
 
 @runtime_checkable
-class WritesApart(Protocol):
+class WritesOneByOne(Protocol):
     """What a transaction may do besides: write rows singly, where that is quicker than to look for the bad ones."""
 
-    def write_apart(self, rows: list[Record] | pa.Table) -> dict[int, Exception | None] | None:
+    def write_one_by_one(self, rows: list[Record] | pa.Table) -> dict[int, Exception | None] | None:
         """Write the rows, each for itself, in their order; those that were refused, by their place, and why.
 
         No error where only a write of that row alone would tell why; None when it cannot do that with these rows. After

@@ -21,10 +21,10 @@ from prefect_batch.blocks.databases.ledger import LEDGER, Entry, Ledger
 from prefect_batch.blocks.databases.mysql.write import write_mysql
 from prefect_batch.blocks.databases.postgresql.write import (
     write_postgresql,
-    write_postgresql_apart,
+    write_postgresql_one_by_one,
     write_postgresql_table,
 )
-from prefect_batch.blocks.databases.sqlite.write import write_sqlite, write_sqlite_apart, write_sqlite_table
+from prefect_batch.blocks.databases.sqlite.write import write_sqlite, write_sqlite_one_by_one, write_sqlite_table
 from prefect_batch.blocks.databases.standard import write_standard
 from prefect_batch.blocks.databases.target import Target, describe_target
 from prefect_batch.blocks.errors import BadSink
@@ -40,16 +40,19 @@ HELD_ROWS = 20_000
 Write = Callable[[Connection, Target, str, list[Record]], None]
 WriteTable = Callable[[Connection, Target, str, pa.Table], None]
 _BY_DRIVER: dict[str, Write] = {"pysqlite": write_sqlite, "psycopg": write_postgresql, "pymysql": write_mysql}
-WriteApart = Callable[[Connection, Target, str, list[Record] | pa.Table], dict[int, Exception | None] | None]
+WriteOneByOne = Callable[[Connection, Target, str, list[Record] | pa.Table], dict[int, Exception | None] | None]
 _TABLES_BY_DRIVER: dict[str, WriteTable] = {"pysqlite": write_sqlite_table, "psycopg": write_postgresql_table}
-_APART_BY_DRIVER: dict[str, WriteApart] = {"pysqlite": write_sqlite_apart, "psycopg": write_postgresql_apart}
+_ONE_BY_ONE_BY_DRIVER: dict[str, WriteOneByOne] = {
+    "pysqlite": write_sqlite_one_by_one,
+    "psycopg": write_postgresql_one_by_one,
+}
 
 
 class SqlTransaction:
     """One chunk's transaction; without `commit` it is rolled back."""
 
-    def __init__(self, connection: Connection, target: Target | None, mode: str, entry: Entry) -> None:
-        self._connection, self._target, self._mode, self._entry = connection, target, mode, entry
+    def __init__(self, connection: Connection, target: Target | None, write: str, entry: Entry) -> None:
+        self._connection, self._target, self._write, self._entry = connection, target, write, entry
         self._driver = connection.dialect.driver
 
     def write(self, records: list[Record]) -> None:
@@ -61,25 +64,24 @@ class SqlTransaction:
         """
         if records:
             assert self._target is not None
-            write = _BY_DRIVER.get(self._driver, write_standard)
-            write(self._connection, self._target, self._mode, records)
+            _BY_DRIVER.get(self._driver, write_standard)(self._connection, self._target, self._write, records)
 
     def write_table(self, table: pa.Table) -> None:
         """As `write`, for the rows of a table."""
         assert self._target is not None
         if write := _TABLES_BY_DRIVER.get(self._driver):
-            write(self._connection, self._target, self._mode, table)
+            write(self._connection, self._target, self._write, table)
         else:
             self.write(records_of(table))
 
-    def write_apart(self, rows: list[Record] | pa.Table) -> dict[int, Exception | None] | None:
+    def write_one_by_one(self, rows: list[Record] | pa.Table) -> dict[int, Exception | None] | None:
         """Write the rows, each for itself, in their order; those that were refused, by their place, and why.
 
         None when there is no way to do that quickly. After an error only the savepoint around it can be left.
         """
         assert self._target is not None
-        write = _APART_BY_DRIVER.get(self._driver)
-        return write(self._connection, self._target, self._mode, rows) if write else None
+        write = _ONE_BY_ONE_BY_DRIVER.get(self._driver)
+        return write(self._connection, self._target, self._write, rows) if write else None
 
     @contextlib.contextmanager
     def savepoint(self) -> Iterator[None]:
@@ -146,7 +148,7 @@ class SqlSink(SqlEnd):
         """Warnings about the sink, each a sentence.
 
         Raises:
-            BadSink: it is missing, has no such key, or cannot be written in this mode.
+            BadSink: it is missing, has no such key, or cannot be written in this way.
         """
         del source_schema  # What the records will be, only the processor knows.
         try:
@@ -219,8 +221,8 @@ class SqlSink(SqlEnd):
         """A transaction, rolled back at the end of the block unless it was committed."""
         with for_writing(self.engine).connect() as connection:
             connection.begin()
-            mode = "insert" if self.spec.write == "append" else self.spec.write
-            yield SqlTransaction(connection, self._target, mode, self._ledger.entry(pass_, chunk))
+            write = "insert" if self.spec.write == "append" else self.spec.write
+            yield SqlTransaction(connection, self._target, write, self._ledger.entry(pass_, chunk))
 
     def begin_pass(self, pass_: PassRef) -> None:
         """Remove from the ledger what passes of this job that were given up left there long ago."""

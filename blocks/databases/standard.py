@@ -16,21 +16,21 @@ from prefect_batch.blocks.databases.target import Target
 __all__ = ["insert_statement", "update_statement", "write_rows", "write_standard"]
 
 
-def write_standard(connection: Connection, target: Target, mode: str, records: list[Record]) -> None:
-    """Write the records in this mode (upsert, insert or update); all or an error.
+def write_standard(connection: Connection, target: Target, write: str, records: list[Record]) -> None:
+    """Write the records in this way (upsert, insert or update); all or an error.
 
     Raises:
         RecordError: a record cannot be written as it is.
         sqlalchemy.exc.DBAPIError: the database refused.
     """
     for same in same_columns(records, target):
-        if mode == "insert":
+        if write == "insert":
             connection.execute(insert_statement(target, same.names), [_named(same.names, row) for row in same.rows])
         else:
-            write_rows(connection, target, mode, same)
+            write_rows(connection, target, write, same)
 
 
-def write_rows(connection: Connection, target: Target, mode: str, same: Same) -> None:
+def write_rows(connection: Connection, target: Target, write: str, same: Same) -> None:
     """Update the row of each key; what has none is inserted (upsert) or an error (update).
 
     Raises:
@@ -41,7 +41,7 @@ def write_rows(connection: Connection, target: Target, mode: str, same: Same) ->
         values = _named(same.names, row)
         if connection.execute(update, values).rowcount:
             continue
-        if mode == "update":
+        if write == "update":
             raise no_row(target)
         connection.execute(insert, values)
 

@@ -20,8 +20,8 @@ __all__ = ["write_mysql"]
 _PLAIN = {int, float, str, bytes, bool, type(None)}
 
 
-def write_mysql(connection: Connection, target: Target, mode: str, records: list[Record]) -> None:
-    """Write the records in this mode (upsert, insert or update); all or an error.
+def write_mysql(connection: Connection, target: Target, write: str, records: list[Record]) -> None:
+    """Write the records in this way (upsert, insert or update); all or an error.
 
     ON DUPLICATE KEY acts on whichever unique key collides, so it is used only where the declared one is the only one.
 
@@ -31,10 +31,10 @@ def write_mysql(connection: Connection, target: Target, mode: str, records: list
     """
     for same in same_columns(records, target):
         stored = Same(same.names, [_stored(c, n, target) for n, c in zip(same.names, same.columns, strict=True)])
-        if mode == "insert" or (mode == "upsert" and target.only_key_is_unique):
-            connection.exec_driver_sql(_insert(connection, target, same.names, upsert=mode == "upsert"), stored.rows)
+        if write == "insert" or (write == "upsert" and target.only_key_is_unique):
+            connection.exec_driver_sql(_insert(connection, target, same.names, upsert=write == "upsert"), stored.rows)
         else:
-            write_rows(connection, target, mode, stored)
+            write_rows(connection, target, write, stored)
 
 
 def _insert(connection: Connection, target: Target, names: tuple[str, ...], *, upsert: bool) -> str:

@@ -14,14 +14,14 @@ from prefect_batch.blocks.databases.sqlite.values import storable
 from prefect_batch.blocks.databases.statements import no_row, on_conflict, quoted_table
 from prefect_batch.blocks.databases.target import Target
 
-__all__ = ["write_sqlite", "write_sqlite_apart", "write_sqlite_table"]
+__all__ = ["write_sqlite", "write_sqlite_one_by_one", "write_sqlite_table"]
 
 # What the driver stores as it is; a column that holds only these is not looked at value by value.
 _PLAIN = {int, float, str, bytes, bool, type(None)}
 
 
-def write_sqlite(connection: Connection, target: Target, mode: str, records: list[Record]) -> None:
-    """Write the records in this mode (upsert, insert or update); all or an error.
+def write_sqlite(connection: Connection, target: Target, write: str, records: list[Record]) -> None:
+    """Write the records in this way (upsert, insert or update); all or an error.
 
     Raises:
         RecordError: a record cannot be written as it is.
@@ -29,11 +29,11 @@ def write_sqlite(connection: Connection, target: Target, mode: str, records: lis
     """
     for same in same_columns(records, target):
         columns = [_stored(column, name, target) for name, column in zip(same.names, same.columns, strict=True)]
-        _write(connection, target, mode, Same(same.names, columns))
+        _write(connection, target, write, Same(same.names, columns))
 
 
-def write_sqlite_table(connection: Connection, target: Target, mode: str, table: pa.Table) -> None:
-    """Write the table's rows in this mode (upsert, insert or update); all or an error.
+def write_sqlite_table(connection: Connection, target: Target, write: str, table: pa.Table) -> None:
+    """Write the table's rows in this way (upsert, insert or update); all or an error.
 
     Raises:
         RecordError: a record cannot be written as it is.
@@ -41,13 +41,13 @@ def write_sqlite_table(connection: Connection, target: Target, mode: str, table:
     """
     check_table(table, target)
     columns = [_stored(_values(table.column(name)), name, target) for name in table.column_names]
-    _write(connection, target, mode, Same(tuple(table.column_names), columns))
+    _write(connection, target, write, Same(tuple(table.column_names), columns))
 
 
-def write_sqlite_apart(
-    connection: Connection, target: Target, mode: str, rows: list[Record] | pa.Table
+def write_sqlite_one_by_one(
+    connection: Connection, target: Target, write: str, rows: list[Record] | pa.Table
 ) -> dict[int, Exception | None] | None:
-    """Write the rows, each for itself, in this mode; those that were refused, by their place, and why.
+    """Write the rows, each for itself, in this way; those that were refused, by their place, and why.
 
     None where they have to be written in the usual way, some by some.
 
@@ -61,12 +61,12 @@ def write_sqlite_apart(
     if others:
         return None
     columns = [_stored(column, name, target) for name, column in zip(same.names, same.columns, strict=True)]
-    statement, values = _statement(connection, target, mode, Same(same.names, columns))
+    statement, values = _statement(connection, target, write, Same(same.names, columns))
     driver: Any = connection.connection.driver_connection
     refused: dict[int, Exception | None] = {}
     for place, row in enumerate(values):
         try:
-            if driver.execute(statement, row).rowcount < 1 and mode == "update":
+            if driver.execute(statement, row).rowcount < 1 and write == "update":
                 refused[place] = no_row(target)
         except sqlite3.Error as error:  # noqa: PERF203 - it is what the loop is for
             if not driver.in_transaction:
@@ -75,18 +75,18 @@ def write_sqlite_apart(
     return refused
 
 
-def _write(connection: Connection, target: Target, mode: str, same: Same) -> None:
-    statement, rows = _statement(connection, target, mode, same)
+def _write(connection: Connection, target: Target, write: str, same: Same) -> None:
+    statement, rows = _statement(connection, target, write, same)
     result = connection.exec_driver_sql(statement, rows)
-    if mode == "update" and result.rowcount < len(rows):
+    if write == "update" and result.rowcount < len(rows):
         raise no_row(target)
 
 
-def _statement(connection: Connection, target: Target, mode: str, same: Same) -> tuple[str, list[tuple[Any, ...]]]:
+def _statement(connection: Connection, target: Target, write: str, same: Same) -> tuple[str, list[tuple[Any, ...]]]:
     """What writes a row, and its parameters for each."""
-    if mode == "update":
+    if write == "update":
         return _update(connection, target, same)
-    return _insert(connection, target, same.names, upsert=mode == "upsert"), same.rows
+    return _insert(connection, target, same.names, upsert=write == "upsert"), same.rows
 
 
 def _values(column: pa.ChunkedArray) -> list[Any]:
