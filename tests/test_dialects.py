@@ -6,6 +6,7 @@ from sqlalchemy import types as sql
 from sqlalchemy.dialects import mssql, mysql, oracle, postgresql
 
 from prefect_batch.blocks.databases.keyset import beyond, up_to
+from prefect_batch.blocks.databases.known_dialects import dialect_named
 from prefect_batch.blocks.databases.ledger import Ledger
 from prefect_batch.blocks.databases.standard import insert_statement, update_statement
 from prefect_batch.blocks.databases.target import Target
@@ -19,22 +20,24 @@ def flat(statement, dialect):
 
 
 def test_row_values_where_they_are_fast():
-    dialect = postgresql.dialect()
-    assert flat(beyond([A, B], (1, 2), "postgresql"), dialect) == "(a, b) > (1, 2)"
-    assert flat(up_to([A, B], (1, 2), "postgresql"), dialect) == "(a, b) <= (1, 2)"
+    dialect, asked = postgresql.dialect(), dialect_named("postgresql").row_values
+    assert flat(beyond([A, B], (1, 2), row_values=asked), dialect) == "(a, b) > (1, 2)"
+    assert flat(up_to([A, B], (1, 2), row_values=asked), dialect) == "(a, b) <= (1, 2)"
 
 
 @pytest.mark.parametrize(
     ("name", "dialect"), [("mssql", mssql.dialect()), ("oracle", oracle.dialect()), ("mysql", mysql.dialect())]
 )
 def test_elsewhere_the_first_half_is_what_an_index_can_use(name, dialect):
-    assert flat(beyond([A, B, C], (1, 2, 3), name), dialect) == ("a >= 1 AND (a > 1 OR b >= 2 AND (b > 2 OR c > 3))")
-    assert flat(up_to([A, B], (1, 2), name), dialect) == "a <= 1 AND (a < 1 OR b <= 2)"
+    asked = dialect_named(name).row_values
+    found = flat(beyond([A, B, C], (1, 2, 3), row_values=asked), dialect)
+    assert found == "a >= 1 AND (a > 1 OR b >= 2 AND (b > 2 OR c > 3))"
+    assert flat(up_to([A, B], (1, 2), row_values=asked), dialect) == "a <= 1 AND (a < 1 OR b <= 2)"
 
 
 @pytest.mark.parametrize("dialect", [mssql.dialect(), oracle.dialect()])
 def test_edges_and_last_keys_compile(dialect):
-    statement = select(A, B).select_from(table("t")).where(beyond([A, B], (1, 2), dialect.name)).order_by(A, B)
+    statement = select(A, B).select_from(table("t")).where(beyond([A, B], (1, 2), row_values=False)).order_by(A, B)
     edge = flat(statement.offset(4999).limit(1), dialect)
     assert "4999" in edge
     assert edge.count("ORDER BY a, b") >= 1

@@ -2,7 +2,7 @@
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -13,75 +13,51 @@ from prefect_batch.blocks.arrow_values import records_of
 from prefect_batch.blocks.batches import Record
 from prefect_batch.blocks.chunks import ChunkRange
 from prefect_batch.blocks.credentials import hide_passwords
+from prefect_batch.blocks.databases import standard
 from prefect_batch.blocks.databases.columns import missing_table
-from prefect_batch.blocks.databases.connections import for_writing
 from prefect_batch.blocks.databases.create_table import create_table
+from prefect_batch.blocks.databases.dialect import Dialect, Refused
 from prefect_batch.blocks.databases.end import SqlEnd
 from prefect_batch.blocks.databases.ledger import LEDGER, Entry, Ledger
-from prefect_batch.blocks.databases.mysql.write import write_mysql
-from prefect_batch.blocks.databases.postgresql.write import (
-    write_postgresql,
-    write_postgresql_one_by_one,
-    write_postgresql_table,
-)
-from prefect_batch.blocks.databases.sqlite.write import write_sqlite, write_sqlite_one_by_one, write_sqlite_table
-from prefect_batch.blocks.databases.standard import write_standard
 from prefect_batch.blocks.databases.target import Target, describe_target
 from prefect_batch.blocks.errors import BadSink
 from prefect_batch.blocks.jobs import PassRef
 from prefect_batch.blocks.parameters.tables import Table
-from prefect_batch.blocks.transient import is_transient
 
 __all__ = ["SqlSink", "SqlTransaction"]
 
 # Some 40 MB of records.
 HELD_ROWS = 20_000
 
-Write = Callable[[Connection, Target, str, list[Record]], None]
-WriteTable = Callable[[Connection, Target, str, pa.Table], None]
-_BY_DRIVER: dict[str, Write] = {"pysqlite": write_sqlite, "psycopg": write_postgresql, "pymysql": write_mysql}
-WriteOneByOne = Callable[[Connection, Target, str, list[Record] | pa.Table], dict[int, Exception | None] | None]
-_TABLES_BY_DRIVER: dict[str, WriteTable] = {"pysqlite": write_sqlite_table, "psycopg": write_postgresql_table}
-_ONE_BY_ONE_BY_DRIVER: dict[str, WriteOneByOne] = {
-    "pysqlite": write_sqlite_one_by_one,
-    "psycopg": write_postgresql_one_by_one,
-}
-
 
 class SqlTransaction:
     """One chunk's transaction; without `commit` it is rolled back."""
 
-    def __init__(self, connection: Connection, target: Target | None, write: str, entry: Entry) -> None:
-        self._connection, self._target, self._write, self._entry = connection, target, write, entry
-        self._driver = connection.dialect.driver
+    def __init__(
+        self, connection: Connection, dialect: Dialect, target: Target | None, write: str, entry: Entry
+    ) -> None:
+        self._connection, self._dialect, self._target = connection, dialect, target
+        self._write, self._entry = write, entry
 
     def write(self, records: list[Record]) -> None:
-        """Write these records, all or an error; after an error only the savepoint around it can be left.
-
-        Raises:
-            RecordError: a record cannot be written as it is.
-            Exception: the database refused.
-        """
+        """Write these records, as `Dialect` promises."""
         if records:
             assert self._target is not None
-            _BY_DRIVER.get(self._driver, write_standard)(self._connection, self._target, self._write, records)
+            self._dialect.write(self._connection, self._target, self._write, records)
 
     def write_table(self, table: pa.Table) -> None:
         """As `write`, for the rows of a table."""
         assert self._target is not None
-        if write := _TABLES_BY_DRIVER.get(self._driver):
-            write(self._connection, self._target, self._write, table)
+        if write_table := self._dialect.write_table:
+            write_table(self._connection, self._target, self._write, table)
         else:
             self.write(records_of(table))
 
-    def write_one_by_one(self, rows: list[Record] | pa.Table) -> dict[int, Exception | None] | None:
-        """Write the rows, each for itself, in their order; those that were refused, by their place, and why.
-
-        None when there is no way to do that quickly. After an error only the savepoint around it can be left.
-        """
+    def write_one_by_one(self, rows: list[Record] | pa.Table) -> Refused | None:
+        """Write the rows, each for itself, as `Dialect` promises."""
         assert self._target is not None
-        write = _ONE_BY_ONE_BY_DRIVER.get(self._driver)
-        return write(self._connection, self._target, self._write, rows) if write else None
+        write_one_by_one = self._dialect.write_one_by_one
+        return write_one_by_one(self._connection, self._target, self._write, rows) if write_one_by_one else None
 
     @contextlib.contextmanager
     def savepoint(self) -> Iterator[None]:
@@ -94,11 +70,16 @@ class SqlTransaction:
         try:
             yield
         except Exception as error:
-            # After a lost connection or a deadlock there is no savepoint left to go back to.
-            if not is_transient(error):
+            if not self._is_over(error):
                 self._go_back(nested, error)
             raise
         nested.commit()
+
+    def _is_over(self, error: Exception) -> bool:
+        """Whether no savepoint is left to go back to, as after a lost connection or a deadlock."""
+        if isinstance(error, (ConnectionError, TimeoutError)):
+            return True
+        return bool(standard.verdict(error) or self._dialect.verdict(getattr(error, "orig", None) or error))
 
     def _go_back(self, nested: NestedTransaction, error: Exception) -> None:
         try:
@@ -141,8 +122,8 @@ class SqlSink(SqlEnd):
 
     @property
     def held_rows(self) -> int:
-        """How many rows are best held in memory before the transaction begins: SQLite has one writer at a time."""
-        return HELD_ROWS if self.engine.dialect.name == "sqlite" else 0
+        """How many rows are best held in memory before the transaction begins, where one waits for the other."""
+        return HELD_ROWS if self.dialect.one_writer else 0
 
     def check(self, source_schema: pa.Schema) -> list[str]:
         """Warnings about the sink, each a sentence.
@@ -151,6 +132,11 @@ class SqlSink(SqlEnd):
             BadSink: it is missing, has no such key, or cannot be written in this way.
         """
         del source_schema  # What the records will be, only the processor knows.
+        if not self.dialect.savepoints:
+            raise BadSink(
+                f"{self.name} is in a database without savepoints, so one record that it refuses would undo those "
+                "written before it: write to another database, or to files"
+            )
         try:
             target = self._describe()
             if target is None:
@@ -211,7 +197,7 @@ class SqlSink(SqlEnd):
                 return
             if self._describe() is None and self.spec.create and records:
                 spec = self.spec
-                create_table(self.engine, spec.name, spec.schema, self._key, records, source_schema)
+                create_table(self, spec.name, spec.schema, self._key, records, source_schema)
             self._target = self._describe()
             if self._target is None:
                 raise BadSink(missing_table(self.engine, self.spec.name, self.spec.schema))
@@ -219,19 +205,20 @@ class SqlSink(SqlEnd):
     @contextlib.contextmanager
     def transaction(self, pass_: PassRef, chunk: ChunkRange) -> Iterator[SqlTransaction]:
         """A transaction, rolled back at the end of the block unless it was committed."""
-        with for_writing(self.engine).connect() as connection:
+        with self.dialect.for_writing(self.engine).connect() as connection:
             connection.begin()
             write = "insert" if self.spec.write == "append" else self.spec.write
-            yield SqlTransaction(connection, self._target, write, self._ledger.entry(pass_, chunk))
+            entry = self._ledger.entry(pass_, chunk)
+            yield SqlTransaction(connection, self.dialect, self._target, write, entry)
 
     def begin_pass(self, pass_: PassRef) -> None:
         """Remove from the ledger what passes of this job that were given up left there long ago."""
         if self.needs_ledger:
-            with for_writing(self.engine).begin() as connection:
+            with self.dialect.for_writing(self.engine).begin() as connection:
                 self._ledger.forget_leftovers(connection, pass_)
 
     def end_pass(self, pass_: PassRef) -> None:
         """Remove the pass from the ledger: none of its chunks will be repeated."""
         if self.needs_ledger:
-            with for_writing(self.engine).begin() as connection:
+            with self.dialect.for_writing(self.engine).begin() as connection:
                 self._ledger.forget(connection, pass_)

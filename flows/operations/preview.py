@@ -6,7 +6,7 @@ from typing import Any
 
 from prefect_batch.blocks.chunks import ChunkRange
 from prefect_batch.blocks.contracts import Source
-from prefect_batch.blocks.databases.explain import chunk_sql, explain_chunk
+from prefect_batch.blocks.databases.explain import explain_rows, rows_sql
 from prefect_batch.blocks.databases.source import SqlSource
 from prefect_batch.blocks.keys import Key, key_text
 from prefect_batch.blocks.state.cursor import Cursor
@@ -75,10 +75,10 @@ def plan_job(parameters: Parameters) -> JobPlan:
     first, following = _two_chunks(source, cursor, parameters.chunk_size or FIRST_ROWS)
     statements, explained = {}, None
     if isinstance(source, SqlSource) and first is not None:
-        statements["first"] = chunk_sql(source, first)
+        statements["first"] = rows_sql(source, source.statement(first))
         if following is not None:
-            statements["resumed"] = chunk_sql(source, following)
-        explained = explain_chunk(source, following or first)
+            statements["resumed"] = rows_sql(source, source.statement(following))
+        explained = explain_rows(source, source.statement(following or first))
     return JobPlan(
         job=parameters.job,
         begins=_begins(saved, cursor),

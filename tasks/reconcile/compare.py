@@ -4,15 +4,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from math import comb
-from typing import Any
 
 from sqlalchemy import func, select, tuple_
 
 from prefect_batch.blocks.chunks import ChunkRange
 from prefect_batch.blocks.databases.fetch import fetch_batches
+from prefect_batch.blocks.databases.keyed_rows import KeyedRows
 from prefect_batch.blocks.databases.keyset import sum_columns
-from prefect_batch.blocks.databases.source import SqlSource
-from prefect_batch.blocks.databases.sqlite.values import reader
 from prefect_batch.blocks.key_sum import KeySum, sum_of_keys
 from prefect_batch.blocks.keys import Key, plain_key
 
@@ -31,7 +29,7 @@ class Side:
     `repeats` is whether a key may be there more than once, as in a sink that gets several rows for a record.
     """
 
-    table: SqlSource
+    table: KeyedRows
     repeats: bool = False
 
     def sum(self, chunk: ChunkRange) -> KeySum:
@@ -47,7 +45,8 @@ class Side:
         """The range's keys, as the database stores them, in its order."""
         columns = self.table.key_expressions
         rows = self.table.select(*columns).where(self.table.within(chunk.after, chunk.upto)).order_by(*columns)
-        for batch in fetch_batches(self.table.engine, rows.distinct() if self.repeats else rows, PART_ROWS):
+        asked = rows.distinct() if self.repeats else rows
+        for batch in fetch_batches(self.table.engine, asked, PART_ROWS, self.table.dialect.stream):
             yield from map(plain_key, batch)
 
     def beyond(self, upto: Key) -> int:
@@ -70,13 +69,8 @@ class Side:
 
     def comparable(self, key: Key) -> Key:
         """The key as one from another database can be equal to: SQLite stores dates and decimals as text or numbers."""
-        if self.table.engine.dialect.name != "sqlite":
-            return key
-        return tuple(value if read is None else read(value) for value, read in zip(key, self._readers(), strict=True))
-
-    def _readers(self) -> list[Any]:
-        types = {column.name: column.type for column in self.table.all_columns}
-        return [reader(types[name]) for name in self.table.key]
+        readers = self.table.key_readers
+        return tuple(value if read is None else read(value) for value, read in zip(key, readers, strict=True))
 
 
 @dataclass

@@ -21,13 +21,9 @@ _PLAIN = {int, float, str, bytes, bool, type(None)}
 
 
 def write_mysql(connection: Connection, target: Target, write: str, records: list[Record]) -> None:
-    """Write the records in this way (upsert, insert or update); all or an error.
+    """As `Dialect.write`.
 
     ON DUPLICATE KEY acts on whichever unique key collides, so it is used only where the declared one is the only one.
-
-    Raises:
-        RecordError: a record cannot be written as it is.
-        sqlalchemy.exc.DBAPIError: the database refused.
     """
     for same in same_columns(records, target):
         stored = Same(same.names, [_stored(c, n, target) for n, c in zip(same.names, same.columns, strict=True)])

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from prefect_batch.blocks.contracts import WriteAgain
+from prefect_batch.blocks.databases.dialect import Refused
 from prefect_batch.blocks.databases.postgresql.copy import cursor_of, quote
 from prefect_batch.blocks.databases.statements import no_row, on_conflict
 from prefect_batch.blocks.databases.target import Target
@@ -70,9 +71,7 @@ class NumberedRows:
     copy: Callable[[str], None]
 
 
-def write_one_by_one(
-    connection: Connection, target: Target, table: str, numbered: NumberedRows
-) -> dict[int, Exception | None] | None:
+def write_one_by_one(connection: Connection, target: Target, table: str, numbered: NumberedRows) -> Refused | None:
     """Write the rows, each for itself, in their order; those that the database refused, and why.
 
     `table` is the target's name, quoted. None where a column's type would not take from a text all that COPY takes.

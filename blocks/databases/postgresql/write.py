@@ -1,7 +1,6 @@
 """Writing to PostgreSQL with psycopg 3: COPY into the table itself, or by way of a temporary one."""
 
 import hashlib
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +10,7 @@ from sqlalchemy import Connection
 from prefect_batch.blocks.arrow_values import records_of
 from prefect_batch.blocks.batches import Record
 from prefect_batch.blocks.contracts import WriteAgain
+from prefect_batch.blocks.databases.dialect import Refused
 from prefect_batch.blocks.databases.postgresql.copy import (
     copy_rows,
     copy_table,
@@ -20,23 +20,17 @@ from prefect_batch.blocks.databases.postgresql.copy import (
     quote,
     wrapped,
 )
+from prefect_batch.blocks.databases.postgresql.errors import note_refused_row, verdict
 from prefect_batch.blocks.databases.postgresql.one_by_one import ROW, NumberedRows, write_one_by_one
 from prefect_batch.blocks.databases.rows import Same, check_table, last_of_each_key, last_of_each_key_in, same_columns
 from prefect_batch.blocks.databases.statements import no_row, on_conflict, quoted_table
 from prefect_batch.blocks.databases.target import Target
-from prefect_batch.blocks.transient import is_transient
 
 __all__ = ["write_postgresql", "write_postgresql_one_by_one", "write_postgresql_table"]
 
 
 def write_postgresql(connection: Connection, target: Target, write: str, records: list[Record]) -> None:
-    """Write the records in this way (upsert, insert or update); all or an error.
-
-    Raises:
-        RecordError: a record cannot be written as it is.
-        WriteAgain: nothing was written, and the same call will go another way.
-        psycopg.Error: the database refused.
-    """
+    """As `Dialect.write`."""
     for same in same_columns(records, target):
         table = plain_table(same)
         if table is not None and goes_as_csv(table, target):
@@ -54,13 +48,7 @@ def write_postgresql(connection: Connection, target: Target, write: str, records
 
 
 def write_postgresql_table(connection: Connection, target: Target, write: str, table: pa.Table) -> None:
-    """Write the table's rows in this way (upsert, insert or update); all or an error.
-
-    Raises:
-        RecordError: a record cannot be written as it is.
-        WriteAgain: nothing was written, and the same call will go another way.
-        psycopg.Error: the database refused.
-    """
+    """As `Dialect.write_table`."""
     check_table(table, target)
     if goes_as_csv(table, target):
         _write_table(connection, target, write, table)
@@ -70,13 +58,10 @@ def write_postgresql_table(connection: Connection, target: Target, write: str, t
 
 def write_postgresql_one_by_one(
     connection: Connection, target: Target, write: str, rows: list[Record] | pa.Table
-) -> dict[int, Exception | None] | None:
-    """Write the rows, each for itself, in this way; those that were refused, by their place, and why.
-
-    None where they have to be written in the usual way, some by some.
+) -> Refused | None:
+    """As `Dialect.write_one_by_one`.
 
     Raises:
-        RecordError: a record cannot be written as it is.
         WriteAgain: this user may not do that here; nothing was written.
         psycopg.Error: the database refused something else than a row.
     """
@@ -96,9 +81,7 @@ def write_postgresql_one_by_one(
     return write_one_by_one(connection, target, _table(target), numbered)
 
 
-def _write_table_one_by_one(
-    connection: Connection, target: Target, write: str, table: pa.Table
-) -> dict[int, Exception | None] | None:
+def _write_table_one_by_one(connection: Connection, target: Target, write: str, table: pa.Table) -> Refused | None:
     lines = table.add_column(0, ROW, pa.array(range(table.num_rows), pa.int32()))
     names = tuple(table.column_names)
     numbered = NumberedRows(write, names, table.num_rows, lambda into: copy_table(connection, lines, into))
@@ -149,19 +132,12 @@ def _copy_at_once(copy: Copy, into: str, target: Target) -> None:
     try:
         copy(into)
     except psycopg.Error as error:
-        _blame(error)
+        note_refused_row(error)
         of_record = isinstance(error, (psycopg.DataError, psycopg.IntegrityError))
-        if is_transient(error) or (of_record and not isinstance(error, psycopg.errors.UniqueViolation)):
+        if verdict(error) or (of_record and not isinstance(error, psycopg.errors.UniqueViolation)):
             raise
         target.obstacles.add(type(error).__name__)
         raise WriteAgain(str(error)) from error
-
-
-def _blame(error: Any) -> None:
-    """Note with the error of a COPY which row it was that the database refused, where it tells that."""
-    # In any language: "COPY orders, line 7, column total: …". Rows are lines, but for newlines in a text.
-    if found := re.match(r"COPY [^,]+, \D*(\d+)", error.diag.context or ""):
-        error.refused_row = int(found[1]) - 1
 
 
 def _upsert(connection: Connection, target: Target, staging: str, names: tuple[str, ...]) -> None:

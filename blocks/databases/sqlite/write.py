@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 
 from prefect_batch.blocks.arrow_values import records_of, values_of
 from prefect_batch.blocks.batches import Record
+from prefect_batch.blocks.databases.dialect import Refused
 from prefect_batch.blocks.databases.rows import Same, check_table, same_columns
 from prefect_batch.blocks.databases.sqlite.values import storable
 from prefect_batch.blocks.databases.statements import no_row, on_conflict, quoted_table
@@ -21,24 +22,14 @@ _PLAIN = {int, float, str, bytes, bool, type(None)}
 
 
 def write_sqlite(connection: Connection, target: Target, write: str, records: list[Record]) -> None:
-    """Write the records in this way (upsert, insert or update); all or an error.
-
-    Raises:
-        RecordError: a record cannot be written as it is.
-        sqlalchemy.exc.DBAPIError: the database refused.
-    """
+    """As `Dialect.write`."""
     for same in same_columns(records, target):
         columns = [_stored(column, name, target) for name, column in zip(same.names, same.columns, strict=True)]
         _write(connection, target, write, Same(same.names, columns))
 
 
 def write_sqlite_table(connection: Connection, target: Target, write: str, table: pa.Table) -> None:
-    """Write the table's rows in this way (upsert, insert or update); all or an error.
-
-    Raises:
-        RecordError: a record cannot be written as it is.
-        sqlalchemy.exc.DBAPIError: the database refused.
-    """
+    """As `Dialect.write_table`."""
     check_table(table, target)
     columns = [_stored(_values(table.column(name)), name, target) for name in table.column_names]
     _write(connection, target, write, Same(tuple(table.column_names), columns))
@@ -46,13 +37,10 @@ def write_sqlite_table(connection: Connection, target: Target, write: str, table
 
 def write_sqlite_one_by_one(
     connection: Connection, target: Target, write: str, rows: list[Record] | pa.Table
-) -> dict[int, Exception | None] | None:
-    """Write the rows, each for itself, in this way; those that were refused, by their place, and why.
-
-    None where they have to be written in the usual way, some by some.
+) -> Refused | None:
+    """As `Dialect.write_one_by_one`.
 
     Raises:
-        RecordError: a record cannot be written as it is.
         sqlite3.Error: a trigger of the database's has ended the transaction.
     """
     if isinstance(rows, pa.Table):
@@ -63,7 +51,7 @@ def write_sqlite_one_by_one(
     columns = [_stored(column, name, target) for name, column in zip(same.names, same.columns, strict=True)]
     statement, values = _statement(connection, target, write, Same(same.names, columns))
     driver: Any = connection.connection.driver_connection
-    refused: dict[int, Exception | None] = {}
+    refused: Refused = {}
     for place, row in enumerate(values):
         try:
             if driver.execute(statement, row).rowcount < 1 and write == "update":
