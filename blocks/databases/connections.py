@@ -9,7 +9,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.pool import QueuePool
 
 from prefect_batch.blocks.credentials import _load_block, _parse, url_of
-from prefect_batch.blocks.databases.known_dialects import dialect_named, dialect_of
+from prefect_batch.blocks.databases.known_dialects import dialect_of, with_driver
 
 __all__ = ["close_engines", "is_in_memory", "open_engine", "sqlite_file"]
 
@@ -77,7 +77,5 @@ def _make_engine(connection: str) -> Engine:
 
 
 def _create(url: URL) -> Engine:
-    """An engine with our driver where the URL names none."""
-    dialect = dialect_named(url.get_backend_name())
-    url = url.set(drivername=dialect.schemes.get(url.drivername, url.drivername))
+    url, dialect = with_driver(url)
     return create_engine(url, **dialect.arguments(url))
