@@ -6,7 +6,6 @@ from sqlalchemy import Engine, column, func, inspect, literal_column, select, te
 from sqlalchemy import types as sql
 from sqlalchemy.exc import DBAPIError
 
-from prefect_batch.blocks.credentials import hide_passwords
 from prefect_batch.blocks.databases.columns import escape_colons
 from prefect_batch.blocks.errors import BadSource
 from prefect_batch.blocks.parameters.tables import Query, Table
@@ -41,7 +40,7 @@ def check_source(source: "SqlSource") -> list[str]:
         _check_nulls(source)
         return _check_index(source)
     except DBAPIError as error:
-        raise BadSource(f"{source.name} cannot be read: {hide_passwords(str(error.orig)).strip()}") from error
+        raise BadSource(f"{source.name} cannot be read: {str(error.orig).strip()}", source.name) from error
 
 
 def _check_columns(source: "SqlSource") -> None:
@@ -50,9 +49,10 @@ def _check_columns(source: "SqlSource") -> None:
     for what, wanted in (("key column", source.key), ("column", asked)):
         for name in wanted:
             if name not in names:
-                raise BadSource(f"{source.name} has no {what} {name}: {near(name, names)}")
+                meant = near(name, names)
+                raise BadSource(f"{source.name} has no {what} {name}: {meant}", source.name, name, meant)
     if len(set(names)) < len(names):
-        raise BadSource(f"{source.name} has two columns of the same name; give each its own with AS")
+        raise BadSource(f"{source.name} has two columns of the same name; give each its own with AS", source.name)
 
 
 def _check_key_types(source: "SqlSource") -> None:
@@ -63,12 +63,16 @@ def _check_key_types(source: "SqlSource") -> None:
         if isinstance(c.type, sql.Float):
             raise BadSource(
                 f"{source.name}: key column {c.name} is a floating-point number, which cannot be compared exactly; "
-                "use another column, or a query that casts it to a decimal"
+                "use another column, or a query that casts it to a decimal",
+                source.name,
+                c.name,
             )
         if isinstance(c.type, sql.Enum) and dialect in ("mysql", "mariadb"):
             raise BadSource(
                 f"{source.name}: key column {c.name} is an ENUM, which {dialect} sorts in another order than it "
-                "compares; use another column"
+                "compares; use another column",
+                source.name,
+                c.name,
             )
 
 
@@ -80,7 +84,9 @@ def _check_nulls(source: "SqlSource") -> None:
             if nulls:
                 raise BadSource(
                     f"{source.name} has {nulls:,} rows with NULL in key column {name}, which no range would contain: "
-                    f"fill them, exclude them with where='{name} IS NOT NULL', or use another key"
+                    f"fill them, exclude them with where='{name} IS NOT NULL', or use another key",
+                    source.name,
+                    name,
                 )
 
 

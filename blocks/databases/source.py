@@ -50,7 +50,7 @@ class SqlSource(SqlEnd):
             return query_columns(self.engine, self.spec.sql)
         found = table_columns(self.engine, self.spec.name, self.spec.schema)
         if found is None:
-            raise BadSource(missing_table(self.engine, self.spec.name, self.spec.schema))
+            raise BadSource(missing_table(self.engine, self.spec.name, self.spec.schema), self.name)
         return found
 
     @cached_property
@@ -118,7 +118,9 @@ class SqlSource(SqlEnd):
         if key is not None:
             encode_key(key)
             if any(value != value for value in key):  # noqa: PLR0124 - NaN differs from itself
-                raise BadSource(f"{self.name} has NaN in its key {self.key}: rows cannot be found again by it")
+                raise BadSource(
+                    f"{self.name} has NaN in its key {self.key}: rows cannot be found again by it", self.name
+                )
         return key
 
     def edges(self, after: Key | None, upto: Key, rows: int, most: int) -> list[Key]:

@@ -42,7 +42,7 @@ def write_rows(connection: Connection, target: Target, mode: str, same: Same) ->
         if connection.execute(update, values).rowcount:
             continue
         if mode == "update":
-            raise RowNotFound(f"table {target.name} has no row with this key ({', '.join(target.key)})")
+            raise RowNotFound(target.name, target.key)
         connection.execute(insert, values)
 
 

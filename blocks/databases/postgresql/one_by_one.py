@@ -7,10 +7,9 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from prefect_batch.blocks.contracts import WriteAgain
 from prefect_batch.blocks.databases.postgresql.copy import cursor_of, quote
 from prefect_batch.blocks.databases.target import Target
-from prefect_batch.blocks.errors import RowNotFound
+from prefect_batch.blocks.errors import RowNotFound, WriteAgain
 
 __all__ = ["ROW", "Apart", "write_apart"]
 
@@ -164,7 +163,7 @@ def _error(target: Target, state: str, message: str, detail: str, hint: str) -> 
     import psycopg
 
     if state == _MISSING:
-        return RowNotFound(f"table {target.name} has no row with this key ({', '.join(target.key)})")
+        return RowNotFound(target.name, target.key)
     if state[:2] not in _TOLD_IN_FULL:
         return None
     try:

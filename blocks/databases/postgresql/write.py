@@ -10,12 +10,11 @@ from sqlalchemy import Connection
 
 from prefect_batch.blocks.arrow_values import plain_table, records_of
 from prefect_batch.blocks.batches import Record
-from prefect_batch.blocks.contracts import WriteAgain
 from prefect_batch.blocks.databases.postgresql.copy import copy_rows, copy_table, cursor_of, goes_as_csv, quote, wrapped
 from prefect_batch.blocks.databases.postgresql.one_by_one import ROW, Apart, write_apart
 from prefect_batch.blocks.databases.rows import Same, check_table, last_of_each_key, last_of_each_key_in, same_columns
 from prefect_batch.blocks.databases.target import Target
-from prefect_batch.blocks.errors import RowNotFound
+from prefect_batch.blocks.errors import RowNotFound, WriteAgain
 from prefect_batch.blocks.transient import is_transient
 
 __all__ = ["write_postgresql", "write_postgresql_apart", "write_postgresql_table"]
@@ -171,7 +170,7 @@ def _update(connection: Connection, target: Target, staging: str, names: tuple[s
     matches = " AND ".join(f"t.{quote(name)} = s.{quote(name)}" for name in target.key)
     missing = f"SELECT 1 FROM {staging} s WHERE NOT EXISTS (SELECT 1 FROM {_table(target)} t WHERE {matches}) LIMIT 1"
     if _execute(connection, missing).fetchone():
-        raise RowNotFound(f"table {target.name} has no row with this key ({', '.join(target.key)})")
+        raise RowNotFound(target.name, target.key)
     others = [f"{quote(name)} = s.{quote(name)}" for name in names if name not in target.key]
     if others:
         _execute(connection, f"UPDATE {_table(target)} t SET {', '.join(others)} FROM {staging} s WHERE {matches}")

@@ -124,7 +124,7 @@ def _update(connection: Connection, target: Target, same: Same) -> tuple[str, li
 
 
 def _no_row(target: Target) -> RowNotFound:
-    return RowNotFound(f"table {target.name} has no row with this key ({', '.join(target.key)})")
+    return RowNotFound(target.name, target.key)
 
 
 def _table(connection: Connection, target: Target) -> str:
