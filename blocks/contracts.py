@@ -23,7 +23,6 @@ __all__ = [
     "SinkTransaction",
     "Source",
     "TakesTables",
-    "WriteAgain",
     "WritesOneByOne",
 ]
 
@@ -129,10 +128,6 @@ class OfFiles(Protocol):
     @property
     def files(self) -> FileList:
         """The files of the pass, in the order in which they are read."""
-
-
-class WriteAgain(Exception):
-    """The quick way to write was the wrong one; nothing was written, and the same call will take another way."""
 
 
 class SinkTransaction(Protocol):

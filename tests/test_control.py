@@ -18,12 +18,11 @@ from prefect.exceptions import CancelledRun
 
 from prefect_batch import Table, process_records, status
 from prefect_batch.blocks.databases.connections import close_engines
-from prefect_batch.blocks.errors import BadParameter, DiskNearlyFull, FailureRateExceeded, NotAtWork
+from prefect_batch.blocks.errors import BadParameter, DiskNearlyFull, FailureRateExceeded, NotAtWork, UnknownJob
 from prefect_batch.blocks.health import look
 from prefect_batch.blocks.parameters.health_check import HealthCheck
 from prefect_batch.blocks.parameters.run_window import RunWindow
 from prefect_batch.blocks.prefect_api import call_api
-from prefect_batch.blocks.state.cursor_store import UnknownJob
 from prefect_batch.blocks.state.requests import RunRequest, read_request, send_request
 from prefect_batch.flows.operations.control import is_at_work, stop, tune
 from prefect_batch.flows.run import listening, resources, walk

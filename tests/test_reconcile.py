@@ -22,7 +22,7 @@ from prefect_batch.blocks.batches import Batch
 from prefect_batch.blocks.chunks import ChunkRange, ChunkResult, Tally
 from prefect_batch.blocks.databases.connections import close_engines
 from prefect_batch.blocks.dead_letter import DeadLetter
-from prefect_batch.blocks.errors import BadParameter
+from prefect_batch.blocks.errors import BadParameter, KeysDiffer
 from prefect_batch.blocks.key_sum import KeySum, are_integers, sum_of_keys
 from prefect_batch.blocks.letters.bury import DeadLetters
 from prefect_batch.blocks.letters.place import open_place
@@ -32,7 +32,6 @@ from prefect_batch.blocks.state.position import Position
 from prefect_batch.flows.command_line.main import main
 from prefect_batch.tasks.reconcile.compare import Side
 from prefect_batch.tasks.reconcile.reconcile_pass import reconcile_pass
-from prefect_batch.tasks.reconcile.reconciliation import KeysDiffer
 from prefect_batch.tasks.work.count import sum_filtered
 from prefect_batch.tasks.work.outputs import Item
 from prefect_batch.tasks.work.process_record import Failure

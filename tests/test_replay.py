@@ -20,9 +20,9 @@ from prefect_batch import (
     status,
 )
 from prefect_batch.blocks.chunks import ChunkRange
-from prefect_batch.blocks.errors import BadParameter, BadPlace, BadProcessor, JobIsOwned
+from prefect_batch.blocks.errors import BadParameter, BadPlace, BadProcessor, JobIsOwned, UnknownJob
 from prefect_batch.blocks.prefect_api import call_api
-from prefect_batch.blocks.state.cursor_store import CursorStore, UnknownJob
+from prefect_batch.blocks.state.cursor_store import CursorStore
 from prefect_batch.blocks.state.ownership import own_job
 from prefect_batch.blocks.state.position import Planned, Position
 

@@ -5,7 +5,6 @@ from typing import Any
 from sqlalchemy import column, func, inspect, literal_column, select
 from sqlalchemy.exc import DBAPIError
 
-from prefect_batch.blocks.credentials import hide_passwords
 from prefect_batch.blocks.databases.explain import explain_rows
 from prefect_batch.blocks.databases.keyed_rows import KeyedRows
 from prefect_batch.blocks.errors import BadSource
@@ -30,7 +29,7 @@ def check_source(source: KeyedRows) -> list[str]:
         _check_nulls(source)
         return _check_index(source)
     except DBAPIError as error:
-        raise BadSource(f"{source.name} cannot be read: {hide_passwords(str(error.orig)).strip()}") from error
+        raise BadSource(f"{source.name} cannot be read: {str(error.orig).strip()}", source.name) from error
 
 
 def _check_columns(source: KeyedRows) -> None:
@@ -39,15 +38,16 @@ def _check_columns(source: KeyedRows) -> None:
     for what, wanted in (("key column", source.key), ("column", asked)):
         for name in wanted:
             if name not in names:
-                raise BadSource(f"{source.name} has no {what} {name}: {near(name, names)}")
+                meant = near(name, names)
+                raise BadSource(f"{source.name} has no {what} {name}: {meant}", source.name, name, meant)
     if len(set(names)) < len(names):
-        raise BadSource(f"{source.name} has two columns of the same name; give each its own with AS")
+        raise BadSource(f"{source.name} has two columns of the same name; give each its own with AS", source.name)
 
 
 def _check_key_types(source: KeyedRows) -> None:
     for c in source.all_columns:
         if c.name in source.key and (reason := source.dialect.refused_key(c.type)):
-            raise BadSource(f"{source.name}: key column {c.name} {reason}")
+            raise BadSource(f"{source.name}: key column {c.name} {reason}", source.name, c.name)
 
 
 def _check_nulls(source: KeyedRows) -> None:
@@ -58,7 +58,9 @@ def _check_nulls(source: KeyedRows) -> None:
             if nulls:
                 raise BadSource(
                     f"{source.name} has {nulls:,} rows with NULL in key column {name}, which no range would contain: "
-                    f"fill them, exclude them with where='{name} IS NOT NULL', or use another key"
+                    f"fill them, exclude them with where='{name} IS NOT NULL', or use another key",
+                    source.name,
+                    name,
                 )
 
 

@@ -46,7 +46,8 @@ def create_table(
     """
     names = list(dict.fromkeys(column for record in records for column in record))
     if missing := [column for column in key if column not in names]:
-        raise BadSink(f"table {name} cannot be made: the processor's records have no key column {missing[0]}")
+        lacks = f"the processor's records have no key column {missing[0]}"
+        raise BadSink(f"table {name} cannot be made: {lacks}", f"table {name}", missing[0])
     columns = []
     for column in names:
         values = [record[column] for record in records if record.get(column) is not None]

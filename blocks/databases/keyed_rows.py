@@ -38,7 +38,7 @@ class KeyedRows(SqlEnd):
                 return self.dialect.query_columns(connection, self.spec.sql)
         found = table_columns(self.engine, self.spec.name, self.spec.schema)
         if found is None:
-            raise BadSource(missing_table(self.engine, self.spec.name, self.spec.schema))
+            raise BadSource(missing_table(self.engine, self.spec.name, self.spec.schema), self.name)
         return found
 
     @cached_property
@@ -99,7 +99,9 @@ class KeyedRows(SqlEnd):
         if key is not None:
             encode_key(key)
             if any(value != value for value in key):  # noqa: PLR0124 - NaN differs from itself
-                raise BadSource(f"{self.name} has NaN in its key {self.key}: rows cannot be found again by it")
+                raise BadSource(
+                    f"{self.name} has NaN in its key {self.key}: rows cannot be found again by it", self.name
+                )
         return key
 
     def edges(self, after: Key | None, upto: Key, rows: int, most: int) -> list[Key]:

@@ -12,7 +12,6 @@ from sqlalchemy.exc import DBAPIError
 from prefect_batch.blocks.arrow_values import records_of
 from prefect_batch.blocks.batches import Record
 from prefect_batch.blocks.chunks import ChunkRange
-from prefect_batch.blocks.credentials import hide_passwords
 from prefect_batch.blocks.databases import standard
 from prefect_batch.blocks.databases.columns import missing_table
 from prefect_batch.blocks.databases.create_table import create_table
@@ -85,7 +84,7 @@ class SqlTransaction:
         try:
             nested.rollback()
         except DBAPIError:
-            reason = hide_passwords(str(getattr(error, "orig", None) or error)).strip()
+            reason = str(getattr(error, "orig", None) or error).strip()
             raise BadSink(
                 f"the database ended the chunk's transaction over one record: {reason}; does a trigger roll back? It "
                 "may refuse a record (in SQLite: RAISE(ABORT, …)), but not what was written before it"
@@ -144,7 +143,7 @@ class SqlSink(SqlEnd):
             else:
                 self._check_target(target)
         except DBAPIError as error:
-            raise BadSink(f"{self.name} cannot be written: {hide_passwords(str(error.orig)).strip()}") from error
+            raise BadSink(f"{self.name} cannot be written: {str(error.orig).strip()}", self.name) from error
         if self.needs_ledger:
             self._create_ledger()
         return []
@@ -153,29 +152,33 @@ class SqlSink(SqlEnd):
         try:
             self._ledger.create(self.engine)
         except DBAPIError as error:
-            reason = hide_passwords(str(error.orig)).strip().partition("\n")[0]
+            reason = str(error.orig).strip().partition("\n")[0]
             raise BadSink(
                 f"the ledger {LEDGER} cannot be made beside {self.name}: {reason}; allow that, or make it yourself, or "
-                "do without it: with ledger=False a chunk that is repeated after a crash is written again"
+                "do without it: with ledger=False a chunk that is repeated after a crash is written again",
+                self.name,
             ) from error
 
     def _check_creatable(self) -> None:
         if not self.spec.create:
             sentence = missing_table(self.engine, self.spec.name, self.spec.schema)
             stop = "" if sentence.endswith("?") else "."
-            raise BadSink(f"{sentence}{stop} Create it, or let it be made from the first records with create=True")
+            way_on = "Create it, or let it be made from the first records with create=True"
+            raise BadSink(f"{sentence}{stop} {way_on}", self.name)
         if self.spec.write == "update":
-            raise BadSink(f"{self.name} does not exist, so there is nothing to update; use write='upsert'")
+            raise BadSink(f"{self.name} does not exist, so there is nothing to update; use write='upsert'", self.name)
 
     def _check_target(self, target: Target) -> None:
         for column in target.key:
             if column not in target.types:
-                raise BadSink(f"{self.name} has no key column {column}; it has {', '.join(target.types)}")
+                known = ", ".join(target.types)
+                raise BadSink(f"{self.name} has no key column {column}; it has {known}", self.name, column)
         if self.spec.write != "append" and not target.key_is_unique:
             key = ", ".join(target.key)
             raise BadSink(
                 f"{self.name} has no primary key or unique index on ({key}), so write={self.spec.write!r} cannot tell "
-                f"its rows apart: CREATE UNIQUE INDEX ON {self.spec.name} ({key}), or use write='append'"
+                f"its rows apart: CREATE UNIQUE INDEX ON {self.spec.name} ({key}), or use write='append'",
+                self.name,
             )
 
     def _describe(self) -> Target | None:
@@ -200,7 +203,7 @@ class SqlSink(SqlEnd):
                 create_table(self, spec.name, spec.schema, self._key, records, source_schema)
             self._target = self._describe()
             if self._target is None:
-                raise BadSink(missing_table(self.engine, self.spec.name, self.spec.schema))
+                raise BadSink(missing_table(self.engine, self.spec.name, self.spec.schema), self.name)
 
     @contextlib.contextmanager
     def transaction(self, pass_: PassRef, chunk: ChunkRange) -> Iterator[SqlTransaction]:

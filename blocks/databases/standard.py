@@ -15,8 +15,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from prefect_batch.blocks.batches import Record
 from prefect_batch.blocks.databases.columns import SourceColumn, describe
 from prefect_batch.blocks.databases.rows import Same, same_columns
-from prefect_batch.blocks.databases.statements import no_row
 from prefect_batch.blocks.databases.target import Target
+from prefect_batch.blocks.errors import RowNotFound
 
 __all__ = [
     "arguments",
@@ -84,7 +84,7 @@ def write_rows(connection: Connection, target: Target, write: str, same: Same) -
         if connection.execute(update, values).rowcount:
             continue
         if write == "update":
-            raise no_row(target)
+            raise RowNotFound(target.name, target.key)
         connection.execute(insert, values)
 
 

@@ -7,9 +7,8 @@ from sqlalchemy import Connection, Select
 from sqlalchemy.engine.interfaces import Dialect as SqlDialect
 
 from prefect_batch.blocks.databases.target import Target
-from prefect_batch.blocks.errors import RowNotFound
 
-__all__ = ["compiled", "explain", "no_row", "on_conflict", "quoted_table"]
+__all__ = ["compiled", "explain", "on_conflict", "quoted_table"]
 
 Quote = Callable[[str], str]
 
@@ -38,8 +37,3 @@ def on_conflict(target: Target, names: tuple[str, ...], quote: Quote) -> str:
     others = [f"{quote(name)} = excluded.{quote(name)}" for name in names if name not in target.key]
     action = f"UPDATE SET {', '.join(others)}" if others else "NOTHING"
     return f"ON CONFLICT ({', '.join(map(quote, target.key))}) DO {action}"
-
-
-def no_row(target: Target) -> RowNotFound:
-    """What an update raises of a record whose row is not there."""
-    return RowNotFound(f"table {target.name} has no row with this key ({', '.join(target.key)})")

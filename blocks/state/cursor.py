@@ -104,11 +104,11 @@ class Cursor:
             BadCursor: another version wrote it, or it was edited to nonsense.
         """
         job, version = fields.get("job"), fields.get("schema_version")
-        way_out = f"to give it up and start a new pass: prefect-batch reset {job}"
         if version != SCHEMA_VERSION:
             raise BadCursor(
-                f"the cursor of {job} has version {version}, and this prefect-batch reads version {SCHEMA_VERSION}: "
-                f"use the version that wrote it, or, {way_out}"
+                str(job),
+                f"has version {version}, and this prefect-batch reads version {SCHEMA_VERSION}: use the version that "
+                "wrote it",
             )
         try:
             decoded = {
@@ -121,7 +121,7 @@ class Cursor:
             _ = fields["pass_number"] + 1, fields["pass_id"][0]  # A pass has both.
             return cls(**decoded)
         except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
-            raise BadCursor(f"the cursor of {job} cannot be read ({error!r}); {way_out}") from error
+            raise BadCursor(str(job), f"cannot be read ({error!r})") from error
 
 
 MOST_RUNS = 50

@@ -10,12 +10,12 @@ from prefect.client.schemas.actions import BlockDocumentUpdate
 from prefect.exceptions import ObjectNotFound
 from pydantic import Field
 
-from prefect_batch.blocks.errors import BatchError
+from prefect_batch.blocks.errors import UnknownJob
 from prefect_batch.blocks.jobs import check_job, main_job
 from prefect_batch.blocks.prefect_api import call_api
 from prefect_batch.blocks.state.cursor import SCHEMA_VERSION, Cursor
 
-__all__ = ["CursorStore", "JobCursor", "UnknownJob", "load_cursor"]
+__all__ = ["CursorStore", "JobCursor", "load_cursor"]
 
 
 _BLOCK_TYPE = "batch-job-cursor"
@@ -109,14 +109,6 @@ def load_all() -> list[dict[str, Any]]:
     return [{**document.data, "job": document.name} for document in sorted(documents, key=lambda d: str(d.name))]
 
 
-class UnknownJob(BatchError, KeyError):
-    """The job has no cursor: it never ran against this Prefect API, or was reset and deleted."""
-
-    def __str__(self) -> str:
-        """The message, without the quotes of a KeyError."""
-        return str(self.args[0])
-
-
 def load_cursor(job: str) -> Cursor:
     """The job's cursor.
 
@@ -127,5 +119,5 @@ def load_cursor(job: str) -> Cursor:
     check_job(main_job(job))  # Its replays have a cursor, too.
     cursor = CursorStore(job).load()
     if cursor is None:
-        raise UnknownJob(f"no job {job} has run against this Prefect API; prefect-batch status lists those that have")
+        raise UnknownJob(job)
     return cursor

@@ -99,7 +99,7 @@ def _checked(name: str, value: Any) -> float | None:
 def _owner(job: str) -> Owner:
     owner = living_owner(check_job(job))
     if owner is None:
-        raise NotAtWork(f"no run works on {job} just now; prefect-batch status {job} says where it stands")
+        raise NotAtWork(job)
     return owner
 
 

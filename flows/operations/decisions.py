@@ -80,10 +80,7 @@ def _discard(job: str, selection: Selection, reason: str, by: str | None) -> int
         main = load_cursor(job)
         choice = choose_open(main, selection, Unfinished.of(main) | _unfinished_replay(main))
         if choice.unfinished:
-            raise NotFinished(
-                f"{choice.unfinished:,} of these letters of {job} belong to chunks that an interrupted run or replay "
-                "will do again, and nothing was discarded: finish it first, by calling it again, or choose others"
-            )
+            raise NotFinished(job, choice.unfinished)
         if choice.ids:
             now = datetime.now(timezone.utc)
             act = Act("discarded", LetterSet(choice.ids), by or getpass.getuser(), now.isoformat(), reason)
@@ -120,8 +117,5 @@ def purge_dead_letters(job: str, *, older_than: timedelta) -> int:
         main = load_cursor(job)
         replay = CursorStore(replay_job(job)).load()
         if replay is not None and replay.status in ("running", "stopped") and not replay.position.complete:
-            raise NotFinished(
-                f"a replay of {job} was interrupted and needs the letters as they are: finish it first, by calling it "
-                "again, or give it up with restart=True"
-            )
+            raise NotFinished(job)
         return purge_letters(open_place(main.dead_letters), job, datetime.now(timezone.utc) - older_than)

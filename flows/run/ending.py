@@ -12,7 +12,7 @@ from prefect.exceptions import Pause, TerminationSignal
 from prefect.states import Cancelled, Completed, Failed
 
 from prefect_batch.blocks.credentials import hide_passwords
-from prefect_batch.blocks.errors import BatchError, FailureRateExceeded, JobIsOwned, LostOwnership
+from prefect_batch.blocks.errors import BatchError, JobIsOwned, LostOwnership
 from prefect_batch.blocks.jobs import pass_title
 from prefect_batch.blocks.parameters.run_window import RunWindow, clock_text
 from prefect_batch.blocks.prefect_api import call_api
@@ -20,7 +20,7 @@ from prefect_batch.blocks.state.cursor import Status
 from prefect_batch.flows.reporting.publish import publish_report
 from prefect_batch.flows.run.walk import Walk
 from prefect_batch.tasks.report.progress import duration_text
-from prefect_batch.tasks.report.report import Report, explain, report_of
+from prefect_batch.tasks.report.report import Report, failures_exceeded, report_of
 from prefect_batch.tasks.run_chunk import forget_cache
 
 __all__ = ["deployed", "failed", "finish", "give_up", "judge", "outside_window"]
@@ -34,8 +34,8 @@ def judge(walk: Walk) -> tuple[Status, str]:
     """
     if walk.request.reason:
         return "stopped", walk.request.reason
-    if reason := walk.policy.exceeded(walk.cursor.run.tally, final=True):
-        raise FailureRateExceeded(explain(walk.cursor, reason, dry_run=walk.job.dry_run))
+    if exceeded := failures_exceeded(walk.cursor, walk.policy, dry_run=walk.job.dry_run, final=True):
+        raise exceeded
     if walk.cursor.position.complete:
         return "complete", ""
     return "stopped", "the limit of this run is reached"

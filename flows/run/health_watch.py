@@ -10,6 +10,7 @@ from prefect_batch.blocks.credentials import hide_passwords
 from prefect_batch.blocks.errors import BadParameter
 from prefect_batch.blocks.health import look
 from prefect_batch.blocks.parameters.health_check import HealthCheck
+from prefect_batch.tasks.error_text import own_error
 
 __all__ = ["HealthWatch", "try_checks"]
 
@@ -74,5 +75,5 @@ def try_checks(checks: Sequence[HealthCheck]) -> None:
 
 
 def _said(error: Exception) -> str:
-    text = hide_passwords(str(getattr(error, "orig", None) or error)).strip()
+    text = hide_passwords(str(own_error(error))).strip()
     return text.splitlines()[0] if text else type(error).__name__

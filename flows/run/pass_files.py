@@ -39,8 +39,8 @@ def pin_files(source: Source, parameters: Parameters, saved: Cursor | None, log:
     former = load_files(saved.job, saved.pass_number)
     if former is None:
         raise DefinitionChanged(
-            f"{saved.job}: the list of the files that were read is lost, so new files cannot be told from others: read "
-            "all of them with mode='full' or restart=True"
+            f"{saved.job}: the list of the files that were read is lost, so new files cannot be told from others",
+            "Read all of them with mode='full' or restart=True",
         )
     following = former.following(source.files.files)
     known = {file.name for file in (*former.seen, *former.files)}
@@ -65,10 +65,9 @@ def _unchanged(source: OfFiles, saved: Cursor) -> FileList:
         found = pinned.differences(source.files.files)
     if pinned is None or found:
         raise DefinitionChanged(
-            f"{saved.job} has an unfinished pass over files that have changed:\n  "
-            + "\n  ".join(found[:SHOWN])
-            + (f"\n  and {len(found) - SHOWN:,} more" if len(found) > SHOWN else "")
-            + "\nBring them back as they were, or start a new pass from the beginning with restart=True"
+            f"{saved.job} has an unfinished pass over files that have changed",
+            "Bring them back as they were, or start a new pass from the beginning with restart=True",
+            tuple(found),
         )
     return pinned
 
@@ -86,9 +85,9 @@ def check_files(spec: SourceSpec, saved: Cursor) -> None:
     found = pinned.differences(source.files.files) if pinned and isinstance(source, OfFiles) else []
     if found:
         raise DefinitionChanged(
-            f"{saved.job}: records cannot be read again, because files have changed since:\n  "
-            + "\n  ".join(found[:SHOWN])
-            + "\nReplay the letters with from_='letter', or have the changed files read again with mode='incremental'"
+            f"{saved.job}: records cannot be read again, because files have changed since",
+            "Replay the letters with from_='letter', or have the changed files read again with mode='incremental'",
+            tuple(found),
         )
 
 

@@ -168,7 +168,7 @@ def specs_of(cursor: Cursor) -> tuple[SourceSpec, SinkSpec]:
         sink = _SINK.validate_python(cursor.definition["sink"])
     except (ValidationError, KeyError) as error:
         raise BadCursor(
-            f"the definition of {cursor.job} in its cursor cannot be read; run the job itself with restart=True"
+            cursor.job, "has a definition that cannot be read: run the job itself with restart=True"
         ) from error
     # Whether it may be made is no part of the definition; where nothing was written yet, it has to be.
     return source, replace(sink, create=True) if isinstance(sink, Table) else sink

@@ -32,7 +32,7 @@ from prefect_batch.flows.run.stopping import StopRequest
 from prefect_batch.flows.run.watch import Attendant
 from prefect_batch.tasks.plan.planner import Planner
 from prefect_batch.tasks.report.progress import Progress
-from prefect_batch.tasks.report.report import count_errors, explain
+from prefect_batch.tasks.report.report import count_errors, failures_exceeded
 from prefect_batch.tasks.work.work_chunk import ChunkJob
 from prefect_batch.tasks.workers.pool import pool_of, refuse_waiting, stop_at_once
 
@@ -111,8 +111,7 @@ class Walk:
             raise
         if isinstance(self.problem, FailureRateExceeded):
             # Judged again: the chunks that were in flight count, too.
-            reason = self.policy.exceeded(self.cursor.run.tally, final=False)
-            raise FailureRateExceeded(explain(self.cursor, reason or str(self.problem), dry_run=self.job.dry_run))
+            raise self._too_many() or self.problem
         if self.problem:
             raise self.problem
 
@@ -196,9 +195,12 @@ class Walk:
 
     def judge(self) -> None:
         """Stop if too many records have failed by now."""
-        if (reason := self.policy.exceeded(self.cursor.run.tally, final=False)) and not self.problem:
-            self.problem = FailureRateExceeded(reason)
+        if (exceeded := self._too_many()) and not self.problem:
+            self.problem = exceeded
             refuse_waiting(self.job.run_id)
+
+    def _too_many(self) -> FailureRateExceeded | None:
+        return failures_exceeded(self.cursor, self.policy, dry_run=self.job.dry_run, final=False)
 
     def _fail(self, chunk: ChunkRange, error: BaseException) -> None:
         if self.problem or isinstance(error, RunStopped):
@@ -209,11 +211,9 @@ class Walk:
                 refuse_waiting(self.job.run_id)
             return
         if isinstance(error, StopBatch):
-            self.problem = RunStopped(f"{self.job.job}: the processor stopped the run: {error}")
+            self.problem = RunStopped(f"the processor stopped the run: {error}", self.job.job)
             return
-        self.problem = ChunkFailed(
-            f"{self.job.job}: chunk {chunk.text} failed and was rolled back: {_described(error)}"
-        )
+        self.problem = ChunkFailed(self.job.job, chunk, _described(error))
         self.problem.__cause__ = error
 
     def _drain(self, *, at_once: bool, grace_seconds: float | None) -> None:

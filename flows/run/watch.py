@@ -82,12 +82,8 @@ class Attendant:
         for name, free in self.sampler.seen.free_bytes.items():
             if free >= self.min_free_bytes or walk.problem:
                 continue
-            least = self.min_free_bytes // 2**20
-            walk.problem = DiskNearlyFull(
-                f"{walk.job.job}: only {free // 2**20:,} MB are free where the {name} lie "
-                f"({self.sampler.places[name]}), less than min_free_disk_mb={least}; the run stopped before that disk "
-                "is full. Free some space, or allow less, and call the job again: it goes on where it stopped."
-            )
+            place = str(self.sampler.places[name])
+            walk.problem = DiskNearlyFull(walk.job.job, name, place, free, self.min_free_bytes)
             refuse_waiting(walk.job.run_id)
 
     def _tune(self, walk: "Walk", heard: RunRequest) -> None:

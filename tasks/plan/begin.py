@@ -76,8 +76,8 @@ def begin(saved: Cursor | None, asked: Asked, source: BoundSource, run: RunState
         _check_same(saved, asked, "has an unfinished pass that was started with")
         if saved.mode != asked.mode:
             raise DefinitionChanged(
-                f"{asked.job} has an unfinished {saved.mode} pass: finish it with mode={saved.mode!r}, or give it up "
-                "with restart=True"
+                f"{asked.job} has an unfinished {saved.mode} pass",
+                f"Finish it with mode={saved.mode!r}, or give it up with restart=True",
             )
         if saved.position.complete and not saved.run.finished_at:
             # The former run died between its last chunk and the judgement: it is judged as part of this one.
@@ -115,9 +115,9 @@ def _check_same(saved: Cursor, asked: Asked, what: str, but: str | None = None) 
     before, now = ({k: v for k, v in d.items() if k != but} for d in (saved.definition, asked.definition))
     if changed := differences(before, now):
         raise DefinitionChanged(
-            f"{asked.job} {what} another definition:\n  "
-            + "\n  ".join(changed)
-            + "\nGo back to the former definition, or start a new pass from the beginning with restart=True"
+            f"{asked.job} {what} another definition",
+            "Go back to the former definition, or start a new pass from the beginning with restart=True",
+            tuple(changed),
         )
 
 

@@ -14,6 +14,7 @@ from prefect_batch.blocks.letters.place import open_place
 from prefect_batch.blocks.parameters.tables import Query, Table
 from prefect_batch.blocks.state.accounts import Account, finished, read_accounts
 from prefect_batch.blocks.state.cursor import Cursor
+from prefect_batch.tasks.error_text import own_error
 from prefect_batch.tasks.reconcile.compare import Comparison, Found, Side, pick_out
 from prefect_batch.tasks.reconcile.letter_keys import LetterSums, letter_keys, sum_letters
 from prefect_batch.tasks.reconcile.reconciliation import RangeDifference, Reconciliation
@@ -54,7 +55,7 @@ def reconcile_pass(cursor: Cursor, source: object, sink: object, most: int) -> R
     try:
         return _Pass(cursor, accounts, letters, _comparison(cursor, source, sink, most)).reconcile(found)
     except (SQLAlchemyError, TypeError) as error:
-        said = hide_passwords(str(getattr(error, "orig", None) or error)).strip().partition("\n")[0]
+        said = hide_passwords(str(own_error(error))).strip().partition("\n")[0]
         doubt = f"the keys of source and sink could not be compared: {said}"
         return Reconciled(replace(found, doubts=(doubt, *doubts)), accounts, [], letters.decided, cursor.pass_id)
 

@@ -10,9 +10,9 @@ from types import FrameType
 from typing import Any
 
 from prefect_batch.blocks.batches import Record
-from prefect_batch.blocks.errors import RecordTimeout, WorkerDied
+from prefect_batch.blocks.errors import RecordTimeout
 
-__all__ = ["IDLE", "SHARED_BYTES", "Guard", "died"]
+__all__ = ["IDLE", "SHARED_BYTES", "Guard"]
 
 # No record is in hand: the worker reads, writes or waits.
 IDLE = -1
@@ -98,11 +98,4 @@ class Guard:
             left -= time.monotonic() - self.begun[0]
         signal.setitimer(signal.ITIMER_REAL, left if left > 0 else self.timeout)
         if left <= 0:
-            raise RecordTimeout(f"the record took longer than {self.timeout:g} s")
-
-
-def died(record: int) -> WorkerDied:
-    """The error of a record that ended its worker process twice."""
-    return WorkerDied(
-        f"the worker process died twice while it processed this record (number {record + 1} of its chunk)"
-    )
+            raise RecordTimeout(self.timeout)

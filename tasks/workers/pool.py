@@ -20,8 +20,8 @@ from prefect_batch.blocks.chunks import ChunkRange, ChunkResult
 from prefect_batch.blocks.errors import RecordTimeout, RunStopped, SinkRefuses, WorkerDied
 from prefect_batch.blocks.transient import is_transient
 from prefect_batch.tasks.work.rate_limit import Pace
-from prefect_batch.tasks.work.record_guard import IDLE, SHARED_BYTES, died
-from prefect_batch.tasks.work.stop_signals import abandon, refuse
+from prefect_batch.tasks.work.record_guard import IDLE, SHARED_BYTES
+from prefect_batch.tasks.work.stop_signals import NOT_BEGUN, ROLLED_BACK, abandon, refuse
 from prefect_batch.tasks.workers.messages import Line, Order, Outfit
 
 __all__ = ["WorkerPool", "pool_of", "refuse_waiting", "stop_at_once", "worker_pids"]
@@ -29,7 +29,6 @@ __all__ = ["WorkerPool", "pool_of", "refuse_waiting", "stop_at_once", "worker_pi
 Log = Callable[[int, str], None]
 # A record that no alarm can interrupt is ended with its worker after this many times its limit.
 PATIENCE = 1.25
-ROLLED_BACK = "the run was told to stop at once; this chunk was rolled back"
 
 _pools: dict[str, "WorkerPool"] = {}
 
@@ -174,7 +173,7 @@ class WorkerPool:
             RunStopped: the workers were ended.
         """
         doomed: dict[int, Exception] = {
-            record: died(record) for (of, record), times in self._deaths.items() if of == chunk and times > 1
+            record: WorkerDied(record) for (of, record), times in self._deaths.items() if of == chunk and times > 1
         }
         while True:
             worker = self._wait_for_worker()
@@ -183,9 +182,10 @@ class WorkerPool:
             except (EOFError, ConnectionError) as error:
                 hung = self._replace(worker, chunk)
                 if hung is None:
-                    raise WorkerDied("a worker process died; was it out of memory?") from error
+                    raise WorkerDied from error
                 # Its alarm was not heard: the rest of the chunk is done again without this record.
-                doomed[hung] = RecordTimeout(f"the record took longer than {self._timeout:g} s and was ended by force")
+                assert self._timeout is not None
+                doomed[hung] = RecordTimeout(self._timeout, by_force=True)
                 continue
             if not isinstance(answer, (ChunkResult, SinkRefuses)) and not is_transient(answer):
                 self.refuse()  # Before its worker goes on to the next chunk.
@@ -201,7 +201,7 @@ class WorkerPool:
             raise RunStopped(ROLLED_BACK)
         if self._refusing:
             self._idle.put(worker)
-            raise RunStopped("the run is about to stop; this chunk was not begun")
+            raise RunStopped(NOT_BEGUN)
         return worker
 
     def _ask(self, worker: _Worker, order: Order, log: Log) -> Any:

@@ -19,11 +19,11 @@ from dataclasses import replace
 from multiprocessing.connection import Connection
 from typing import Any
 
-from prefect_batch.blocks.credentials import hide_passwords, know_url
+from prefect_batch.blocks.credentials import know_url
 from prefect_batch.blocks.errors import RemoteError, SinkRefuses, StopBatch
 from prefect_batch.blocks.letters.redaction import know_redaction_key
 from prefect_batch.blocks.transient import is_transient
-from prefect_batch.tasks.error_text import printed
+from prefect_batch.tasks.error_text import own_error, printed, type_name
 from prefect_batch.tasks.work.rate_limit import Pace, keep_pace
 from prefect_batch.tasks.work.record_guard import SHARED_BYTES, Guard
 from prefect_batch.tasks.work.work_chunk import work_chunk
@@ -74,12 +74,9 @@ def _remote(error: Exception) -> Exception:
     if isinstance(error, StopBatch):
         return StopBatch(str(error))
     if isinstance(error, SinkRefuses):
-        return SinkRefuses(*error.args)
-    kind = type(error)
-    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    message = hide_passwords(str(getattr(error, "orig", None) or error))
-    text = hide_passwords(printed(traceback.format_exception, error))
-    return RemoteError(name, message, text, is_transient(error))
+        return error
+    text = printed(traceback.format_exception, error)
+    return RemoteError(type_name(error), str(own_error(error)), text, is_transient(error))
 
 
 def _work(connection: "Connection[Any, Any]", to_parent: _Parent, outfit: Outfit, guard: Guard, parent: int) -> None:

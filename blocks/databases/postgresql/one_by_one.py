@@ -7,11 +7,11 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from prefect_batch.blocks.contracts import WriteAgain
 from prefect_batch.blocks.databases.dialect import Refused
 from prefect_batch.blocks.databases.postgresql.copy import cursor_of, quote
-from prefect_batch.blocks.databases.statements import no_row, on_conflict
+from prefect_batch.blocks.databases.statements import on_conflict
 from prefect_batch.blocks.databases.target import Target
+from prefect_batch.blocks.errors import RowNotFound, WriteAgain
 
 __all__ = ["ROW", "NumberedRows", "write_one_by_one"]
 
@@ -163,7 +163,7 @@ def _error(target: Target, state: str, message: str, detail: str, hint: str) -> 
     import psycopg
 
     if state == _MISSING:
-        return no_row(target)
+        return RowNotFound(target.name, target.key)
     if state[:2] not in _TOLD_IN_FULL:
         return None
     try:

@@ -9,7 +9,6 @@ from sqlalchemy import Connection
 
 from prefect_batch.blocks.arrow_values import records_of
 from prefect_batch.blocks.batches import Record
-from prefect_batch.blocks.contracts import WriteAgain
 from prefect_batch.blocks.databases.dialect import Refused
 from prefect_batch.blocks.databases.postgresql.copy import (
     copy_rows,
@@ -23,8 +22,9 @@ from prefect_batch.blocks.databases.postgresql.copy import (
 from prefect_batch.blocks.databases.postgresql.errors import note_refused_row, verdict
 from prefect_batch.blocks.databases.postgresql.one_by_one import ROW, NumberedRows, write_one_by_one
 from prefect_batch.blocks.databases.rows import Same, check_table, last_of_each_key, last_of_each_key_in, same_columns
-from prefect_batch.blocks.databases.statements import no_row, on_conflict, quoted_table
+from prefect_batch.blocks.databases.statements import on_conflict, quoted_table
 from prefect_batch.blocks.databases.target import Target
+from prefect_batch.blocks.errors import RowNotFound, WriteAgain
 
 __all__ = ["write_postgresql", "write_postgresql_one_by_one", "write_postgresql_table"]
 
@@ -153,7 +153,7 @@ def _update(connection: Connection, target: Target, staging: str, names: tuple[s
     matches = " AND ".join(f"t.{quote(name)} = s.{quote(name)}" for name in target.key)
     missing = f"SELECT 1 FROM {staging} s WHERE NOT EXISTS (SELECT 1 FROM {_table(target)} t WHERE {matches}) LIMIT 1"
     if _execute(connection, missing).fetchone():
-        raise no_row(target)
+        raise RowNotFound(target.name, target.key)
     others = [f"{quote(name)} = s.{quote(name)}" for name in names if name not in target.key]
     if others:
         _execute(connection, f"UPDATE {_table(target)} t SET {', '.join(others)} FROM {staging} s WHERE {matches}")

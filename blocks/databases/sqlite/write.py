@@ -12,8 +12,9 @@ from prefect_batch.blocks.batches import Record
 from prefect_batch.blocks.databases.dialect import Refused
 from prefect_batch.blocks.databases.rows import Same, check_table, same_columns
 from prefect_batch.blocks.databases.sqlite.values import storable
-from prefect_batch.blocks.databases.statements import no_row, on_conflict, quoted_table
+from prefect_batch.blocks.databases.statements import on_conflict, quoted_table
 from prefect_batch.blocks.databases.target import Target
+from prefect_batch.blocks.errors import RowNotFound
 
 __all__ = ["write_sqlite", "write_sqlite_one_by_one", "write_sqlite_table"]
 
@@ -55,7 +56,7 @@ def write_sqlite_one_by_one(
     for place, row in enumerate(values):
         try:
             if driver.execute(statement, row).rowcount < 1 and write == "update":
-                refused[place] = no_row(target)
+                refused[place] = RowNotFound(target.name, target.key)
         except sqlite3.Error as error:  # noqa: PERF203 - it is what the loop is for
             if not driver.in_transaction:
                 raise
@@ -67,7 +68,7 @@ def _write(connection: Connection, target: Target, write: str, same: Same) -> No
     statement, rows = _statement(connection, target, write, same)
     result = connection.exec_driver_sql(statement, rows)
     if write == "update" and result.rowcount < len(rows):
-        raise no_row(target)
+        raise RowNotFound(target.name, target.key)
 
 
 def _statement(connection: Connection, target: Target, write: str, same: Same) -> tuple[str, list[tuple[Any, ...]]]:

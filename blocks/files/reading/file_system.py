@@ -76,7 +76,7 @@ class FileSystem:
             found = {self._name(path): (path, info) for path, info in self._found().items()}
             heads = self._heads({name: path for name, (path, info) in found.items() if not _etag(info)})
         except PermissionError as error:
-            raise BadSource(f"{self._spec.path} may not be read: {hide_passwords(str(error))}") from error
+            raise BadSource(f"{self._spec.path} may not be read: {error}", self._spec.path) from error
         return [
             File(name, int(info.get("size") or files.size(path) or 0), _version(info), heads.get(name, ""))
             for name, (path, info) in sorted(found.items())
@@ -85,7 +85,7 @@ class FileSystem:
     def _none(self, message: str) -> dict[str, dict[str, Any]]:
         if self._spec.allow_empty:
             return {}
-        raise BadSource(message)
+        raise BadSource(message, self._spec.path)
 
     def _found(self) -> dict[str, dict[str, Any]]:
         files, root = self._opened
@@ -98,7 +98,7 @@ class FileSystem:
         else:
             message = f"there is no file {self._spec.path}: {self._near(root)}"
             if self.local:
-                raise BadSource(message)
+                raise BadSource(message, self._spec.path)
             return self._none(message)  # An object store knows no empty directories.
         found = {path: info for path, info in found.items() if info["type"] == "file"}
         return found or self._none(f"no file matches {self._spec.path}: {self._near(root)}")
@@ -161,8 +161,8 @@ class FileSystem:
         now = self.stat(file.name)
         if change := "it is gone" if now is None else file._replace(head="").changes(now):
             raise DefinitionChanged(
-                f"the file {file.name} is not what it was when the pass began: {change}. Bring it back, or start a new "
-                "pass with restart=True"
+                f"the file {file.name} is not what it was when the pass began: {change}",
+                "Bring it back, or start a new pass with restart=True",
             )
 
     def read(self, name: str, start: int, end: int) -> bytes:
@@ -178,11 +178,9 @@ class FileSystem:
                 return self._local(path, start, end)
             content: bytes = self._opened[0].cat_file(path, start=start, end=end)
         except FileNotFoundError as error:
-            raise BadSource(f"the file {name} is gone") from error
+            raise BadSource(f"the file {name} is gone", name) from error
         except PermissionError as error:
-            raise BadSource(
-                f"the file {name} may not be read: {error.strerror or hide_passwords(str(error))}"
-            ) from error
+            raise BadSource(f"the file {name} may not be read: {error.strerror or error}", name) from error
         except OSError:
             raise
         except Exception as error:

@@ -27,7 +27,8 @@ def chosen(schema: pa.Schema, columns: list[str] | None, file: str) -> pa.Schema
         raise BadSource(f"{file} has more than one column {', '.join(twice)}: a record cannot have both")
     for name in columns or []:
         if name not in schema.names:
-            raise BadSource(f"{file} has no column {name}: {near(name, schema.names)}")
+            meant = near(name, schema.names)
+            raise BadSource(f"{file} has no column {name}: {meant}", file, name, meant)
     return schema if columns is None else pa.schema([schema.field(name) for name in columns])
 
 
@@ -48,7 +49,9 @@ def as_schema(found: pa.Schema, wanted: pa.Schema, file: str, *, exactly: bool) 
         other = found.field(field.name).type
         if not _fits(other, field.type):
             raise BadSource(
-                f"{file} has {other} in column {field.name}, and the first file has {field.type}: write them alike"
+                f"{file} has {other} in column {field.name}, and the first file has {field.type}: write them alike",
+                file,
+                field.name,
             )
 
 

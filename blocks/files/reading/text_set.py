@@ -132,7 +132,8 @@ class TextSet:
         for what, wanted in (("columns", self.spec.columns), ("schema", given.names)):
             for name in wanted or []:
                 if name not in names:
-                    raise BadSource(f"{self.spec.path} has no column {name}, as {what} says: {near(name, names)}")
+                    path, meant = self.spec.path, near(name, names)
+                    raise BadSource(f"{path} has no column {name}, as {what} says: {meant}", path, name, meant)
         return pa.schema([self._field(name, given) for name in self.spec.columns or names])
 
     def _field(self, name: str, given: pa.Schema) -> pa.Field:

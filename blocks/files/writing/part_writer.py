@@ -64,7 +64,8 @@ class PartFormat:
             if pa.types.is_nested(field.type) or pa.types.is_binary(field.type) or pa.types.is_large_binary(field.type):
                 raise BadSink(
                     f"column {field.name} is {field.type}, which CSV cannot hold: let the processor make text of it, "
-                    "or write Parquet"
+                    "or write Parquet",
+                    column=field.name,
                 )
 
     def check_values(self, table: pa.Table) -> None:
