@@ -35,10 +35,11 @@ from prefect_batch.flows.run.memory import memory_bound_bytes, quiet_heap
 from prefect_batch.flows.run.parameters import Parameters
 from prefect_batch.flows.run.pass_files import chunk_source, files_definition, pin_files
 from prefect_batch.flows.run.progress_bar import open_bar
+from prefect_batch.flows.run.run_limits import RunLimits
 from prefect_batch.flows.run.show import Show, log_start
 from prefect_batch.flows.run.stopping import StopRequest, stop_on_interrupt
 from prefect_batch.flows.run.walk import Walk
-from prefect_batch.flows.run.watch import attendance
+from prefect_batch.flows.run.watch import watch_run
 from prefect_batch.tasks.plan.begin import Asked, begin, caution
 from prefect_batch.tasks.plan.chunk_size import ChunkSizer, start_of
 from prefect_batch.tasks.plan.planner import Planner
@@ -163,16 +164,18 @@ def _walk(run: _Run, cursor: Cursor, save: Callable[[Cursor], Cursor], owner: Ow
     parameters = run.parameters
     started = cursor.position.prefix != cursor.position.start or bool(cursor.position.planned)
     job = _chunk_job(run, cursor)
-    request = StopRequest(functools.partial(refuse_waiting, run.run_id), run.way_on)
     left = cursor.estimate - cursor.tally.read
     progress = Progress(parameters.job, cursor.estimate, cursor.tally)
     account, save = keep_accounts(cursor, save)
     crew = choose_crew(parameters, (run.source, run.sink), job, left)
     start = start_of(cursor.tally, tables=resolve_processor(parameters.process).form == "table")
     sizer = ChunkSizer(parameters.chunk_size, left, crew.size, start.rows)
+    request = StopRequest(functools.partial(refuse_waiting, run.run_id), run.way_on)
+    memory = memory_bound_bytes(parameters.max_memory_mb)
+    limits = RunLimits(crew.size, job.batch_rows, parameters.max_rate, memory, parameters.policy, request)
     with (
         crew.open(),
-        attendance(parameters, run.run_id, owner, cursor.dead_letters, sizer, run.log) as attend,
+        watch_run(parameters, run.run_id, owner, cursor.dead_letters, limits, sizer, run.log) as watch,
         open_bar(cursor.estimate) as bar,
         stop_on_interrupt(request),
         quiet_heap(),
@@ -183,19 +186,16 @@ def _walk(run: _Run, cursor: Cursor, save: Callable[[Cursor], Cursor], owner: Ow
             job=job,
             task=_task(run, job, cursor),
             planner=Planner(run.source, sizer, limit=parameters.limit, canary=None if started else start.canary),
-            policy=parameters.policy,
+            limits=limits,
             circuit=Circuit(parameters.job, parameters.circuit_breaker),
             progress=progress,
-            concurrency=crew.size,
-            memory_bound=memory_bound_bytes(parameters.max_memory_mb),
             warn=run.log.warning,
-            request=request,
             save=save,
             account=account,
             show=show.update,
-            attend=attend,
+            watch=watch,
         )
-        log_start(parameters, walk, run.log, resumed=started)
+        log_start(parameters, cursor, crew.size, run.log, resumed=started)
         status, message = _go(run, walk)
         show.update(final=True)
         return finish(walk, status, message, run.log)
