@@ -68,6 +68,7 @@ class Show:
 
 def log_start(parameters: Parameters, cursor: Cursor, concurrency: int, log: Any, *, resumed: bool) -> None:
     """Log what the run is about to do, and warn of what will make it slow."""
+    chunk_size = parameters.chunks.chunk_size
     prefix = cursor.position.prefix
     left = cursor.estimate - cursor.tally.read
     log.info(
@@ -75,15 +76,15 @@ def log_start(parameters: Parameters, cursor: Cursor, concurrency: int, log: Any
         pass_title(cursor.job, cursor.pass_number),
         f"goes on after key {key_text(prefix)}" if resumed and prefix is not None else "starts",
         f"{left:,}",
-        f"{parameters.chunk_size:,}" if parameters.chunk_size else "adaptive size",
+        f"{chunk_size:,}" if chunk_size else "adaptive size",
         concurrency,
-        "; this is a dry run, nothing is written" if parameters.dry_run else "",
+        "; this is a dry run, nothing is written" if parameters.pass_.dry_run else "",
     )
     context = FlowRunContext.get()
-    if parameters.max_rate and context and not isinstance(context.task_runner, ThreadPoolTaskRunner):
+    if parameters.run.max_rate and context and not isinstance(context.task_runner, ThreadPoolTaskRunner):
         log.warning("%s: max_rate slows no chunks that another task runner, such as Dask, has at work", cursor.job)
-    chunks = left // (parameters.chunk_size or left + 1)
-    if chunks > MANY_CHUNKS and parameters.limit is None:
+    chunks = left // (chunk_size or left + 1)
+    if chunks > MANY_CHUNKS and parameters.pass_.limit is None:
         log.warning(
             "%s: this makes %s chunks; beyond about %s, Prefect's server loses task runs from its pages and spends "
             "longer on them than the work takes: leave chunk_size out, or take %s",

@@ -176,22 +176,22 @@ def watch_run(
     log: Any,
 ) -> Iterator[RunWatch]:
     """The watch over a run for the length of the block; `owner` is None for a dry run."""
-    places = places_of(dead_letters, parameters)
+    places = places_of(dead_letters, parameters.what.sink)
     with (
         Sampler(functools.partial(worker_pids, run_id), places) as sampler,
         Listener(owner) as listener,
-        HealthWatch(parameters.health) as health,
+        HealthWatch(parameters.run.health or ()) as health,
     ):
         yield RunWatch(
-            job=parameters.job,
+            job=parameters.what.job,
             run_id=run_id,
             limits=limits,
             sampler=sampler,
             listener=listener,
             health=health,
             sizer=sizer,
-            window=parameters.window,
-            max_seconds=parameters.max_seconds,
-            min_free_bytes=parameters.min_free_disk_mb * 2**20,
+            window=parameters.run.window,
+            max_seconds=parameters.run.max_seconds,
+            min_free_bytes=parameters.run.min_free_disk_mb * 2**20,
             log=log,
         )
