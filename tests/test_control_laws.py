@@ -11,8 +11,11 @@ from hypothesis import strategies as st
 
 from prefect_batch.blocks.chunks import Tally
 from prefect_batch.blocks.errors import BadParameter
+from prefect_batch.blocks.parameters.failure_policy import FailurePolicy
 from prefect_batch.blocks.parameters.run_window import RunWindow, clock_text
 from prefect_batch.blocks.state.samples import MOST_SAMPLES, Sample, Series
+from prefect_batch.flows.run.run_limits import RunLimits
+from prefect_batch.flows.run.stopping import StopRequest
 from prefect_batch.tasks.plan.chunk_size import ChunkSizer
 from prefect_batch.tasks.report.progress import Progress
 from prefect_batch.tasks.work import rate_limit as pace
@@ -170,6 +173,31 @@ def test_other_days_have_other_hours():
         window.is_open(datetime(2026, 3, 8, tzinfo=timezone.utc) + timedelta(minutes=m)) for m in range(24 * 60)
     )
     assert open_hours == 8 * 60
+
+
+def limits_of(concurrency=4, batch_rows=5_000, max_rate=None):
+    return RunLimits(concurrency, batch_rows, max_rate, 2**30, FailurePolicy(), StopRequest(lambda: None))
+
+
+@given(st.integers(1, 256), st.integers(1, 20_000), st.none() | st.floats(0.01, 1e6))
+def test_batches_have_a_record_at_least_and_all_together_a_second_of_the_rate_at_most(concurrency, batch_rows, rate):
+    rows = limits_of(concurrency, batch_rows, rate).rows_at_once
+    assert 1 <= rows <= batch_rows
+    assert rate is not None or rows == batch_rows
+    assert rate is None or rows == 1 or rows * concurrency <= rate
+
+
+def test_chunks_are_started_unless_the_run_waits_or_stops():
+    limits = limits_of()
+    assert limits.let_start
+    limits.waits_for = "the replica lag is 12"
+    assert (limits.let_start, limits.stops) == (False, False)
+    limits.waits_for = ""
+    limits.request.ask("stopped by a test")
+    assert (limits.let_start, limits.stops) == (False, True)
+    limits = limits_of()
+    limits.problem = ValueError()
+    assert (limits.let_start, limits.stops) == (False, True)
 
 
 class Clock:

@@ -68,11 +68,12 @@ def plan_job(parameters: Parameters) -> JobPlan:
     Raises:
         Refused: the run would be, for the same reason.
     """
-    saved = CursorStore(parameters.job).load()
+    chunk_size = parameters.chunks.chunk_size
+    saved = CursorStore(parameters.what.job).load()
     source, cursor, warnings = preview(parameters, saved, logging.getLogger(__name__))
     position = cursor.position
     left = max(0, cursor.estimate - cursor.tally.read)
-    first, following = _two_chunks(source, cursor, parameters.chunk_size or FIRST_ROWS)
+    first, following = _two_chunks(source, cursor, chunk_size or FIRST_ROWS)
     statements, explained = {}, None
     if isinstance(source, SqlSource) and first is not None:
         statements["first"] = rows_sql(source, source.statement(first))
@@ -80,14 +81,14 @@ def plan_job(parameters: Parameters) -> JobPlan:
             statements["resumed"] = rows_sql(source, source.statement(following))
         explained = explain_rows(source, source.statement(following or first))
     return JobPlan(
-        job=parameters.job,
+        job=parameters.what.job,
         begins=_begins(saved, cursor),
         source=source.name,
         first_key=_first_key(source, position.prefix, position.upper),
         last_key=None if position.upper is None else key_text(position.upper),
         records=left,
-        chunks=_chunks(left, parameters.chunk_size),
-        chunk_rows=parameters.chunk_size,
+        chunks=_chunks(left, chunk_size),
+        chunk_rows=chunk_size,
         statements=statements,
         verdict=explained.verdict if explained else "",
         explain=explained.plan if explained else (),

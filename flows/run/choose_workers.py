@@ -15,7 +15,6 @@ from prefect_batch.blocks.credentials import url_of
 from prefect_batch.blocks.errors import BadParameter, BadPlace
 from prefect_batch.blocks.letters.place import open_place
 from prefect_batch.blocks.letters.redaction import redaction_key
-from prefect_batch.blocks.processor import resolve_processor
 from prefect_batch.flows.run.parameters import Parameters
 from prefect_batch.tasks.work.work_chunk import ChunkJob
 from prefect_batch.tasks.workers.messages import Outfit
@@ -49,10 +48,10 @@ def choose_crew(parameters: Parameters, ends: tuple[End, End], job: ChunkJob, re
     Raises:
         BadParameter: worker processes are needed, and the function cannot be sent to them.
     """
-    threads = Crew(parameters.concurrency or (1 if any(end.one_thread for end in ends) else _cores()), None)
-    size = parameters.concurrency or _cores()
-    form = resolve_processor(parameters.process).form
-    needed = parameters.workers == "processes" or (parameters.record_timeout is not None and form == "record")
+    threads = Crew(parameters.run.concurrency or (1 if any(end.one_thread for end in ends) else _cores()), None)
+    size = parameters.run.concurrency or _cores()
+    timed = parameters.chunks.record_timeout is not None and parameters.what.processor.form == "record"
+    needed = parameters.run.workers == "processes" or timed
     letters_here = bool(job.dead_letters) and open_place(job.dead_letters).only_here
     if needed and letters_here:
         raise BadPlace(
@@ -60,10 +59,10 @@ def choose_crew(parameters: Parameters, ends: tuple[End, End], job: ChunkJob, re
             "workers='threads' without record_timeout"
         )
     not_here = letters_here or _not_here(ends)
-    if not needed and (parameters.workers == "threads" or size == 1 or records < FEW_RECORDS or not_here):
+    if not needed and (parameters.run.workers == "threads" or size == 1 or records < FEW_RECORDS or not_here):
         return threads
-    function = None if isinstance(parameters.process, str) else ship(parameters.process)
-    if function is None and not isinstance(parameters.process, str):
+    function = None if isinstance(parameters.what.process, str) else ship(parameters.what.process)
+    if function is None and not isinstance(parameters.what.process, str):
         if not needed:
             return threads
         raise BadParameter(
@@ -76,9 +75,9 @@ def choose_crew(parameters: Parameters, ends: tuple[End, End], job: ChunkJob, re
 def _outfit(parameters: Parameters, ends: tuple[End, End], job: ChunkJob, function: bytes | None) -> Outfit:
     connections = {connection for end in ends for connection in end.connections}
     urls = {name: url_of(name) for name in connections if name.startswith("secret/")}
-    unset: Callable[..., Any] | str = parameters.process if isinstance(parameters.process, str) else ""
+    unset: Callable[..., Any] | str = parameters.what.process if isinstance(parameters.what.process, str) else ""
     key = redaction_key() if job.redact else None
-    return Outfit(replace(job, process=unset), function, list(sys.path), urls, parameters.record_timeout, key)
+    return Outfit(replace(job, process=unset), function, list(sys.path), urls, parameters.chunks.record_timeout, key)
 
 
 def _cores() -> int:

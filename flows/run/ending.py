@@ -32,9 +32,9 @@ def judge(walk: Walk) -> tuple[Status, str]:
     Raises:
         FailureRateExceeded: too many of this run's records failed, however few they were.
     """
-    if walk.request.reason:
-        return "stopped", walk.request.reason
-    if exceeded := failures_exceeded(walk.cursor, walk.policy, dry_run=walk.job.dry_run, final=True):
+    if walk.limits.request.reason:
+        return "stopped", walk.limits.request.reason
+    if exceeded := failures_exceeded(walk.cursor, walk.limits.policy, dry_run=walk.job.dry_run, final=True):
         raise exceeded
     if walk.cursor.position.complete:
         return "complete", ""
@@ -100,14 +100,14 @@ def finish(walk: Walk, status: Status, message: str, log: Any) -> State[Any]:
     report = _close(walk, status, message, log)
     if status == "complete" and not walk.job.dry_run:
         forget_cache(walk.job.job, walk.job.pass_number, walk.job.pass_id)
-    if walk.request.reason:
-        return Cancelled(name="Stopped", message=f"{walk.job.job} was {message}; {walk.request.way_on}")
+    if walk.limits.request.reason:
+        return Cancelled(name="Stopped", message=f"{walk.job.job} was {message}; {walk.limits.request.way_on}")
     state: State[Any] = Completed(message=_told(report, message), data=report)
     return state
 
 
 def _close(walk: Walk, status: Status, message: str, log: Any) -> Report:
-    walk.attend.end(walk)
+    walk.note(final=True)
     run = replace(walk.cursor.run, finished_at=datetime.now(timezone.utc).isoformat(), waiting="")
     walk.cursor = walk.save(replace(walk.cursor, status=status, message=message, run=run))
     report = report_of(walk.cursor)

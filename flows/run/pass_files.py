@@ -24,17 +24,17 @@ def pin_files(source: Source, parameters: Parameters, saved: Cursor | None, log:
     Raises:
         DefinitionChanged: a file of the unfinished pass has changed, or is gone.
     """
-    spec = parameters.source
+    spec = parameters.what.source
     if not isinstance(spec, Files) or not isinstance(source, OfFiles):
         return source
-    if parameters.overlap:
+    if parameters.pass_.overlap:
         raise BadParameter("overlap is for the keys of tables: an incremental pass over files reads new files whole")
-    anew = saved is None or saved.status == "reset" or parameters.restart
-    if anew or saved is None or saved.definition.get("source") != parameters.definition["source"]:
+    anew = saved is None or saved.status == "reset" or parameters.pass_.restart
+    if anew or saved is None or saved.definition.get("source") != parameters.what.definition["source"]:
         return source
     if saved.status != "complete":
         return spec.open_source(_unchanged(source, saved))
-    if parameters.mode == "full":
+    if parameters.pass_.mode == "full":
         return source
     former = load_files(saved.job, saved.pass_number)
     if former is None:

@@ -1,6 +1,5 @@
 """Replaying dead letters: they are chosen once, and then a run works on them as on any other source."""
 
-import inspect
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -23,8 +22,14 @@ from prefect_batch.blocks.processor import resolve_processor
 from prefect_batch.blocks.state.cursor import Cursor
 from prefect_batch.blocks.state.cursor_store import CursorStore, load_cursor
 from prefect_batch.blocks.state.ownership import own_job
-from prefect_batch.flows.process_records import process_records
-from prefect_batch.flows.run.parameters import Parameters
+from prefect_batch.flows.run.parameters import (
+    ChunkParameters,
+    FailureParameters,
+    JobParameters,
+    Parameters,
+    PassParameters,
+    RunParameters,
+)
 from prefect_batch.flows.run.pass_files import check_files
 from prefect_batch.flows.run.run_job import run_job
 from prefect_batch.tasks.letters.choose import Choice, Selection, Unfinished, choose
@@ -38,15 +43,18 @@ _SINK: TypeAdapter[SinkSpec] = TypeAdapter(SinkSpec)
 
 @dataclass(frozen=True)
 class Replay:
-    """What the caller asked for; see `replay_dead_letters`. `options` are those of any run."""
+    """What the caller asked for; see `replay_dead_letters`. The last three are those of any run."""
 
     job: str
     process: str | Callable[..., Any] | None
     records: RecordsFrom | None
     selection: Selection
+    limit: int | None
     dry_run: bool
     restart: bool
-    options: dict[str, Any]
+    failures: FailureParameters
+    chunks: ChunkParameters
+    run: RunParameters
 
 
 def replay(asked: Replay) -> State[Any]:
@@ -80,7 +88,7 @@ def _interrupted(asked: Replay, main: Cursor, saved: Cursor) -> Parameters | Non
         return None
     before = saved.definition["source"].get("records", "letter")
     parameters = _parameters(asked, main, saved.pass_number, asked.records or before, frozenset(saved.run.redact))
-    return None if differences(saved.definition, parameters.definition) else parameters
+    return None if differences(saved.definition, parameters.what.definition) else parameters
 
 
 def _chosen_anew(asked: Replay, main: Cursor, saved: Cursor | None) -> Parameters:
@@ -88,7 +96,7 @@ def _chosen_anew(asked: Replay, main: Cursor, saved: Cursor | None) -> Parameter
     choice = _choose(asked, main)
     number = max(saved.pass_number if saved else 0, newest_pass(place, replay_job(asked.job))) + 1
     write_chosen(open_place(place), list_path(asked.job, number), choice.chosen)
-    return replace(_parameters(asked, main, number, _records(asked, choice), choice.redacted), restart=True)
+    return _parameters(asked, main, number, _records(asked, choice), choice.redacted, restart=True)
 
 
 def _choose(asked: Replay, main: Cursor) -> Choice:
@@ -118,6 +126,8 @@ def _parameters(
     number: int,
     records: RecordsFrom,
     redacted: frozenset[str],
+    *,
+    restart: bool = False,
     chosen: tuple[str, str] | None = None,
 ) -> Parameters:
     source, sink = specs_of(main)
@@ -139,22 +149,16 @@ def _parameters(
         origin=source,
         asked=asked.selection.encode(),
     )
-    fixed = {
-        "job": replay_job(asked.job),
-        "source": letters,
-        "sink": sink,
-        "process": process,
-        "dead_letters": main.dead_letters,
-        "dry_run": asked.dry_run,
-        "redact": sorted({*main.run.redact, *redacted}) or None,
-    }
-    return Parameters(**{**_defaults(), **asked.options, **fixed})
-
-
-def _defaults() -> dict[str, Any]:
-    """The options of a run that a replay does not set, as `process_records` has them."""
-    options = inspect.signature(process_records.fn).parameters
-    return {name: options[name].default for name in Parameters.__dataclass_fields__} | {"health": ()}
+    what = JobParameters(
+        replay_job(asked.job),
+        letters,
+        process,
+        sink,
+        dead_letters=main.dead_letters,
+        redact=sorted({*main.run.redact, *redacted}) or None,
+    )
+    this_pass = PassParameters(limit=asked.limit, dry_run=asked.dry_run, restart=restart)
+    return Parameters(what, this_pass, asked.failures, asked.chunks, asked.run)
 
 
 def specs_of(cursor: Cursor) -> tuple[SourceSpec, SinkSpec]:

@@ -13,7 +13,7 @@ from prefect.results import get_result_store
 from typing_extensions import Self
 
 from prefect_batch.blocks.databases.connections import open_connections, sqlite_file
-from prefect_batch.flows.run.parameters import Parameters
+from prefect_batch.blocks.parameters.specs import SinkSpec
 
 __all__ = ["Resources", "Sampler", "nearest_directory", "places_of"]
 
@@ -89,7 +89,7 @@ def _cpu_seconds(process: psutil.Process) -> float:
     return float(times.user + times.system)
 
 
-def places_of(dead_letters: str, parameters: Parameters) -> dict[str, Path]:
+def places_of(dead_letters: str, sink: SinkSpec) -> dict[str, Path]:
     """The directories of this machine that a run fills: for dead letters, Prefect's results, and the sink if it is one.
 
     Named as messages name them. What lies elsewhere, as on an object store, is not among them.
@@ -98,10 +98,10 @@ def places_of(dead_letters: str, parameters: Parameters) -> dict[str, Path]:
     storage = get_result_store().result_storage
     if isinstance(storage, LocalFileSystem) and storage.basepath:
         places["results"] = Path(storage.basepath).expanduser()
-    connection = getattr(parameters.sink, "connection", "")
+    connection = getattr(sink, "connection", "")
     if connection and (file := sqlite_file(connection)):
         places["rows of the sink"] = file.parent
-    path = getattr(parameters.sink, "path", "")
+    path = getattr(sink, "path", "")
     if path and "://" not in path:
         places["files of the sink"] = Path(path).expanduser()
     return places

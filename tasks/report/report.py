@@ -12,10 +12,17 @@ from prefect_batch.blocks.letters.bury import letters_folder
 from prefect_batch.blocks.parameters.failure_policy import FailurePolicy
 from prefect_batch.blocks.state.cursor import Cursor
 from prefect_batch.blocks.state.samples import Series
-from prefect_batch.tasks.report.page import TOP_ERRORS, as_html, as_markdown
+from prefect_batch.tasks.report.page import TOP_ERRORS, Page, as_html, as_markdown
 from prefect_batch.tasks.report.progress import duration_text
 
 __all__ = ["Report", "count_errors", "failures_exceeded", "report_of"]
+
+_MEANING = {
+    "complete": "The pass is complete: every record is written, filtered, or kept as a dead letter.",
+    "stopped": "The run stopped before the end of its pass. What it did is saved.",
+    "failed": "The run failed before the end of its pass. What it did before is saved.",
+    "dry run": "A dry run: nothing was written, and nothing saved.",
+}
 
 
 def count_errors(known: tuple[ErrorCount, ...], more: tuple[ErrorCount, ...], most: int = 20) -> tuple[ErrorCount, ...]:
@@ -128,10 +135,27 @@ class Report:
 
     def markdown(self, links: Mapping[str, str] | None = None) -> str:
         """The report as Markdown, for an artifact; `links` are pages that belong to it, by their names."""
-        return as_markdown(self, links or {})
+        return as_markdown(self._page(), links or {})
 
     def _repr_html_(self) -> str:
-        return as_html(self)
+        return as_html(self._page())
+
+    def _page(self) -> Page:
+        return Page(
+            title=self.title,
+            meaning=_MEANING.get(self.status, ""),
+            message=self.message,
+            run=self.run,
+            whole=self.whole,
+            seconds=self.seconds,
+            rate=self.rate,
+            max_failure_rate=self.policy.get("max_failure_rate"),
+            resources=self.resources,
+            samples=self.series.samples,
+            errors=self.errors,
+            letters_place=self.letters_place if self.has_letters else "",
+            next_steps=self.next_steps,
+        )
 
 
 def report_of(cursor: Cursor) -> Report:
