@@ -24,7 +24,6 @@ _SQLSTATE_CLASSES_OF_SINK = ("53", "58", "57", "XX")
 _MYSQL_CODES_OF_SINK = {3, 28, 1021, 1026, 1036, 1044, 1045, 1114, 1142, 1143, 1146, 1227, 1290, 1836}
 # perm, readonly, ioerr, corrupt, full, cantopen, notadb.
 _SQLITE_CODES_OF_SINK = {3, 8, 10, 11, 13, 14, 26}
-_SQLITE_MESSAGES = ("database is locked", "database table is locked", "database schema is locked")
 
 
 def is_transient(exc: BaseException) -> bool:
@@ -48,9 +47,8 @@ def _is_of_sink(error: BaseException) -> bool:
     if isinstance(error, (OSError, BadSink)):
         return True  # A disk that is full, an object store that refuses.
     if isinstance(error, sqlite3.Error):
-        message = str(error)
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        return code in _SQLITE_CODES_OF_SINK or message.startswith(("no such table", "database or disk is full"))
+        # A missing table has no code of its own.
+        return _sqlite_code(error) in _SQLITE_CODES_OF_SINK or str(error).startswith("no such table")
     driver = type(error).__module__.partition(".")[0]
     if driver in ("pymysql", "MySQLdb"):
         return bool(error.args) and error.args[0] in _MYSQL_CODES_OF_SINK
@@ -80,7 +78,7 @@ def _verdict(error: BaseException) -> bool | None:
     if isinstance(error, DBAPIError):
         return True if error.connection_invalidated else None
     if isinstance(error, sqlite3.Error):
-        return _sqlite_verdict(error)
+        return _sqlite_code(error) in _SQLITE_CODES
     driver = type(error).__module__.partition(".")[0]
     if driver in ("pymysql", "MySQLdb"):
         return _mysql_verdict(error)
@@ -89,12 +87,9 @@ def _verdict(error: BaseException) -> bool | None:
     return None
 
 
-def _sqlite_verdict(error: sqlite3.Error) -> bool:
-    code = getattr(error, "sqlite_errorcode", None)
-    if code is not None:
-        return (code & 0xFF) in _SQLITE_CODES
-    # Python 3.10 gives no code: the text is all there is.
-    return isinstance(error, sqlite3.OperationalError) and str(error).startswith(_SQLITE_MESSAGES)
+def _sqlite_code(error: sqlite3.Error) -> int:
+    """Return SQLite's primary result code; 0 where Python's module raised the error itself."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
 def _mysql_verdict(error: BaseException) -> bool:

@@ -3,7 +3,7 @@
 import getpass
 import secrets
 from collections.abc import Sequence
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -85,7 +85,7 @@ def _discard(job: str, selection: Selection, reason: str, by: str | None) -> int
                 "will do again, and nothing was discarded: finish it first, by calling it again, or choose others"
             )
         if choice.ids:
-            now = datetime.now(timezone.utc)
+            now = datetime.now(UTC)
             act = Act("discarded", LetterSet(choice.ids), by or getpass.getuser(), now.isoformat(), reason)
             name = f"discard-{now:%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
             record_act(open_place(main.dead_letters), job, name, act)
@@ -124,4 +124,4 @@ def purge_dead_letters(job: str, *, older_than: timedelta) -> int:
                 f"a replay of {job} was interrupted and needs the letters as they are: finish it first, by calling it "
                 "again, or give it up with restart=True"
             )
-        return purge_letters(open_place(main.dead_letters), job, datetime.now(timezone.utc) - older_than)
+        return purge_letters(open_place(main.dead_letters), job, datetime.now(UTC) - older_than)

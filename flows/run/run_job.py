@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +72,7 @@ def run_job(parameters: Parameters, ownership: Ownership | None = None) -> State
 
     With `ownership` the caller owns what the run works on.
     """
-    if parameters.window and not parameters.window.is_open(now := datetime.now(timezone.utc)):
+    if parameters.window and not parameters.window.is_open(now := datetime.now(UTC)):
         return outside_window(parameters.job, parameters.window, now)
     flow_run = get_run_context().flow_run  # type: ignore[union-attr]
     try_checks(parameters.health)
@@ -138,7 +138,7 @@ def _default_place() -> str:
 def _begin(run: _Run, saved: Cursor | None, place: str) -> Cursor:
     """The cursor of the pass to work on, with the estimated number of its records."""
     parameters = run.parameters
-    now = datetime.now(timezone.utc).isoformat()
+    now = datetime.now(UTC).isoformat()
     state = RunState(run.run_id, now, policy=asdict(parameters.policy), redact=tuple(parameters.redact or ()))
     asked = Asked(
         job=parameters.job,

@@ -5,7 +5,7 @@ import functools
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from prefect_batch.blocks.errors import DiskNearlyFull
@@ -68,7 +68,7 @@ class Attendant:
             walk.request.ask(f"stopped by {heard.by}", at_once=heard.stop == "now")
         elif self.max_seconds is not None and time.monotonic() - self.began_at >= self.max_seconds:
             walk.request.ask(f"stopped after its max_duration of {duration_text(self.max_seconds)}")
-        elif self.window is not None and not self.window.is_open(now := datetime.now(timezone.utc)):
+        elif self.window is not None and not self.window.is_open(now := datetime.now(UTC)):
             opens = clock_text(self.window.opens_at(now), now)
             walk.request.ask(
                 f"stopped because its run window {self.window.text} closed",
@@ -125,7 +125,7 @@ class Attendant:
     def _note(self, walk: "Walk", *, final: bool) -> None:
         """Put a sample into the run's series, if it is time for one, and with it the latest measurement."""
         run, seen = walk.cursor.run, self.sampler.seen
-        since = datetime.now(timezone.utc) - datetime.fromisoformat(run.started_at)
+        since = datetime.now(UTC) - datetime.fromisoformat(run.started_at)
         sample = Sample(
             at=round(since.total_seconds(), 2),
             read=run.tally.read,

@@ -68,7 +68,7 @@ def write_sqlite_apart(
         try:
             if driver.execute(statement, row).rowcount < 1 and mode == "update":
                 refused[place] = _no_row(target)
-        except sqlite3.Error as error:  # noqa: PERF203 - it is what the loop is for
+        except sqlite3.Error as error:
             if not driver.in_transaction:
                 raise
             refused[place] = error
