@@ -1,7 +1,7 @@
 """Keys as JSON and back, to the last digit: a cursor that was rounded would lose rows or repeat them."""
 
 from collections.abc import Callable, Sequence
-from datetime import date, datetime, time, timedelta, timezone
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -74,8 +74,7 @@ def plain_key(values: Sequence[Any]) -> Key:
     different as soon as their zones differ: a moment is held in UTC.
     """
     return tuple(
-        value.astimezone(timezone.utc) if isinstance(value, datetime) and value.tzinfo is not None else value
-        for value in values
+        value.astimezone(UTC) if isinstance(value, datetime) and value.tzinfo is not None else value for value in values
     )
 
 

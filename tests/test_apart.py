@@ -2,7 +2,7 @@
 
 import random
 import re
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from decimal import Decimal
 
 import pyarrow as pa
@@ -41,7 +41,7 @@ VALUES = {
     "tags": [["a"], ["abcd"], [], ["a,b", None], None],
     "doc": [{"a": [1]}, [1], "text", None],
     "raw": [b"", b"\x00\xff", None],
-    "at": [datetime(2024, 1, 1, 12, 0, 0, 600_000, timezone.utc), "2024-02-30", "2024-06-01", None],
+    "at": [datetime(2024, 1, 1, 12, 0, 0, 600_000, UTC), "2024-02-30", "2024-06-01", None],
     "bits": ["101", "1", "abc", None],
 }
 

@@ -1,6 +1,6 @@
 """Which dead letters are meant by a selection."""
 
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 import pyarrow as pa
 import pytest
@@ -29,7 +29,7 @@ def place(tmp_path_factory):
 
 def _letter(n):
     kind, message = ("ValueError", f"three in {n}") if n % 10 == 3 else ("shop.errors.Seven", "'seven'")
-    failed_at = datetime(2024, 1, 1, n // 10, tzinfo=timezone.utc)
+    failed_at = datetime(2024, 1, 1, n // 10, tzinfo=UTC)
     return DeadLetter((n,), "process", kind, message, "", 1, failed_at, {"id": n, "n": n})
 
 
@@ -63,7 +63,7 @@ THREES, SEVENS = list(range(3, 100, 10)), list(range(7, 100, 10))
         ({"key": ("13",)}, [13]),
         ({"key": ("13", "27", "28")}, [13, 27]),
         ({"since": datetime(2024, 1, 1, 9)}, [93, 97]),
-        ({"until": datetime(2024, 1, 1, 1, tzinfo=timezone.utc)}, [3, 7]),
+        ({"until": datetime(2024, 1, 1, 1, tzinfo=UTC)}, [3, 7]),
         ({"where": "record.n > 90"}, [93, 97]),
         ({"where": "error_type LIKE '%Seven' AND (record.n < 20 OR letter.attempts > 1)"}, [7, 17]),
         ({"where": "failed_at >= '2024-01-01T09'"}, [93, 97]),

@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -169,7 +169,7 @@ def test_letters_of_a_killed_attempt_go_when_the_chunk_is_held_back(ends, tmp_pa
     place = str(tmp_path / "letters")
     chunk = ChunkRange(None, (49,))
     with DeadLetters(place, job, 1, source.open_source().schema).open(chunk, "of a killed attempt") as burial:
-        burial.add([DeadLetter((7,), "write", "E", "", "", 1, datetime.now(timezone.utc), {"id": 7})])
+        burial.add([DeadLetter((7,), "write", "E", "", "", 1, datetime.now(UTC), {"id": 7})])
         path = Path(burial.finish())
     break_sink(ends)
     asked = ChunkJob(job, 1, "id", f"run-{job}", source, sink, copy, place, hold_refused=True)

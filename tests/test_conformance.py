@@ -2,7 +2,7 @@
 
 import json
 import uuid
-from datetime import date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
 import pytest
@@ -30,7 +30,7 @@ KEYS = {
         "TEXT",
         "timestamptz",
         "TIMESTAMP(6)",
-        [(MOMENT + timedelta(microseconds=n)).replace(tzinfo=timezone.utc) for n in range(12)],
+        [(MOMENT + timedelta(microseconds=n)).replace(tzinfo=UTC) for n in range(12)],
     ),
     "uuid": ("TEXT", "uuid", "CHAR(36)", [uuid.UUID(int=n * 7**40 % 2**128) for n in range(1, 12)]),
     "bytes": ("BLOB", "bytea", "VARBINARY(40)", [b"", b"\x00", b"\x00\x01", b"\xff", b"'", b"%s", b"a", b"b"]),
@@ -161,7 +161,7 @@ def test_a_composite_key_of_moments_and_uuids_is_covered(database):
     moment = {"sqlite": "DATETIME", "postgresql": "timestamptz", "mariadb": "DATETIME(6)"}[database.kind]
     identity = {"sqlite": "TEXT", "postgresql": "uuid", "mariadb": "CHAR(36)"}[database.kind]
     database.run(f"CREATE TABLE t (at {moment}, id {identity}, n INTEGER, PRIMARY KEY (at, id))")
-    zone = timezone.utc if database.kind == "postgresql" else None
+    zone = UTC if database.kind == "postgresql" else None
     rows = [
         {"at": stored((MOMENT + timedelta(microseconds=a)).replace(tzinfo=zone), database), "id": str(id_), "n": a}
         for a in range(4)

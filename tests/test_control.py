@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -223,7 +223,7 @@ def test_after_its_longest_duration_a_run_stops_and_the_next_goes_on(run, number
 
 def closed_window():
     """A window that opens in an hour at the earliest."""
-    hour = (datetime.now(timezone.utc).hour + 2) % 24
+    hour = (datetime.now(UTC).hour + 2) % 24
     return f"{hour:02}:00-{hour:02}:30 UTC"
 
 
@@ -244,7 +244,7 @@ def test_when_its_window_closes_a_run_stops_and_the_next_goes_on(run, numbers, j
         RunWindow, "is_open", lambda _self, now: not closed_at or now > closed_at[0] + timedelta(hours=16)
     )
     with pytest.raises(CancelledRun):
-        run(at(1200, lambda: closed_at.append(datetime.now(timezone.utc))), run_window="22:00-06:00 Europe/Berlin")
+        run(at(1200, lambda: closed_at.append(datetime.now(UTC))), run_window="22:00-06:00 Europe/Berlin")
     assert status(job).message == "stopped because its run window 22:00-06:00 Europe/Berlin closed"
     assert "its next run goes on where it stood, once the window has opened again at" in state_of(job).message
     closed_at.clear()

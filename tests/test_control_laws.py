@@ -1,7 +1,7 @@
 """Run windows, series, paces and progress: laws over every moment, zone, length and rate."""
 
 import json
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 import pytest
@@ -26,7 +26,7 @@ def given(*strategies):
     return lambda test: settings(deadline=None)(given_quickly(*strategies)(test))
 
 
-moments = st.datetimes(datetime(2020, 1, 1), datetime(2030, 1, 1), timezones=st.just(timezone.utc))
+moments = st.datetimes(datetime(2020, 1, 1), datetime(2030, 1, 1), timezones=st.just(UTC))
 hours = st.tuples(st.integers(0, 23), st.integers(0, 59), st.integers(0, 23), st.integers(0, 59)).filter(
     lambda h: h[:2] != h[2:]
 )
@@ -101,7 +101,7 @@ def test_a_window_that_a_day_skips_opens_the_day_after():
 
 
 def test_a_window_of_all_day_never_closes():
-    assert RunWindow("00:00-24:00 UTC").closes_at(datetime.now(timezone.utc)) is None
+    assert RunWindow("00:00-24:00 UTC").closes_at(datetime.now(UTC)) is None
 
 
 @pytest.mark.parametrize(
@@ -169,9 +169,7 @@ def test_a_series_comes_back_from_json_and_from_other_versions():
 
 def test_other_days_have_other_hours():
     window = RunWindow("09:00-17:00 America/New_York")
-    open_hours = sum(
-        window.is_open(datetime(2026, 3, 8, tzinfo=timezone.utc) + timedelta(minutes=m)) for m in range(24 * 60)
-    )
+    open_hours = sum(window.is_open(datetime(2026, 3, 8, tzinfo=UTC) + timedelta(minutes=m)) for m in range(24 * 60))
     assert open_hours == 8 * 60
 
 

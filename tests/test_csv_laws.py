@@ -30,7 +30,6 @@ def found(source, rows_per_chunk):
     return [records[key] for key in sorted(records, key=lambda key: key[1])]
 
 
-@pytest.mark.skipif("sys.version_info < (3, 11)", reason="before Python 3.11 csv takes no NUL")
 @given(text=NASTY)
 @example(text="\ufeff1,2\n\ufeff3,4")
 @example(text='"1\n,2\r\n3,4\n"5,6')

@@ -4,7 +4,7 @@ import contextlib
 import json
 import math
 import uuid
-from datetime import date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from itertools import pairwise
 
@@ -37,7 +37,7 @@ from prefect_batch.tasks.work.isolate import isolate
 from prefect_batch.tasks.work.outputs import Item, ItemRows
 from prefect_batch.tasks.work.process_record import process_batch
 
-zones = st.sampled_from([None, timezone.utc, timezone(timedelta(hours=5, minutes=45))])
+zones = st.sampled_from([None, UTC, timezone(timedelta(hours=5, minutes=45))])
 values = st.one_of(
     st.integers(),
     st.text(),

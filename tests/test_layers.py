@@ -5,6 +5,7 @@ import contextlib
 import importlib
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 import prefect_batch
 
 ROOT = Path(prefect_batch.__file__).parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 LAYERS = ("blocks", "tasks", "flows", "deployments")
 # The errors are one tree in one module, by whose name saved letters know them.
 MOST_LINES = {"blocks.errors": 520}
@@ -91,19 +93,13 @@ def test_every_error_is_in_the_tree_at_the_modules_head():
             assert name in errors.__doc__, name
 
 
-@pytest.mark.skipif(sys.version_info < (3, 11), reason="tomllib came with Python 3.11")
 def test_the_collection_is_registered_with_prefect():
-    project = importlib.import_module("tomllib").loads((ROOT / "pyproject.toml").read_text())["project"]
-    module = importlib.import_module(project["entry-points"]["prefect.collections"]["prefect_batch"])
+    module = importlib.import_module(PROJECT["project"]["entry-points"]["prefect.collections"]["prefect_batch"])
     assert module.JobCursor is prefect_batch.JobCursor
 
 
 def test_every_package_is_listed():
-    if sys.version_info < (3, 11):
-        return
-    listed = importlib.import_module("tomllib").loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"][
-        "packages"
-    ]
+    listed = PROJECT["tool"]["setuptools"]["packages"]
     packages = [f"prefect_batch.{name_of(file)}" for file in MODULES if file.stem == "__init__"]
     assert listed[0] == "prefect_batch"
     assert sorted(listed[1:]) == sorted(packages)

@@ -1,6 +1,6 @@
 """Sinks that are only added to, and the ledger that makes a repeated chunk harmless to them."""
 
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
@@ -84,7 +84,7 @@ def test_a_pass_that_is_over_leaves_nothing_and_old_leftovers_go_with_the_next(d
         write(sink, [{"id": 1}], pass_)
     sink.end_pass(PASS)
     assert found(sink) is None
-    long_ago = (datetime.now(timezone.utc) - KEPT - timedelta(days=1)).isoformat()
+    long_ago = (datetime.now(UTC) - KEPT - timedelta(days=1)).isoformat()
     database.run(f"UPDATE prefect_batch_chunks SET finished_at = '{long_ago}' WHERE pass_id IN ('given up', 'other')")
     sink.begin_pass(PassRef("nightly", 4, "four"))
     left = database.rows("SELECT job, pass_id FROM prefect_batch_chunks ORDER BY pass_id")

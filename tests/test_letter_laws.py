@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
 from hypothesis import given, settings
@@ -21,7 +21,7 @@ from prefect_batch.blocks.parameters.letters import Letters
 from prefect_batch.tasks.letters.choose import Selection, Unfinished, choose
 
 SCHEMA = pa.schema([("id", pa.int64())])
-NOW = datetime(2024, 1, 1, tzinfo=timezone.utc)
+NOW = datetime(2024, 1, 1, tzinfo=UTC)
 ROWS = 12
 STEPS = ("before bury", "after bury", "after commit", "after settle", "never")
 
@@ -96,7 +96,7 @@ class World:
 
     def purge(self):
         resolved = count_letters(self.place, "job")["resolved"]
-        assert purge_letters(self.place, "job", datetime.now(timezone.utc) + timedelta(days=1)) == resolved
+        assert purge_letters(self.place, "job", datetime.now(UTC) + timedelta(days=1)) == resolved
         self.purged += resolved
         assert count_letters(self.place, "job")["resolved"] == 0
 

@@ -1,7 +1,7 @@
 """Reconciling a pass: each record is in the sink, filtered, or in a letter; what is not is named, and done again."""
 
 import json
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 import pyarrow as pa
 import pytest
@@ -291,7 +291,7 @@ class Model:
             failed = [key for key in keys if of[key] == "failed"]
             filtered = [key for key in keys if of[key] == "filtered"]
             with DeadLetters(self.place, "model", 1, source.schema).open(chunk, "run") as burial:
-                now = datetime.now(timezone.utc)
+                now = datetime.now(UTC)
                 burial.add([DeadLetter(key, "process", "E", "", "", 1, now, {"k": key[0]}) for key in failed])
                 burial.finish()
             tally = Tally(len(keys), len(keys) - len(failed) - len(filtered), len(filtered), len(failed))

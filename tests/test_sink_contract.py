@@ -1,7 +1,7 @@
 """One suite for every sink, table or files: what the work on a chunk relies on."""
 
 import json
-from datetime import date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -174,7 +174,7 @@ VALUES = {
     "text": "é漢\"',\n",
     "day": date(2024, 2, 29),
     "moment": datetime(2024, 3, 31, 1, 59, 59, 999_990),
-    "zoned": datetime(2024, 3, 31, 1, 59, 59, 999_990, tzinfo=timezone.utc),
+    "zoned": datetime(2024, 3, 31, 1, 59, 59, 999_990, tzinfo=UTC),
     "price": Decimal("12345678901234567890.12"),
     "rate": 0.1 + 0.2,
     "flag": True,

@@ -1,7 +1,7 @@
 """Batches as Arrow tables: the same values as by rows, from a source and into a sink."""
 
 import random
-from datetime import date, datetime, time, timezone
+from datetime import UTC, date, datetime, time
 from decimal import Decimal
 
 import numpy as np
@@ -45,7 +45,7 @@ COLUMNS = {
         "TEXT",
         "timestamptz",
         "TIMESTAMP(6) NULL",
-        [datetime(2024, 3, 31, 1, 30, 0, 1, tzinfo=timezone.utc), None],
+        [datetime(2024, 3, 31, 1, 30, 0, 1, tzinfo=UTC), None],
     ),
     "hour": ("TIME", "time", "TIME(6)", [time(23, 59, 59, 1), time(0), None]),
 }
@@ -83,9 +83,7 @@ def whole(source, batch_rows=1000, *, tables=False):
 
 def in_utc(rows):
     """Equal moments alike, whatever zone the driver gives them in."""
-    return [
-        tuple(v.astimezone(timezone.utc) if isinstance(v, datetime) and v.tzinfo else v for v in row) for row in rows
-    ]
+    return [tuple(v.astimezone(UTC) if isinstance(v, datetime) and v.tzinfo else v for v in row) for row in rows]
 
 
 def test_a_table_has_the_values_of_the_rows(database):

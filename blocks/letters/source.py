@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -199,7 +199,7 @@ class LettersSource:
         ids = [letter for table in self._tables(chunk, ["id"]) for letter in table["id"].to_pylist()]
         resolved = LetterSet(letter for letter in ids if letter not in again)
         if len(resolved):
-            by, now = f"replay {self.spec.replay}", datetime.now(timezone.utc).isoformat()
+            by, now = f"replay {self.spec.replay}", datetime.now(UTC).isoformat()
             act = Act("resolved", resolved, by, now, run_id=run_id)
             record_act(self._place, self.spec.job, f"replay-{self.spec.replay:06d}-{chunk.digest}", act)
 

@@ -1,11 +1,10 @@
 """The parameter that names a health check: a number above which a run waits."""
 
 from dataclasses import field
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 from pydantic.dataclasses import dataclass
-from typing_extensions import Self
 
 from prefect_batch.blocks.credentials import check_url, hide_passwords
 from prefect_batch.blocks.errors import BadParameter

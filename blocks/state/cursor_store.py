@@ -1,7 +1,7 @@
 """The cursor of a job as a Prefect block, readable from outside."""
 
 from dataclasses import replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -73,7 +73,7 @@ class CursorStore:
 
     def save(self, cursor: Cursor) -> Cursor:
         """Save the cursor; the result is what was saved, with its time."""
-        cursor = replace(cursor, updated_at=datetime.now(timezone.utc).isoformat())
+        cursor = replace(cursor, updated_at=datetime.now(UTC).isoformat())
         fields = cursor.encode()
         if self._id is None and self._read() is None:
             # `Block.save` also registers the block's type, which every other save can do without.

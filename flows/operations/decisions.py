@@ -3,7 +3,7 @@
 import getpass
 import secrets
 from collections.abc import Sequence
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -82,7 +82,7 @@ def _discard(job: str, selection: Selection, reason: str, by: str | None) -> int
         if choice.unfinished:
             raise NotFinished(job, choice.unfinished)
         if choice.ids:
-            now = datetime.now(timezone.utc)
+            now = datetime.now(UTC)
             act = Act("discarded", LetterSet(choice.ids), by or getpass.getuser(), now.isoformat(), reason)
             name = f"discard-{now:%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
             record_act(open_place(main.dead_letters), job, name, act)
@@ -118,4 +118,4 @@ def purge_dead_letters(job: str, *, older_than: timedelta) -> int:
         replay = CursorStore(replay_job(job)).load()
         if replay is not None and replay.status in ("running", "stopped") and not replay.position.complete:
             raise NotFinished(job)
-        return purge_letters(open_place(main.dead_letters), job, datetime.now(timezone.utc) - older_than)
+        return purge_letters(open_place(main.dead_letters), job, datetime.now(UTC) - older_than)

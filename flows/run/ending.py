@@ -2,7 +2,7 @@
 
 import contextlib
 from dataclasses import replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -108,7 +108,7 @@ def finish(walk: Walk, status: Status, message: str, log: Any) -> State[Any]:
 
 def _close(walk: Walk, status: Status, message: str, log: Any) -> Report:
     walk.note(final=True)
-    run = replace(walk.cursor.run, finished_at=datetime.now(timezone.utc).isoformat(), waiting="")
+    run = replace(walk.cursor.run, finished_at=datetime.now(UTC).isoformat(), waiting="")
     walk.cursor = walk.save(replace(walk.cursor, status=status, message=message, run=run))
     report = report_of(walk.cursor)
     if walk.job.dry_run:

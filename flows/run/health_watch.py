@@ -3,8 +3,7 @@
 import threading
 import time
 from collections.abc import Sequence
-
-from typing_extensions import Self
+from typing import Self
 
 from prefect_batch.blocks.credentials import hide_passwords
 from prefect_batch.blocks.errors import BadParameter
@@ -68,7 +67,7 @@ def try_checks(checks: Sequence[HealthCheck]) -> None:
     for check in checks:
         try:
             look(check)
-        except Exception as error:  # noqa: PERF203 - a few
+        except Exception as error:
             if isinstance(error, BadParameter):
                 raise
             raise BadParameter(f"the health check of {check.name} does not work: {_said(error)}") from error

@@ -6,11 +6,11 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 import psutil
 from prefect.filesystems import LocalFileSystem
 from prefect.results import get_result_store
-from typing_extensions import Self
 
 from prefect_batch.blocks.databases.connections import open_connections, sqlite_file
 from prefect_batch.blocks.parameters.specs import SinkSpec

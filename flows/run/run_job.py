@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +73,7 @@ def run_job(parameters: Parameters, ownership: Ownership | None = None) -> State
     With `ownership` the caller owns what the run works on.
     """
     what, window = parameters.what, parameters.run.window
-    if window and not window.is_open(now := datetime.now(timezone.utc)):
+    if window and not window.is_open(now := datetime.now(UTC)):
         return outside_window(what.job, window, now)
     flow_run = get_run_context().flow_run  # type: ignore[union-attr]
     try_checks(parameters.run.health or ())
@@ -139,7 +139,7 @@ def _default_place() -> str:
 def _begin(run: _Run, saved: Cursor | None, place: str) -> Cursor:
     """The cursor of the pass to work on, with the estimated number of its records."""
     what, asked = run.parameters.what, run.parameters.pass_
-    now = datetime.now(timezone.utc).isoformat()
+    now = datetime.now(UTC).isoformat()
     state = RunState(run.run_id, now, policy=asdict(run.parameters.failures.policy), redact=tuple(what.redact or ()))
     request = Asked(
         job=what.job,

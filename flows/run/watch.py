@@ -5,7 +5,7 @@ import functools
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 from prefect_batch.blocks.errors import DiskNearlyFull
@@ -63,7 +63,7 @@ class RunWatch:
             request.ask(f"stopped by {heard.by}", at_once=heard.stop == "now")
         elif self.max_seconds is not None and time.monotonic() - self.began_at >= self.max_seconds:
             request.ask(f"stopped after its max_duration of {duration_text(self.max_seconds)}")
-        elif self.window is not None and not self.window.is_open(now := datetime.now(timezone.utc)):
+        elif self.window is not None and not self.window.is_open(now := datetime.now(UTC)):
             opens = clock_text(self.window.opens_at(now), now)
             request.ask(
                 f"stopped because its run window {self.window.text} closed",
@@ -140,7 +140,7 @@ class RunWatch:
 
 def _sample(run: RunState, seen: Resources, waited_seconds: float, worker_connections: int) -> Sample:
     """Where the run stands now, as a point of its series."""
-    since = datetime.now(timezone.utc) - datetime.fromisoformat(run.started_at)
+    since = datetime.now(UTC) - datetime.fromisoformat(run.started_at)
     return Sample(
         at=round(since.total_seconds(), 2),
         read=run.tally.read,

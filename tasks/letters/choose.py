@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 from prefect_batch.blocks.errors import BadParameter
@@ -38,7 +38,7 @@ class Selection:
         for name in ("since", "until"):
             value = getattr(self, name)
             if value is not None and value.tzinfo is None:
-                object.__setattr__(self, name, value.replace(tzinfo=timezone.utc))
+                object.__setattr__(self, name, value.replace(tzinfo=UTC))
         if self.since and self.until and self.since >= self.until:
             raise BadParameter(f"since={self.since} must be before until={self.until}")
         if self.where is not None:

@@ -4,7 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 import psutil
 import pyarrow as pa
@@ -103,7 +103,7 @@ def _letter(batch: Batch, source: Source, replays: Replays | None, failure: Fail
         error_message=str(error),
         traceback=trace_text(error, tb),
         attempts=failure.attempts + (origin.attempts if origin else 0),
-        failed_at=datetime.now(timezone.utc),
+        failed_at=datetime.now(UTC),
         record=record,
         origin=origin,
     )
@@ -120,7 +120,7 @@ def letter_of(record: Unreadable) -> DeadLetter:
         error_message=str(error),
         traceback=trace_text(error, None),
         attempts=1,
-        failed_at=datetime.now(timezone.utc),
+        failed_at=datetime.now(UTC),
         record={RAW: record.raw, LINE: record.line},
     )
 

@@ -5,9 +5,7 @@ import functools
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
-
-from typing_extensions import Self
+from typing import Any, NamedTuple, Self
 
 from prefect_batch.blocks.batches import Batch
 from prefect_batch.blocks.chunks import ChunkRange, ChunkResult

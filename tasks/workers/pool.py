@@ -12,9 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
-
-from typing_extensions import Self
+from typing import Any, Self
 
 from prefect_batch.blocks.chunks import ChunkRange, ChunkResult
 from prefect_batch.blocks.errors import RecordTimeout, RunStopped, SinkRefuses, WorkerDied

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -58,7 +58,7 @@ def _storable(value: Any, column: sql.TypeEngine[Any]) -> Any:
         if value != value:  # noqa: PLR0124 - pandas.NaT
             return None
         # The driver writes a datetime without its zone; the session's zone is UTC.
-        return value.astimezone(timezone.utc).replace(tzinfo=None) if value.tzinfo else value
+        return value.astimezone(UTC).replace(tzinfo=None) if value.tzinfo else value
     if isinstance(value, UUID):
         return value.hex if getattr(column, "length", None) == 32 else str(value)
     if isinstance(value, (dict, list)) and isinstance(column, (sql.JSON, sql.String)):

@@ -57,7 +57,7 @@ def write_sqlite_one_by_one(
         try:
             if driver.execute(statement, row).rowcount < 1 and write == "update":
                 refused[place] = RowNotFound(target.name, target.key)
-        except sqlite3.Error as error:  # noqa: PERF203 - it is what the loop is for
+        except sqlite3.Error as error:
             if not driver.in_transaction:
                 raise
             refused[place] = error

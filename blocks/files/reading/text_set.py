@@ -152,7 +152,7 @@ class TextSet:
             for place in range(min(SAMPLE_RECORDS, len(stretch.starts)) if stretch else 0):
                 try:
                     found.append(object_of(text.form.as_utf8(stretch.record(place)).decode()))  # type: ignore[union-attr]
-                except ValueError:  # noqa: PERF203 - a thousand lines at most
+                except ValueError:
                     continue
         return columns_of(found)
 

@@ -139,7 +139,7 @@ def _misfit_among(values: list[Any], field: pa.Field) -> DoesNotFit:
     for value in values:
         try:
             pa.scalar(value, type=field.type)
-        except FIT_ERRORS:  # noqa: PERF203 - the one that fails is looked for
+        except FIT_ERRORS:
             return _misfit(value, field)
     return _misfit(values[0], field)
 

@@ -3,7 +3,7 @@
 import contextlib
 import threading
 from collections.abc import Iterator, Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 import pyarrow as pa
 
@@ -194,5 +194,5 @@ class FilesSink:
 
     def end_pass(self, pass_: PassRef) -> None:
         """Make the pass's parts those of the sink, and write the manifest."""
-        now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        now = datetime.now(UTC).isoformat(timespec="seconds")
         publish(self._store, pass_, self._format, now, self._compact_bytes)
