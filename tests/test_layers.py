@@ -49,7 +49,7 @@ def test_imports_go_down_only(file):
 
 @pytest.mark.parametrize("file", MODULES, ids=name_of)
 def test_files_and_functions_are_small(file):
-    assert len(file.read_text().splitlines()) <= 250
+    assert len(file.read_text().splitlines()) <= 400
     for node in nodes_of(file):
         if isinstance(node, ast.FunctionDef):
             documented = isinstance(node.body[0], ast.Expr) and isinstance(node.body[0].value, ast.Constant)

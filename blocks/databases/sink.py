@@ -3,6 +3,7 @@
 import contextlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -14,7 +15,7 @@ from prefect_batch.blocks.batches import Record
 from prefect_batch.blocks.chunks import ChunkRange
 from prefect_batch.blocks.credentials import hide_passwords
 from prefect_batch.blocks.databases.check_source import missing_table
-from prefect_batch.blocks.databases.connections import for_writing
+from prefect_batch.blocks.databases.connections import for_writing, sqlite_file
 from prefect_batch.blocks.databases.create_table import create_table
 from prefect_batch.blocks.databases.end import SqlEnd
 from prefect_batch.blocks.databases.ledger import LEDGER, Entry, Ledger
@@ -141,6 +142,12 @@ class SqlSink(SqlEnd):
     def held_rows(self) -> int:
         """How many rows are best held in memory before the transaction begins: SQLite has one writer at a time."""
         return HELD_ROWS if self.engine.dialect.name == "sqlite" else 0
+
+    @property
+    def fills(self) -> Path | None:
+        """The directory of a SQLite database's file."""
+        file = sqlite_file(self._connection)
+        return None if file is None else file.parent
 
     def check(self, source_schema: pa.Schema) -> list[str]:
         """Warnings about the sink, each a sentence.

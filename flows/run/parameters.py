@@ -10,7 +10,6 @@ from prefect_batch.blocks.contracts import Source
 from prefect_batch.blocks.errors import BadParameter
 from prefect_batch.blocks.jobs import check_job, main_job
 from prefect_batch.blocks.parameters.failure_policy import FailurePolicy
-from prefect_batch.blocks.parameters.files import Files
 from prefect_batch.blocks.parameters.health_check import HealthCheck
 from prefect_batch.blocks.parameters.letters import Letters
 from prefect_batch.blocks.parameters.run_window import RunWindow
@@ -61,7 +60,7 @@ class Parameters:
     alert: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
-        check_job(main_job(self.job) if isinstance(self.source, Letters) else self.job)
+        check_job(self.job if self.source.replay is None else main_job(self.job))
         for name, least in (("retries", 0), ("retry_delay_seconds", 0), ("record_retries", 0), ("min_free_disk_mb", 0)):
             if getattr(self, name) < least:
                 raise BadParameter(f"{name}={getattr(self, name)} must be {least} or more")
@@ -86,13 +85,8 @@ class Parameters:
             raise BadParameter(f"overlap={self.overlap} must not be negative")
         if not self.overlap:
             return
-        if isinstance(self.sink, Files):
-            raise BadParameter("overlap reads records again, and a sink of files would then hold them twice")
-        if self.sink.adds_rows:
-            raise BadParameter(
-                f"overlap={self.overlap} reads records again, and write={self.sink.write!r} would write them twice: "
-                "use write='upsert'"
-            )
+        if reason := self.sink.forbids_overlap:
+            raise BadParameter(f"overlap={self.overlap} reads records again, and {reason}")
 
     def _check_timeout(self) -> None:
         if self.record_timeout is None:
@@ -111,7 +105,7 @@ class Parameters:
         Raises:
             BadParameter: they are not.
         """
-        for column in self.redact or () if not isinstance(self.source, Letters) else ():
+        for column in self.redact or () if self.source.replay is None else ():
             if column in source.key:
                 raise BadParameter(
                     f"redact={self.redact} names {column}, which is part of the key of {source.name}: chunks, cursor "

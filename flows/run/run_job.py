@@ -18,8 +18,6 @@ from prefect_batch.blocks.contracts import OfFiles, Sink, Source
 from prefect_batch.blocks.letters.bury import DeadLetters
 from prefect_batch.blocks.letters.place import full_place
 from prefect_batch.blocks.letters.read import newest_pass
-from prefect_batch.blocks.parameters.letters import Letters
-from prefect_batch.blocks.parameters.tables import Table
 from prefect_batch.blocks.processor import resolve_processor
 from prefect_batch.blocks.state.cursor import Cursor, RunState, Status, remember
 from prefect_batch.blocks.state.cursor_store import CursorStore
@@ -35,6 +33,7 @@ from prefect_batch.flows.run.memory import memory_bound_bytes, quiet_heap
 from prefect_batch.flows.run.parameters import Parameters
 from prefect_batch.flows.run.pass_files import chunk_source, files_definition, pin_files
 from prefect_batch.flows.run.progress_bar import open_bar
+from prefect_batch.flows.run.resources import places_of
 from prefect_batch.flows.run.show import Show, log_start
 from prefect_batch.flows.run.stopping import StopRequest, stop_on_interrupt
 from prefect_batch.flows.run.walk import Walk
@@ -119,8 +118,7 @@ def _prepare(run: _Run, saved: Cursor | None) -> Cursor:
     place = full_place(run.parameters.dead_letters or (saved.dead_letters if saved else "") or _default_place())
     DeadLetters(place, job, 1, run.source.schema).check()
     cursor = replace(_begin(run, saved, place), history=remember(saved))
-    sink = run.parameters.sink
-    if sentence := caution(saved, cursor, appends=isinstance(sink, Table) and sink.adds_rows):
+    if sentence := caution(saved, cursor, appends=run.parameters.sink.adds_rows):
         run.log.warning("%s: %s", job, sentence)
     if saved is None or saved.pass_id != cursor.pass_id:
         if saved is not None:
@@ -148,7 +146,7 @@ def _begin(run: _Run, saved: Cursor | None, place: str) -> Cursor:
         overlap=parameters.overlap,
         dead_letters=place,
     )
-    if isinstance(parameters.source, Letters):
+    if parameters.source.replay is not None:
         newest = parameters.source.replay - 1  # Its own number stands in its list already.
     else:
         newest = newest_pass(place, parameters.job) if place else 0
@@ -172,7 +170,7 @@ def _walk(run: _Run, cursor: Cursor, save: Callable[[Cursor], Cursor], owner: Ow
     sizer = ChunkSizer(parameters.chunk_size, left, crew.size, start.rows)
     with (
         crew.open(),
-        attendance(parameters, run.run_id, owner, cursor.dead_letters, sizer, run.log) as attend,
+        attendance(parameters, run.run_id, owner, places_of(cursor.dead_letters, run.sink), sizer, run.log) as attend,
         open_bar(cursor.estimate) as bar,
         stop_on_interrupt(request),
         quiet_heap(),

@@ -3,9 +3,10 @@
 import contextlib
 import functools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prefect_batch.blocks.errors import DiskNearlyFull
@@ -16,7 +17,7 @@ from prefect_batch.blocks.state.samples import Sample
 from prefect_batch.flows.run.health_watch import HealthWatch
 from prefect_batch.flows.run.listening import Listener
 from prefect_batch.flows.run.parameters import Parameters
-from prefect_batch.flows.run.resources import Sampler, places_of
+from prefect_batch.flows.run.resources import Sampler
 from prefect_batch.tasks.plan.chunk_size import TARGET_SECONDS, ChunkSizer
 from prefect_batch.tasks.report.progress import duration_text
 from prefect_batch.tasks.work.rate_limit import set_pace
@@ -163,10 +164,14 @@ def _cores(before: Sequence[Sample], now: Sample) -> float:
 
 @contextlib.contextmanager
 def attendance(
-    parameters: Parameters, run_id: str, owner: Ownership | None, dead_letters: str, sizer: ChunkSizer, log: Any
+    parameters: Parameters,
+    run_id: str,
+    owner: Ownership | None,
+    places: Mapping[str, Path],
+    sizer: ChunkSizer,
+    log: Any,
 ) -> Iterator[Attendant]:
     """Somebody to look after the run for the length of the block; `owner` is None for a dry run."""
-    places = places_of(dead_letters, parameters)
     with (
         Sampler(functools.partial(worker_pids, run_id), places) as sampler,
         Listener(owner) as listener,
