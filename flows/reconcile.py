@@ -14,7 +14,6 @@ from prefect.states import Completed
 from pydantic import BeforeValidator, WithJsonSchema
 
 from prefect_batch.blocks.errors import BadParameter, BatchError, KeysDiffer
-from prefect_batch.blocks.parameters.tables import Table
 from prefect_batch.blocks.prefect_api import call_api
 from prefect_batch.blocks.state.cursor_store import CursorStore, load_cursor
 from prefect_batch.blocks.state.ownership import own_job
@@ -124,10 +123,10 @@ def _repair(job: str, reconciled: Reconciled, process: Any) -> int:
         if cursor is None or cursor.pass_id != reconciled.pass_id:
             raise BadParameter(f"{job} has begun another pass meanwhile; reconcile that one")
         source, sink = specs_of(cursor)
-        if isinstance(sink, Table) and sink.adds_rows:
+        if sink.adds_rows:
             raise BadParameter(
-                f"{job} writes with write={sink.write!r}: ranges that are done again would be written twice. Delete "
-                "their rows from the sink and run the job with restart=True, or write the missing ones by hand"
+                f"{job} only adds rows to its sink: ranges that are done again would be written twice. Delete their "
+                "rows from the sink and run the job with restart=True, or write the missing ones by hand"
             )
         forget_cache(job, cursor.pass_number, cursor.pass_id)
         store.save(reopen(cursor, reconciled.accounts, again))

@@ -3,6 +3,7 @@
 import contextlib
 import threading
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -14,6 +15,7 @@ from prefect_batch.blocks.batches import Record
 from prefect_batch.blocks.chunks import ChunkRange
 from prefect_batch.blocks.databases import standard
 from prefect_batch.blocks.databases.columns import missing_table
+from prefect_batch.blocks.databases.connections import sqlite_file
 from prefect_batch.blocks.databases.create_table import create_table
 from prefect_batch.blocks.databases.dialect import Dialect, Refused
 from prefect_batch.blocks.databases.end import SqlEnd
@@ -123,6 +125,12 @@ class SqlSink(SqlEnd):
     def held_rows(self) -> int:
         """How many rows are best held in memory before the transaction begins, where one waits for the other."""
         return HELD_ROWS if self.dialect.one_writer else 0
+
+    @property
+    def fills(self) -> Path | None:
+        """The directory of a SQLite database's file."""
+        file = sqlite_file(self._connection)
+        return None if file is None else file.parent
 
     def check(self, source_schema: pa.Schema) -> list[str]:
         """Warnings about the sink, each a sentence.

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, field_validator
 from pydantic.dataclasses import dataclass
@@ -14,7 +14,6 @@ from prefect_batch.blocks.parameters.type_names import schema_of
 
 if TYPE_CHECKING:
     from prefect_batch.blocks.contracts import Source
-    from prefect_batch.blocks.file_list import FileList
     from prefect_batch.blocks.files.writing.sink import FilesSink
 
 __all__ = ["COMPRESSIONS", "ENDINGS", "Files", "Format", "check_files", "ending_of"]
@@ -105,6 +104,10 @@ class Files:
         bool, Field(description="Sink: at the end of each pass, join its small files to ones of about 128 MB.")
     ] = False
     kind: Annotated[Literal["files"], Field(description="Always 'files'.")] = "files"
+    replay: ClassVar[None] = None
+    # A full pass replaces what is there, and a repeated chunk its own part.
+    adds_rows: ClassVar[bool] = False
+    forbids_overlap: ClassVar[str] = "a sink of files would then hold them twice"
 
     @field_validator("path")
     @classmethod
@@ -159,21 +162,26 @@ class Files:
         form = {"csv": ("compression", "delimiter", "header"), "jsonl": ("compression",)}
         return {k: fields[k] for k in ("kind", "path", "format", "schema", "storage", *form.get(str(self.format), ()))}
 
+    @property
+    def made_again(self) -> "Files":
+        """The same sink for a replay: a directory is always made."""
+        return self
+
     def open_sink(self) -> "FilesSink":
         """The directory as a sink; written when first used."""
         from prefect_batch.blocks.files.writing.sink import open_files_sink
 
         return open_files_sink(self)
 
-    def open_source(self, files: "FileList | None" = None) -> "Source":
-        """The files as a source: those of the list, or those that are there now."""
+    def open_source(self) -> "Source":
+        """The files that are there now as a source."""
         if self.format == "parquet":
             from prefect_batch.blocks.files.reading.parquet_source import ParquetSource
 
-            return ParquetSource(self, files)
+            return ParquetSource(self)
         from prefect_batch.blocks.files.reading.text_source import TextSource
 
-        return TextSource(self, files)
+        return TextSource(self)
 
 
 def check_files(files: "Files") -> None:

@@ -1,7 +1,7 @@
 """Parameters that name a table or a query: where it is, its key, and how it is written."""
 
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 from pydantic.dataclasses import dataclass
@@ -60,6 +60,7 @@ class Table:
         Field(description="Sink, insert and append: keep a ledger, so that a repeated chunk is not written twice."),
     ] = True
     kind: Annotated[Literal["table"], Field(description="What this is; leave it.")] = "table"
+    replay: ClassVar[None] = None
 
     @field_validator("connection")
     @classmethod
@@ -82,6 +83,16 @@ class Table:
     def adds_rows(self) -> bool:
         """Whether a record that is read again would be written again, or refused for being there."""
         return self.write in ("insert", "append")
+
+    @property
+    def forbids_overlap(self) -> str | None:
+        """Why an incremental pass must not read records again, as the end of a sentence; None where it may."""
+        return f"write={self.write!r} would write them twice: use write='upsert'" if self.adds_rows else None
+
+    @property
+    def made_again(self) -> "Table":
+        """The same sink for a replay, before which it may have got no row, and so may be missing."""
+        return replace(self, create=True)
 
     def define_source(self) -> dict[str, Any]:
         """What of it decides which records a pass reads, as JSON."""
@@ -115,6 +126,7 @@ class Query:
     ]
     key: KeyColumns
     kind: Annotated[Literal["query"], Field(description="What this is; leave it.")] = "query"
+    replay: ClassVar[None] = None
 
     @field_validator("connection")
     @classmethod

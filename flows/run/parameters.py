@@ -10,7 +10,6 @@ from prefect_batch.blocks.contracts import Source
 from prefect_batch.blocks.errors import BadParameter
 from prefect_batch.blocks.jobs import check_job, main_job
 from prefect_batch.blocks.parameters.failure_policy import FailurePolicy
-from prefect_batch.blocks.parameters.files import Files
 from prefect_batch.blocks.parameters.health_check import HealthCheck
 from prefect_batch.blocks.parameters.letters import Letters
 from prefect_batch.blocks.parameters.run_window import RunWindow
@@ -55,7 +54,7 @@ class JobParameters:
     redact: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
-        check_job(main_job(self.job) if isinstance(self.source, Letters) else self.job)
+        check_job(self.job if self.source.replay is None else main_job(self.job))
         _ = self.definition
 
     def check_redact(self, source: Source) -> None:
@@ -64,7 +63,7 @@ class JobParameters:
         Raises:
             BadParameter: they are not.
         """
-        for column in self.redact or () if not isinstance(self.source, Letters) else ():
+        for column in self.redact or () if self.source.replay is None else ():
             if column in source.key:
                 raise BadParameter(
                     f"redact={self.redact} names {column}, which is part of the key of {source.name}: chunks, cursor "
@@ -223,16 +222,9 @@ class Parameters:
         self._check_timeout()
 
     def _check_overlap(self) -> None:
-        overlap, sink = self.pass_.overlap, self.what.sink
-        if not overlap:
-            return
-        if isinstance(sink, Files):
-            raise BadParameter("overlap reads records again, and a sink of files would then hold them twice")
-        if sink.adds_rows:
-            raise BadParameter(
-                f"overlap={overlap} reads records again, and write={sink.write!r} would write them twice: "
-                "use write='upsert'"
-            )
+        overlap = self.pass_.overlap
+        if overlap and (reason := self.what.sink.forbids_overlap):
+            raise BadParameter(f"overlap={overlap} reads records again, and {reason}")
 
     def _check_timeout(self) -> None:
         if self.chunks.record_timeout is None:

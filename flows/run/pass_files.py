@@ -5,7 +5,6 @@ from typing import Any
 from prefect_batch.blocks.contracts import OfFiles, Source
 from prefect_batch.blocks.errors import BadParameter, DefinitionChanged
 from prefect_batch.blocks.file_list import FileList
-from prefect_batch.blocks.parameters.files import Files
 from prefect_batch.blocks.parameters.letters import Letters
 from prefect_batch.blocks.parameters.specs import SourceSpec
 from prefect_batch.blocks.pinned_files import PinnedFiles
@@ -24,8 +23,7 @@ def pin_files(source: Source, parameters: Parameters, saved: Cursor | None, log:
     Raises:
         DefinitionChanged: a file of the unfinished pass has changed, or is gone.
     """
-    spec = parameters.what.source
-    if not isinstance(spec, Files) or not isinstance(source, OfFiles):
+    if not isinstance(source, OfFiles):
         return source
     if parameters.pass_.overlap:
         raise BadParameter("overlap is for the keys of tables: an incremental pass over files reads new files whole")
@@ -33,7 +31,7 @@ def pin_files(source: Source, parameters: Parameters, saved: Cursor | None, log:
     if anew or saved is None or saved.definition.get("source") != parameters.what.definition["source"]:
         return source
     if saved.status != "complete":
-        return spec.open_source(_unchanged(source, saved))
+        return source.with_files(_unchanged(source, saved))
     if parameters.pass_.mode == "full":
         return source
     former = load_files(saved.job, saved.pass_number)
@@ -52,7 +50,7 @@ def pin_files(source: Source, parameters: Parameters, saved: Cursor | None, log:
             ", ".join(changed[:SHOWN]),
             " …" if len(changed) > SHOWN else "",
         )
-    return spec.open_source(following)
+    return source.with_files(following)
 
 
 def _unchanged(source: OfFiles, saved: Cursor) -> FileList:
@@ -78,12 +76,11 @@ def check_files(spec: SourceSpec, saved: Cursor) -> None:
     Raises:
         DefinitionChanged: files have changed since the latest pass.
     """
-    if not isinstance(spec, Files):
+    source = spec.open_source()
+    if not isinstance(source, OfFiles):
         return
     pinned = load_files(saved.job, saved.pass_number)
-    source = spec.open_source()
-    found = pinned.differences(source.files.files) if pinned and isinstance(source, OfFiles) else []
-    if found:
+    if found := pinned.differences(source.files.files) if pinned else []:
         raise DefinitionChanged(
             f"{saved.job}: records cannot be read again, because files have changed since",
             "Replay the letters with from_='letter', or have the changed files read again with mode='incremental'",
@@ -101,4 +98,4 @@ def files_definition(source: Source | OfFiles) -> dict[str, Any]:
 
 def chunk_source(source: Source, spec: SourceSpec | Letters) -> SourceSpec | PinnedFiles | Letters:
     """The source as chunks get it: files with the list of those of the pass."""
-    return PinnedFiles(spec, source.files) if isinstance(spec, Files) and isinstance(source, OfFiles) else spec
+    return PinnedFiles(spec, source.files) if isinstance(source, OfFiles) else spec

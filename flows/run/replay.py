@@ -17,7 +17,6 @@ from prefect_batch.blocks.letters.read import newest_pass
 from prefect_batch.blocks.letters.replay_list import list_path, write_chosen
 from prefect_batch.blocks.parameters.letters import Letters, RecordsFrom
 from prefect_batch.blocks.parameters.specs import SinkSpec, SourceSpec
-from prefect_batch.blocks.parameters.tables import Table
 from prefect_batch.blocks.processor import resolve_processor
 from prefect_batch.blocks.state.cursor import Cursor
 from prefect_batch.blocks.state.cursor_store import CursorStore, load_cursor
@@ -175,7 +174,7 @@ def specs_of(cursor: Cursor) -> tuple[SourceSpec, SinkSpec]:
             cursor.job, "has a definition that cannot be read: run the job itself with restart=True"
         ) from error
     # Whether it may be made is no part of the definition; where nothing was written yet, it has to be.
-    return source, replace(sink, create=True) if isinstance(sink, Table) else sink
+    return source, sink.made_again
 
 
 def letters_of(saved: Cursor) -> Letters:

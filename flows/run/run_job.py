@@ -18,8 +18,6 @@ from prefect_batch.blocks.contracts import OfFiles, Sink, Source
 from prefect_batch.blocks.letters.bury import DeadLetters
 from prefect_batch.blocks.letters.place import full_place
 from prefect_batch.blocks.letters.read import newest_pass
-from prefect_batch.blocks.parameters.letters import Letters
-from prefect_batch.blocks.parameters.tables import Table
 from prefect_batch.blocks.state.cursor import Cursor, RunState, Status, remember
 from prefect_batch.blocks.state.cursor_store import CursorStore
 from prefect_batch.blocks.state.job_files import save_files
@@ -34,6 +32,7 @@ from prefect_batch.flows.run.memory import memory_bound_bytes, quiet_heap
 from prefect_batch.flows.run.parameters import Parameters
 from prefect_batch.flows.run.pass_files import chunk_source, files_definition, pin_files
 from prefect_batch.flows.run.progress_bar import open_bar
+from prefect_batch.flows.run.resources import places_of
 from prefect_batch.flows.run.run_limits import RunLimits
 from prefect_batch.flows.run.show import Show, log_start
 from prefect_batch.flows.run.stopping import StopRequest, stop_on_interrupt
@@ -121,7 +120,7 @@ def _prepare(run: _Run, saved: Cursor | None) -> Cursor:
     place = full_place(run.parameters.what.dead_letters or (saved.dead_letters if saved else "") or _default_place())
     DeadLetters(place, job, 1, run.source.schema).check()
     cursor = replace(_begin(run, saved, place), history=remember(saved))
-    if sentence := caution(saved, cursor, appends=isinstance(sink, Table) and sink.adds_rows):
+    if sentence := caution(saved, cursor, appends=sink.adds_rows):
         run.log.warning("%s: %s", job, sentence)
     if saved is None or saved.pass_id != cursor.pass_id:
         if saved is not None:
@@ -149,10 +148,9 @@ def _begin(run: _Run, saved: Cursor | None, place: str) -> Cursor:
         overlap=asked.overlap,
         dead_letters=place,
     )
-    if isinstance(what.source, Letters):
-        newest = what.source.replay - 1  # Its own number stands in its list already.
-    else:
-        newest = newest_pass(place, what.job) if place else 0
+    newest = newest_pass(place, what.job) if place else 0
+    if what.source.replay is not None:
+        newest = what.source.replay - 1  # Its own number is in its list already.
     cursor = begin(saved, request, run.source, state, newest)
     position = cursor.position
     if position.upper is None or position.complete:
@@ -173,9 +171,10 @@ def _walk(run: _Run, cursor: Cursor, save: Callable[[Cursor], Cursor], owner: Ow
     request = StopRequest(functools.partial(refuse_waiting, run.run_id), run.way_on)
     memory = memory_bound_bytes(parameters.run.max_memory_mb)
     limits = RunLimits(crew.size, job.batch_rows, parameters.run.max_rate, memory, parameters.failures.policy, request)
+    places = places_of(cursor.dead_letters, run.sink)
     with (
         crew.open(),
-        watch_run(parameters, run.run_id, owner, cursor.dead_letters, limits, sizer, run.log) as watch,
+        watch_run(run.run_id, owner, places, parameters, limits, sizer, run.log) as watch,
         open_bar(cursor.estimate) as bar,
         stop_on_interrupt(request),
         quiet_heap(),

@@ -3,9 +3,10 @@
 import contextlib
 import functools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from prefect_batch.blocks.errors import DiskNearlyFull
@@ -17,7 +18,7 @@ from prefect_batch.blocks.state.samples import Sample
 from prefect_batch.flows.run.health_watch import HealthWatch
 from prefect_batch.flows.run.listening import Listener
 from prefect_batch.flows.run.parameters import Parameters
-from prefect_batch.flows.run.resources import Resources, Sampler, places_of
+from prefect_batch.flows.run.resources import Resources, Sampler
 from prefect_batch.flows.run.run_limits import RunLimits
 from prefect_batch.tasks.plan.chunk_size import TARGET_SECONDS, ChunkSizer
 from prefect_batch.tasks.report.progress import duration_text
@@ -163,16 +164,15 @@ def _cores(before: Sequence[Sample], now: Sample) -> float:
 
 @contextlib.contextmanager
 def watch_run(
-    parameters: Parameters,
     run_id: str,
     owner: Ownership | None,
-    dead_letters: str,
+    places: Mapping[str, Path],
+    parameters: Parameters,
     limits: RunLimits,
     sizer: ChunkSizer,
     log: Any,
 ) -> Iterator[RunWatch]:
     """The watch over a run for the length of the block; `owner` is None for a dry run."""
-    places = places_of(dead_letters, parameters.what.sink)
     with (
         Sampler(functools.partial(worker_pids, run_id), places) as sampler,
         Listener(owner) as listener,

@@ -70,6 +70,10 @@ class ParquetSource:
             self._counts[file.name] = [metadata.row_group(g).num_rows for g in range(metadata.num_row_groups)]
         return self._counts[file.name]
 
+    def with_files(self, files: FileList) -> "ParquetSource":
+        """The same source, of these files."""
+        return ParquetSource(self.spec, files)
+
     @property
     def names(self) -> tuple[str, ...]:
         """The names of the columns that a record has, in order."""

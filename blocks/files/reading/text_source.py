@@ -46,6 +46,10 @@ class TextSource:
         """The files of the pass; those that are there now, if none were given."""
         return self.texts.files
 
+    def with_files(self, files: FileList) -> "TextSource":
+        """The same source, of these files."""
+        return TextSource(self.spec, files)
+
     @property
     def names(self) -> tuple[str, ...]:
         """The names of the columns that a record has, in order."""
