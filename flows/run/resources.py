@@ -12,7 +12,7 @@ from prefect.filesystems import LocalFileSystem
 from prefect.results import get_result_store
 from typing_extensions import Self
 
-from prefect_batch.blocks.databases.connections import open_connections, sqlite_file
+from prefect_batch.blocks.databases.connections import file_of, open_connections
 from prefect_batch.flows.run.parameters import Parameters
 
 __all__ = ["Resources", "Sampler", "nearest_directory", "places_of"]
@@ -99,7 +99,7 @@ def places_of(dead_letters: str, parameters: Parameters) -> dict[str, Path]:
     if isinstance(storage, LocalFileSystem) and storage.basepath:
         places["results"] = Path(storage.basepath).expanduser()
     connection = getattr(parameters.sink, "connection", "")
-    if connection and (file := sqlite_file(connection)):
+    if connection and (file := file_of(connection)):
         places["rows of the sink"] = file.parent
     path = getattr(parameters.sink, "path", "")
     if path and "://" not in path:
