@@ -11,7 +11,7 @@ from sqlalchemy.pool import QueuePool
 from prefect_batch.blocks.credentials import _load_block, _parse, url_of
 from prefect_batch.blocks.databases.known_dialects import dialect_of, with_driver
 
-__all__ = ["close_engines", "is_in_memory", "open_engine", "sqlite_file"]
+__all__ = ["close_engines", "file_of", "open_engine"]
 
 _engines: dict[str, Engine] = {}
 _inherited: list[Engine] = []
@@ -24,11 +24,6 @@ def open_engine(connection: str) -> Engine:
         if connection not in _engines:
             _engines[connection] = _make_engine(connection)
         return _engines[connection]
-
-
-def is_in_memory(engine: Engine) -> bool:
-    """Whether its database lives in this process alone."""
-    return engine.dialect.name == "sqlite" and engine.url.database in (None, "", ":memory:")
 
 
 def close_engines() -> None:
@@ -46,11 +41,10 @@ def open_connections() -> int:
     return sum(pool.checkedin() + pool.checkedout() for pool in pools if isinstance(pool, QueuePool))
 
 
-def sqlite_file(connection: str) -> Path | None:
-    """The file of a SQLite database; None for other databases, and for one in memory."""
-    url = open_engine(connection).url
-    in_memory = url.database in (None, "", ":memory:") or "mode=memory" in str(url)
-    return None if url.get_backend_name() != "sqlite" or in_memory else Path(str(url.database)).absolute()
+def file_of(connection: str) -> Path | None:
+    """The file that holds the database, on this machine; None if there is none."""
+    engine = open_engine(connection)
+    return dialect_of(engine).file(engine.url)
 
 
 def _forget_engines() -> None:

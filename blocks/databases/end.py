@@ -4,7 +4,7 @@ from functools import cached_property
 
 from sqlalchemy import Engine
 
-from prefect_batch.blocks.databases.connections import is_in_memory, open_engine
+from prefect_batch.blocks.databases.connections import open_engine
 from prefect_batch.blocks.databases.dialect import Dialect
 from prefect_batch.blocks.databases.known_dialects import dialect_of
 
@@ -40,4 +40,4 @@ class SqlEnd:
     @property
     def only_here(self) -> bool:
         """Whether no other process can open the database."""
-        return is_in_memory(self.engine) or not self.dialect.processes
+        return self.dialect.in_memory(self.engine.url) or not self.dialect.processes

@@ -15,7 +15,7 @@ from prefect_batch.blocks.batches import Record
 from prefect_batch.blocks.chunks import ChunkRange
 from prefect_batch.blocks.databases import standard
 from prefect_batch.blocks.databases.columns import missing_table
-from prefect_batch.blocks.databases.connections import sqlite_file
+from prefect_batch.blocks.databases.connections import file_of
 from prefect_batch.blocks.databases.create_table import create_table
 from prefect_batch.blocks.databases.dialect import Dialect, Refused
 from prefect_batch.blocks.databases.end import SqlEnd
@@ -128,8 +128,8 @@ class SqlSink(SqlEnd):
 
     @property
     def fills(self) -> Path | None:
-        """The directory of a SQLite database's file."""
-        file = sqlite_file(self._connection)
+        """The directory of the file that holds the database, if one does."""
+        file = file_of(self._connection)
         return None if file is None else file.parent
 
     def check(self, source_schema: pa.Schema) -> list[str]:

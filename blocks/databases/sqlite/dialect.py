@@ -2,7 +2,9 @@
 
 import contextlib
 import sqlite3
+from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, unquote
 
 from sqlalchemy import Connection, Engine, Select, event
 from sqlalchemy import types as sql
@@ -24,6 +26,26 @@ def _arguments(url: URL) -> dict[str, Any]:
     # To a database in memory SQLAlchemy opens a connection for each thread, without a pool.
     dialect: Any = url.get_dialect()
     return {"max_overflow": -1} if issubclass(dialect.get_pool_class(url), QueuePool) else {}
+
+
+def _in_memory(url: URL) -> bool:
+    path, options = _place(url)
+    return path in ("", ":memory:") or "memory" in options.get("mode", ()) or "memdb" in options.get("vfs", ())
+
+
+def _file(url: URL) -> Path | None:
+    return None if _in_memory(url) else Path(_place(url)[0]).absolute()
+
+
+def _place(url: URL) -> tuple[str, dict[str, list[str]]]:
+    """The path, and the options of a file: URI, as SQLite reads them: https://www.sqlite.org/uri.html."""
+    (name,), arguments = url.get_dialect()().create_connect_args(url)
+    if not arguments.get("uri") or not name.startswith("file:"):
+        return name, {}
+    path, _, options = name.removeprefix("file:").partition("#")[0].partition("?")
+    if path.startswith("//"):
+        path = "/" + path.removeprefix("//").partition("/")[2]  # The authority is empty, or localhost.
+    return unquote(path), parse_qs(options)
 
 
 def _set_up(engine: Engine) -> None:
@@ -98,6 +120,8 @@ SQLITE = Dialect(
     arguments=_arguments,
     set_up=_set_up,
     for_writing=_for_writing,
+    in_memory=_in_memory,
+    file=_file,
     one_thread=True,  # Threads hand the interpreter over at every row.
     one_writer=True,
     row_values=True,
