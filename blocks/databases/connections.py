@@ -9,9 +9,10 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL
-from sqlalchemy.pool import QueuePool
+from sqlalchemy.pool import QueuePool, SingletonThreadPool
 
 from prefect_batch.blocks.credentials import _load_block, _parse, url_of
+from prefect_batch.blocks.databases.sqlite.memory import in_memory, is_private, shared_memory
 
 __all__ = ["close_engines", "for_writing", "is_in_memory", "open_engine", "sqlite_file"]
 
@@ -46,7 +47,13 @@ def for_writing(engine: Engine) -> Engine:
 
 def is_in_memory(engine: Engine) -> bool:
     """Whether its database lives in this process alone."""
-    return engine.dialect.name == "sqlite" and engine.url.database in (None, "", ":memory:")
+    if engine.dialect.name != "sqlite":
+        return False
+    if in_memory(engine.url):
+        return True
+    with engine.connect() as connection:
+        # What the engine of a block opens, its URL need not tell.
+        return not connection.exec_driver_sql("SELECT file FROM pragma_database_list WHERE name = 'main'").scalar()
 
 
 def close_engines() -> None:
@@ -67,8 +74,7 @@ def open_connections() -> int:
 def sqlite_file(connection: str) -> Path | None:
     """The file of a SQLite database; None for other databases, and for one in memory."""
     url = open_engine(connection).url
-    in_memory = url.database in (None, "", ":memory:") or "mode=memory" in str(url)
-    return None if url.get_backend_name() != "sqlite" or in_memory else Path(str(url.database)).absolute()
+    return None if url.get_backend_name() != "sqlite" or in_memory(url) else Path(str(url.database)).absolute()
 
 
 def _forget_engines() -> None:
@@ -88,6 +94,8 @@ if hasattr(os, "register_at_fork"):
 def _make_engine(connection: str) -> Engine:
     if connection.startswith("sqlalchemy-connector/"):
         engine: Engine = _load_block(connection).get_engine()
+        if isinstance(engine.pool, SingletonThreadPool) and is_private(engine.url):
+            engine = _create(engine.url)  # Each thread of a run would have an empty database of its own.
     else:
         engine = _create(_with_driver(_parse(url_of(connection))))
     if engine.dialect.name == "sqlite":
@@ -108,8 +116,9 @@ def _with_driver(url: URL) -> URL:
 
 def _create(url: URL) -> Engine:
     if url.get_backend_name() == "sqlite":
-        in_memory = url.database in (None, "", ":memory:") or "mode=memory" in str(url)
-        return create_engine(url) if in_memory else create_engine(url, max_overflow=-1)
+        opened: dict[str, Any] = {"connect_args": {"check_same_thread": False}}
+        opened = {"creator": shared_memory()} if is_private(url) else opened
+        return create_engine(url, poolclass=QueuePool, max_overflow=-1, **opened)
     # Seen by who looks at the server's sessions, and by the health checks, which leave our own out.
     named = {"fallback_application_name": "prefect-batch"} if url.drivername == "postgresql+psycopg" else {}
     # Without a bound: two connections per chunk in flight, and a bound below that would be a deadlock.

@@ -26,7 +26,7 @@ from prefect_batch.blocks.state.cursor_store import CursorStore
 from prefect_batch.blocks.state.job_files import save_files
 from prefect_batch.blocks.state.ownership import Ownership, own_job
 from prefect_batch.flows.reporting.alerts import check_alerts
-from prefect_batch.flows.run.choose_workers import choose_crew
+from prefect_batch.flows.run.choose_workers import check_reach, choose_crew
 from prefect_batch.flows.run.circuit_breaker import Circuit
 from prefect_batch.flows.run.ending import deployed, finish, give_up, judge, outside_window
 from prefect_batch.flows.run.health_watch import try_checks
@@ -138,6 +138,7 @@ def _default_place() -> str:
 def _begin(run: _Run, saved: Cursor | None, place: str) -> Cursor:
     """The cursor of the pass to work on, with the estimated number of its records."""
     parameters = run.parameters
+    check_reach(parameters, (run.source, run.sink), place)
     now = datetime.now(timezone.utc).isoformat()
     state = RunState(run.run_id, now, policy=asdict(parameters.policy), redact=tuple(parameters.redact or ()))
     asked = Asked(
