@@ -5,10 +5,10 @@ from typing import Any
 from prefect_batch.blocks.contracts import OfFiles, Source
 from prefect_batch.blocks.errors import BadParameter, DefinitionChanged
 from prefect_batch.blocks.file_list import FileList
+from prefect_batch.blocks.opening import PinnedFiles, open_source
 from prefect_batch.blocks.parameters.files import Files
 from prefect_batch.blocks.parameters.letters import Letters
 from prefect_batch.blocks.parameters.specs import SourceSpec
-from prefect_batch.blocks.pinned_files import PinnedFiles
 from prefect_batch.blocks.state.cursor import Cursor
 from prefect_batch.blocks.state.job_files import load_files
 from prefect_batch.flows.run.parameters import Parameters
@@ -33,7 +33,7 @@ def pin_files(source: Source, parameters: Parameters, saved: Cursor | None, log:
     if anew or saved is None or saved.definition.get("source") != parameters.definition["source"]:
         return source
     if saved.status != "complete":
-        return spec.open_source(_unchanged(source, saved))
+        return open_source(PinnedFiles(spec, _unchanged(source, saved)))
     if parameters.mode == "full":
         return source
     former = load_files(saved.job, saved.pass_number)
@@ -52,7 +52,7 @@ def pin_files(source: Source, parameters: Parameters, saved: Cursor | None, log:
             ", ".join(changed[:SHOWN]),
             " …" if len(changed) > SHOWN else "",
         )
-    return spec.open_source(following)
+    return open_source(PinnedFiles(spec, following))
 
 
 def _unchanged(source: OfFiles, saved: Cursor) -> FileList:
@@ -82,7 +82,7 @@ def check_files(spec: SourceSpec, saved: Cursor) -> None:
     if not isinstance(spec, Files):
         return
     pinned = load_files(saved.job, saved.pass_number)
-    source = spec.open_source()
+    source = open_source(spec)
     found = pinned.differences(source.files.files) if pinned and isinstance(source, OfFiles) else []
     if found:
         raise DefinitionChanged(

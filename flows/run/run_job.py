@@ -18,6 +18,7 @@ from prefect_batch.blocks.contracts import OfFiles, Sink, Source
 from prefect_batch.blocks.letters.bury import DeadLetters
 from prefect_batch.blocks.letters.place import full_place
 from prefect_batch.blocks.letters.read import newest_pass
+from prefect_batch.blocks.opening import open_sink, open_source
 from prefect_batch.blocks.parameters.letters import Letters
 from prefect_batch.blocks.parameters.tables import Table
 from prefect_batch.blocks.processor import resolve_processor
@@ -77,7 +78,7 @@ def run_job(parameters: Parameters, ownership: Ownership | None = None) -> State
     flow_run = get_run_context().flow_run  # type: ignore[union-attr]
     try_checks(parameters.health)
     check_alerts(parameters.alert or ())
-    source, sink = parameters.source.open_source(), parameters.sink.open_sink()
+    source, sink = open_source(parameters.source), open_sink(parameters.sink)
     way_on = "its next run goes on" if deployed() else "call it again to go on"
     run = _Run(parameters, source, sink, str(flow_run.id), flow_run.run_count, get_run_logger(), way_on)  # type: ignore[union-attr]
     for warning in [*source.check(), *sink.check(source.schema)]:
@@ -107,7 +108,7 @@ def preview(parameters: Parameters, saved: Cursor | None, log: Any) -> tuple[Sou
     Raises:
         Refused: the run would be.
     """
-    source, sink = parameters.source.open_source(), parameters.sink.open_sink()
+    source, sink = open_source(parameters.source), open_sink(parameters.sink)
     warnings = [*source.check(), *sink.check(source.schema)]
     run = _Run(parameters, pin_files(source, parameters, saved, log), sink, "", 1, log, "")
     return run.source, _begin(run, saved, full_place(parameters.dead_letters or _default_place())), warnings

@@ -111,7 +111,7 @@ class FileSystem:
         assert self._spec.format is not None
         endings = ENDINGS[self._spec.format]
         if self._spec.format != "parquet":
-            endings += tuple(ending + packed for ending in endings for packed in COMPRESSIONS)
+            endings += tuple(ending + packed for ending in endings for packed in COMPRESSIONS.values())
         fitting = {path: info for path, info in shown.items() if path.lower().endswith(endings)}
         return fitting or self._none(
             f"the directory {self._spec.path} has {len(shown):,} files, and the name of none ends in "
