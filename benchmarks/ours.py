@@ -10,6 +10,8 @@ from unittest import mock
 
 from functions import RECORD, TABLE, clean_order_frame, failing
 
+from prefect_batch.blocks.opening import open_source
+
 FORMS = {"record": RECORD, "frame": {"orders": clean_order_frame}, "table": TABLE}
 
 
@@ -69,7 +71,7 @@ def bare(setting):
     key = list(setting.work.key)
     ends = [Table(setting.url, name, key=key) for name in (setting.table, "sink")]
     job = ChunkJob("bench", 1, "x", "bare", *ends, process="", dead_letters=tempfile.mkdtemp())
-    source = ends[0].open_source()
+    source = open_source(ends[0])
     upper = source.last_key()
     position = Position(None, upper, None)
     planner = Planner(

@@ -17,6 +17,7 @@ from prefect_batch.blocks.letters.purge import purge_letters
 from prefect_batch.blocks.letters.read import count_letters, read_letters
 from prefect_batch.blocks.letters.replay_list import list_path, write_chosen
 from prefect_batch.blocks.letters.status import Act, record_act
+from prefect_batch.blocks.opening import open_source
 from prefect_batch.blocks.parameters.letters import Letters
 from prefect_batch.tasks.letters.choose import Selection, Unfinished, choose
 
@@ -68,7 +69,7 @@ class World:
             self._work(spec, chunk, failing, "never")
 
     def _work(self, spec, chunk, failing, crash):
-        source = spec.open_source()
+        source = open_source(spec)
         if (spec.replay, chunk.digest) in self.ledger:
             source.settle(chunk, "run")
             return

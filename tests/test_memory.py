@@ -10,6 +10,7 @@ from prefect_batch import Table, process_records, processor
 from prefect_batch.blocks.batches import Batch
 from prefect_batch.blocks.chunks import ChunkRange
 from prefect_batch.blocks.databases.fetch import BATCH_BYTES
+from prefect_batch.blocks.opening import open_source
 from prefect_batch.blocks.parameters.failure_policy import FailurePolicy
 from prefect_batch.flows.run.memory import LEAST_BATCH_ROWS, memory_bound_bytes, mind_memory
 from prefect_batch.flows.run.run_limits import RunLimits
@@ -25,7 +26,7 @@ def test_the_bound_is_a_share_of_what_there_is():
 def test_wide_rows_come_in_smaller_batches(sqlite):
     sqlite.run("CREATE TABLE t (id INTEGER PRIMARY KEY, x BLOB)")
     sqlite.many("INSERT INTO t VALUES (:id, :x)", [{"id": n, "x": bytes(100_000)} for n in range(1000)])
-    source = Table(sqlite.url, "t", key="id").open_source()
+    source = open_source(Table(sqlite.url, "t", key="id"))
     sizes = [len(batch.rows) for batch in source.read(ChunkRange(None, (999,)), 5000)]
     assert sum(sizes) == 1000
     assert max(sizes[1:]) * 100_000 <= BATCH_BYTES

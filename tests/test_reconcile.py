@@ -26,6 +26,7 @@ from prefect_batch.blocks.errors import BadParameter, KeysDiffer
 from prefect_batch.blocks.key_sum import KeySum, are_integers, sum_of_keys
 from prefect_batch.blocks.letters.bury import DeadLetters
 from prefect_batch.blocks.letters.place import open_place
+from prefect_batch.blocks.opening import open_source
 from prefect_batch.blocks.state.accounts import Account, Accounts, add_up, finished
 from prefect_batch.blocks.state.cursor import Cursor, RunState
 from prefect_batch.blocks.state.position import Position
@@ -165,7 +166,7 @@ def test_sums_are_those_of_the_databases(database):
     keys = [(-(2**63), 1), (2**63 - 1, -2), (0, 0), (-5, 7), (2**31 - 1, 2**31 - 1), (12345678901234, -1)]
     database.many("INSERT INTO t VALUES (:a, :b)", [{"a": a, "b": b} for a, b in keys])
     for names in (["a"], ["a", "b"], ["b", "a"]):
-        source = Table(database.url, "t", key=names).open_source()
+        source = open_source(Table(database.url, "t", key=names))
         chosen = [tuple({"a": a, "b": b}[name] for name in names) for a, b in keys]
         assert Side(source).sum(ChunkRange(None, source.last_key())) == sum_of_keys(chosen)
 
@@ -252,7 +253,7 @@ class Model:
         self.source, self.sink = (Table(self.database.url, name, key="k") for name in "st")
         self._insert("s", [n for n, state in enumerate(states) if state != "absent"])
         self._insert("t", [n for n, state in enumerate(states) if state == "written"])
-        self.upper = self.source.open_source().last_key()
+        self.upper = open_source(self.source).last_key()
         self._account()
 
     def key(self, n):
@@ -282,7 +283,7 @@ class Model:
 
     def _account(self):
         accounts = Accounts(open_place(self.place), "model", 1)
-        source, after = self.source.open_source(), None
+        source, after = open_source(self.source), None
         while after != self.upper:
             (upto,) = source.edges(after, self.upper, self.size, 1)
             chunk = ChunkRange(after, upto)

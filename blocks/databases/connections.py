@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sqlalchemy import Engine, create_engine
 from sqlalchemy.engine import URL
-from sqlalchemy.pool import QueuePool
+from sqlalchemy.pool import QueuePool, SingletonThreadPool
 
 from prefect_batch.blocks.credentials import _load_block, _parse, url_of
 from prefect_batch.blocks.databases.known_dialects import dialect_of, with_driver
@@ -64,6 +64,8 @@ if hasattr(os, "register_at_fork"):
 def _make_engine(connection: str) -> Engine:
     if connection.startswith("sqlalchemy-connector/"):
         engine: Engine = _load_block(connection).get_engine()
+        if isinstance(engine.pool, SingletonThreadPool):
+            engine = _create(engine.url)  # Each thread of a run would have an empty database of its own.
     else:
         engine = _create(_parse(url_of(connection)))
     dialect_of(engine).set_up(engine)

@@ -74,7 +74,7 @@ class Dialect:
         arguments: What `create_engine` gets for a URL.
         set_up: Has each new connection of an engine set up.
         for_writing: The same engine and pool, for transactions that write.
-        in_memory: Whether the database of a URL lives in this process alone.
+        in_memory: Whether the database of an engine is in the memory of this process.
         file: The file that holds the database of a URL, on this machine; None if there is none.
         processes: Whether several processes may have the database open at once.
         one_thread: Whether two threads on it are slower than one.
@@ -106,7 +106,7 @@ class Dialect:
     arguments: Callable[[URL], dict[str, Any]] = standard.arguments
     set_up: Callable[[Engine], None] = lambda _engine: None
     for_writing: Callable[[Engine], Engine] = lambda engine: engine
-    in_memory: Callable[[URL], bool] = lambda _url: False
+    in_memory: Callable[[Engine], bool] = lambda _engine: False
     file: Callable[[URL], Path | None] = lambda _url: None
 
     processes: bool = True

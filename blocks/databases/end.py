@@ -40,4 +40,4 @@ class SqlEnd:
     @property
     def only_here(self) -> bool:
         """Whether no other process can open the database."""
-        return self.dialect.in_memory(self.engine.url) or not self.dialect.processes
+        return self.dialect.in_memory(self.engine) or not self.dialect.processes

@@ -42,15 +42,18 @@ class _Letter(NamedTuple):
 
 
 class LettersSource:
-    """The letters of a replay in the order of its list; a row is the record, and behind it the letter."""
+    """The letters of a replay in the order of its list; a row is the record, and behind it the letter.
+
+    With `origin` the records are read from there again, by the letters' keys.
+    """
 
     key = ("letter",)
 
-    def __init__(self, spec: Letters) -> None:
+    def __init__(self, spec: Letters, origin: Source | None = None) -> None:
         self.spec = spec
         self.name = f"the dead letters of {spec.job}"
         self._place = open_place(spec.place)
-        self._origin: Source | None = spec.origin.open_source() if spec.records == "source" and spec.origin else None
+        self._origin = origin
 
     @property
     def connections(self) -> tuple[str, ...]:

@@ -1,11 +1,9 @@
 """Dead letters as the source of a replay: a parameter that only prefect-batch itself makes."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-if TYPE_CHECKING:
-    from prefect_batch.blocks.letters.source import LettersSource
-    from prefect_batch.blocks.parameters.specs import SourceSpec
+from prefect_batch.blocks.parameters.specs import SourceSpec
 
 __all__ = ["Letters", "RecordsFrom"]
 
@@ -27,16 +25,10 @@ class Letters:
     replay: int
     chosen: tuple[str, str]
     records: RecordsFrom
-    origin: "SourceSpec | None"
+    origin: SourceSpec | None
     asked: dict[str, Any]
     kind: Literal["letters"] = "letters"
 
     def define_source(self) -> dict[str, Any]:
         """What of it decides which letters a replay works on, as JSON."""
         return {"kind": self.kind, "place": self.place, "records": self.records, **self.asked}
-
-    def open_source(self) -> "LettersSource":
-        """The letters as a source."""
-        from prefect_batch.blocks.letters.source import LettersSource
-
-        return LettersSource(self)

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from prefect.context import FlowRunContext
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from prefect_batch.blocks.contracts import End
+from prefect_batch.blocks.contracts import End, Sink, Source
 from prefect_batch.blocks.credentials import url_of
-from prefect_batch.blocks.errors import BadParameter, BadPlace
+from prefect_batch.blocks.errors import BadParameter, BadPlace, BadSink, BadSource, Refused
 from prefect_batch.blocks.letters.place import open_place
 from prefect_batch.blocks.letters.redaction import redaction_key
 from prefect_batch.flows.run.parameters import Parameters
@@ -24,7 +24,7 @@ from prefect_batch.tasks.workers.send_function import ship
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Crew", "choose_crew"]
+__all__ = ["Crew", "check_reach", "choose_crew"]
 
 # Fewer records are done before worker processes are up.
 FEW_RECORDS = 50_000
@@ -50,15 +50,8 @@ def choose_crew(parameters: Parameters, ends: tuple[End, End], job: ChunkJob, re
     """
     threads = Crew(parameters.run.concurrency or (1 if any(end.one_thread for end in ends) else _cores()), None)
     size = parameters.run.concurrency or _cores()
-    timed = parameters.chunks.record_timeout is not None and parameters.what.processor.form == "record"
-    needed = parameters.run.workers == "processes" or timed
-    letters_here = bool(job.dead_letters) and open_place(job.dead_letters).only_here
-    if needed and letters_here:
-        raise BadPlace(
-            f"dead letters in {job.dead_letters} would be lost with the worker processes: name another place, or use "
-            "workers='threads' without record_timeout"
-        )
-    not_here = letters_here or _not_here(ends)
+    needed = _needs_workers(parameters)
+    not_here = os.name != "posix" or _other_runner() is not None or bool(_only_here(ends, job.dead_letters))
     if not needed and (parameters.run.workers == "threads" or size == 1 or records < FEW_RECORDS or not_here):
         return threads
     function = None if isinstance(parameters.what.process, str) else ship(parameters.what.process)
@@ -85,8 +78,48 @@ def _cores() -> int:
     return min(MOST, count)
 
 
-def _not_here(ends: tuple[End, End]) -> bool:
-    """Whether other processes cannot do the work: no way to hand them a pipe, a database in memory, Dask or Ray."""
+def check_reach(parameters: Parameters, ends: tuple[Source, Sink], place: str) -> None:
+    """Raise unless the processes that will work can reach both ends, and the place of the dead letters.
+
+    Raises:
+        BadSource: only this process can reach the source, and others are needed.
+        BadSink: the same of the sink.
+        BadPlace: the same of the place.
+    """
+    if _needs_workers(parameters):
+        asked = "workers='processes'" if parameters.run.workers == "processes" else "record_timeout"
+        way_out = "use workers='threads' without record_timeout"
+    elif runner := _other_runner():
+        asked, way_out = f"the task runner {runner}", "use Prefect's ThreadPoolTaskRunner"
+    else:
+        return
+    for error, name in _only_here(ends, place):
+        raise error(
+            f"only this process can reach {name}, in its memory, and {asked} has other processes do the work: name a "
+            f"place that they can reach, too, or {way_out}"
+        )
+
+
+def _only_here(ends: tuple[End, End], place: str) -> list[tuple[type[Refused], str]]:
+    """What only this process can reach, by name, with the error for it."""
+    source, sink = ends
+    letters = bool(place) and open_place(place).only_here
+    found = (
+        (source.only_here, BadSource, source.name),
+        (sink.only_here, BadSink, sink.name),
+        (letters, BadPlace, f"the dead letters in {place}"),
+    )
+    return [(error, name) for only_here, error, name in found if only_here]
+
+
+def _needs_workers(parameters: Parameters) -> bool:
+    """Whether worker processes were asked for, or are needed to end records that hang."""
+    timed = parameters.chunks.record_timeout is not None and parameters.what.processor.form == "record"
+    return parameters.run.workers == "processes" or timed
+
+
+def _other_runner() -> str | None:
+    """The name of the task runner, such as Dask's or Ray's, that may run chunks in other processes."""
     context = FlowRunContext.get()
-    elsewhere = context is not None and not isinstance(context.task_runner, ThreadPoolTaskRunner)
-    return os.name != "posix" or elsewhere or any(end.only_here for end in ends)
+    here = context is None or isinstance(context.task_runner, ThreadPoolTaskRunner)
+    return None if here or context is None else type(context.task_runner).__name__

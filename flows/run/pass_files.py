@@ -5,9 +5,9 @@ from typing import Any
 from prefect_batch.blocks.contracts import OfFiles, Source
 from prefect_batch.blocks.errors import BadParameter, DefinitionChanged
 from prefect_batch.blocks.file_list import FileList
+from prefect_batch.blocks.opening import PinnedFiles, open_source
 from prefect_batch.blocks.parameters.letters import Letters
 from prefect_batch.blocks.parameters.specs import SourceSpec
-from prefect_batch.blocks.pinned_files import PinnedFiles
 from prefect_batch.blocks.state.cursor import Cursor
 from prefect_batch.blocks.state.job_files import load_files
 from prefect_batch.flows.run.parameters import Parameters
@@ -76,7 +76,7 @@ def check_files(spec: SourceSpec, saved: Cursor) -> None:
     Raises:
         DefinitionChanged: files have changed since the latest pass.
     """
-    source = spec.open_source()
+    source = open_source(spec)
     if not isinstance(source, OfFiles):
         return
     pinned = load_files(saved.job, saved.pass_number)

@@ -15,6 +15,7 @@ from prefect_batch.blocks.jobs import main_job, replay_job
 from prefect_batch.blocks.letters.place import open_place
 from prefect_batch.blocks.letters.read import newest_pass
 from prefect_batch.blocks.letters.replay_list import list_path, write_chosen
+from prefect_batch.blocks.opening import open_sink, open_source
 from prefect_batch.blocks.parameters.letters import Letters, RecordsFrom
 from prefect_batch.blocks.parameters.specs import SinkSpec, SourceSpec
 from prefect_batch.blocks.processor import resolve_processor
@@ -192,10 +193,10 @@ def settle_leftovers(saved: Cursor) -> None:
     pending = [chunk for chunk, done in saved.position.ranges() if not done]
     if saved.status in ("complete", "reset") or not pending:
         return
-    sink = _SINK.validate_python(saved.definition["sink"]).open_sink()
+    sink = open_sink(_SINK.validate_python(saved.definition["sink"]))
     if not sink.needs_ledger:
         return
-    source = letters_of(saved).open_source()
+    source = open_source(letters_of(saved))
     for chunk in pending:
         with sink.transaction(saved.pass_ref, chunk) as transaction:
             committed = transaction.find() is not None

@@ -18,12 +18,13 @@ from prefect_batch.blocks.contracts import OfFiles, Sink, Source
 from prefect_batch.blocks.letters.bury import DeadLetters
 from prefect_batch.blocks.letters.place import full_place
 from prefect_batch.blocks.letters.read import newest_pass
+from prefect_batch.blocks.opening import open_sink, open_source
 from prefect_batch.blocks.state.cursor import Cursor, RunState, Status, remember
 from prefect_batch.blocks.state.cursor_store import CursorStore
 from prefect_batch.blocks.state.job_files import save_files
 from prefect_batch.blocks.state.ownership import Ownership, own_job
 from prefect_batch.flows.reporting.alerts import check_alerts
-from prefect_batch.flows.run.choose_workers import choose_crew
+from prefect_batch.flows.run.choose_workers import check_reach, choose_crew
 from prefect_batch.flows.run.circuit_breaker import Circuit
 from prefect_batch.flows.run.ending import deployed, finish, give_up, judge, outside_window
 from prefect_batch.flows.run.health_watch import try_checks
@@ -77,7 +78,7 @@ def run_job(parameters: Parameters, ownership: Ownership | None = None) -> State
     flow_run = get_run_context().flow_run  # type: ignore[union-attr]
     try_checks(parameters.run.health or ())
     check_alerts(what.alert or ())
-    source, sink = what.source.open_source(), what.sink.open_sink()
+    source, sink = open_source(what.source), open_sink(what.sink)
     way_on = "its next run goes on" if deployed() else "call it again to go on"
     run = _Run(parameters, source, sink, str(flow_run.id), flow_run.run_count, get_run_logger(), way_on)  # type: ignore[union-attr]
     for warning in [*source.check(), *sink.check(source.schema)]:
@@ -108,7 +109,7 @@ def preview(parameters: Parameters, saved: Cursor | None, log: Any) -> tuple[Sou
         Refused: the run would be.
     """
     what = parameters.what
-    source, sink = what.source.open_source(), what.sink.open_sink()
+    source, sink = open_source(what.source), open_sink(what.sink)
     warnings = [*source.check(), *sink.check(source.schema)]
     run = _Run(parameters, pin_files(source, parameters, saved, log), sink, "", 1, log, "")
     return run.source, _begin(run, saved, full_place(what.dead_letters or _default_place())), warnings
@@ -138,6 +139,7 @@ def _default_place() -> str:
 def _begin(run: _Run, saved: Cursor | None, place: str) -> Cursor:
     """The cursor of the pass to work on, with the estimated number of its records."""
     what, asked = run.parameters.what, run.parameters.pass_
+    check_reach(run.parameters, (run.source, run.sink), place)
     now = datetime.now(UTC).isoformat()
     state = RunState(run.run_id, now, policy=asdict(run.parameters.failures.policy), redact=tuple(what.redact or ()))
     request = Asked(

@@ -11,6 +11,7 @@ from prefect_batch.blocks.credentials import hide_passwords
 from prefect_batch.blocks.key_sum import KeySum, are_integers
 from prefect_batch.blocks.keys import Key, key_text
 from prefect_batch.blocks.letters.place import open_place
+from prefect_batch.blocks.opening import open_source
 from prefect_batch.blocks.parameters.tables import Query, Table
 from prefect_batch.blocks.state.accounts import Account, finished, read_accounts
 from prefect_batch.blocks.state.cursor import Cursor
@@ -67,7 +68,7 @@ def _incomparable(source: object, sink: object) -> str | None:
     if not isinstance(sink, Table):
         return "the sink is not a table, so it cannot be asked for keys"
     names = {
-        column.name for column in replace(sink, key=list(source.key_columns), write="upsert").open_source().all_columns
+        column.name for column in open_source(replace(sink, key=list(source.key_columns), write="upsert")).all_columns
     }
     if lacking := [name for name in source.key_columns if name not in names]:
         return (
@@ -83,7 +84,7 @@ def _comparison(cursor: Cursor, source: Table | Query, sink: Table, most: int) -
     position = cursor.position
     assert position.upper is not None
     whole = ChunkRange(position.start, position.upper)
-    return Comparison(Side(source.open_source()), Side(mirror.open_source(), repeats=repeats), whole, most)
+    return Comparison(Side(open_source(source)), Side(open_source(mirror), repeats=repeats), whole, most)
 
 
 def _ranges(cursor: Cursor) -> tuple[list[Account], list[str]]:

@@ -13,9 +13,9 @@ from prefect_batch.blocks.contracts import GivesTables, Sink, SinkTransaction, S
 from prefect_batch.blocks.jobs import PassRef
 from prefect_batch.blocks.letters.bury import DeadLetters
 from prefect_batch.blocks.letters.redaction import Redaction
+from prefect_batch.blocks.opening import PinnedFiles, open_sink, open_source
 from prefect_batch.blocks.parameters.letters import Letters
 from prefect_batch.blocks.parameters.specs import SinkSpec, SourceSpec
-from prefect_batch.blocks.pinned_files import PinnedFiles
 from prefect_batch.blocks.processor import Processor, resolve_processor
 from prefect_batch.blocks.transient import fails_chunk
 from prefect_batch.tasks.work.count import Count
@@ -79,11 +79,11 @@ _lock = threading.Lock()
 def _open(job: ChunkJob) -> _Ends:
     with _lock:
         if job.run_id not in _opened:
-            source = job.source.open_source()
+            source = open_source(job.source)
             letters = DeadLetters(job.dead_letters, job.job, job.pass_number, source.schema)
             processor = resolve_processor(job.process)
             redaction = open_redaction(job.redact)
-            _opened[job.run_id] = _Ends(source, job.sink.open_sink(), letters, processor, redaction)
+            _opened[job.run_id] = _Ends(source, open_sink(job.sink), letters, processor, redaction)
         return _opened[job.run_id]
 
 

@@ -2,9 +2,7 @@
 
 import contextlib
 import sqlite3
-from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, unquote
 
 from sqlalchemy import Connection, Engine, Select, event
 from sqlalchemy import types as sql
@@ -14,6 +12,7 @@ from sqlalchemy.pool import QueuePool
 from prefect_batch.blocks.databases.columns import SourceColumn
 from prefect_batch.blocks.databases.dialect import Dialect, Explained
 from prefect_batch.blocks.databases.sqlite.errors import is_of_sink, verdict
+from prefect_batch.blocks.databases.sqlite.location import file_of, in_memory, is_private, shared_memory
 from prefect_batch.blocks.databases.sqlite.tables import fetch_tables, stream
 from prefect_batch.blocks.databases.sqlite.values import reader
 from prefect_batch.blocks.databases.sqlite.write import write_sqlite, write_sqlite_one_by_one, write_sqlite_table
@@ -23,29 +22,17 @@ __all__ = ["SQLITE"]
 
 
 def _arguments(url: URL) -> dict[str, Any]:
-    # To a database in memory SQLAlchemy opens a connection for each thread, without a pool.
-    dialect: Any = url.get_dialect()
-    return {"max_overflow": -1} if issubclass(dialect.get_pool_class(url), QueuePool) else {}
+    # For a database in memory SQLAlchemy would open a connection, and so a database, for each thread.
+    opened = {"creator": shared_memory()} if is_private(url) else {"connect_args": {"check_same_thread": False}}
+    return {"poolclass": QueuePool, "max_overflow": -1, **opened}
 
 
-def _in_memory(url: URL) -> bool:
-    path, options = _place(url)
-    return path in ("", ":memory:") or "memory" in options.get("mode", ()) or "memdb" in options.get("vfs", ())
-
-
-def _file(url: URL) -> Path | None:
-    return None if _in_memory(url) else Path(_place(url)[0]).absolute()
-
-
-def _place(url: URL) -> tuple[str, dict[str, list[str]]]:
-    """The path, and the options of a file: URI, as SQLite reads them: https://www.sqlite.org/uri.html."""
-    (name,), arguments = url.get_dialect()().create_connect_args(url)
-    if not arguments.get("uri") or not name.startswith("file:"):
-        return name, {}
-    path, _, options = name.removeprefix("file:").partition("#")[0].partition("?")
-    if path.startswith("//"):
-        path = "/" + path.removeprefix("//").partition("/")[2]  # The authority is empty, or localhost.
-    return unquote(path), parse_qs(options)
+def _in_memory(engine: Engine) -> bool:
+    if in_memory(engine.url):
+        return True
+    with engine.connect() as connection:
+        # The URL of a block's engine need not tell what it opens.
+        return not connection.exec_driver_sql("SELECT file FROM pragma_database_list WHERE name = 'main'").scalar()
 
 
 def _set_up(engine: Engine) -> None:
@@ -121,7 +108,7 @@ SQLITE = Dialect(
     set_up=_set_up,
     for_writing=_for_writing,
     in_memory=_in_memory,
-    file=_file,
+    file=file_of,
     one_thread=True,  # Threads hand the interpreter over at every row.
     one_writer=True,
     row_values=True,

@@ -1,6 +1,7 @@
 """Files by their names, local or at an fsspec URL: listed, and read from any byte on."""
 
 import hashlib
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -12,6 +13,7 @@ from prefect_batch.blocks.credentials import hide_passwords, storage_options
 from prefect_batch.blocks.errors import BadParameter, BadSource, DefinitionChanged
 from prefect_batch.blocks.file_list import File
 from prefect_batch.blocks.parameters.files import COMPRESSIONS, ENDINGS, Files
+from prefect_batch.blocks.stores.remote import in_memory
 from prefect_batch.blocks.suggestions import near
 
 __all__ = ["FileSystem"]
@@ -53,7 +55,7 @@ class FileSystem:
     @property
     def only_here(self) -> bool:
         """Whether they are in this process's memory."""
-        return "memory" in self._opened[0].protocol
+        return in_memory(self._opened[0])
 
     @cached_property
     def _base(self) -> str:
@@ -109,7 +111,7 @@ class FileSystem:
         assert self._spec.format is not None
         endings = ENDINGS[self._spec.format]
         if self._spec.format != "parquet":
-            endings += tuple(ending + packed for ending in endings for packed in COMPRESSIONS)
+            endings += tuple(ending + packed for ending in endings for packed in COMPRESSIONS.values())
         fitting = {path: info for path, info in shown.items() if path.lower().endswith(endings)}
         return fitting or self._none(
             f"the directory {self._spec.path} has {len(shown):,} files, and the name of none ends in "
@@ -219,4 +221,5 @@ def _version(info: dict[str, Any]) -> str:
     if etag := _etag(info):
         return etag
     changed = next((info[name] for name in ("mtime", "LastModified", "updated", "created") if info.get(name)), "")
-    return str(changed)
+    # In memory it is seconds where files are listed, and a moment where one is asked for.
+    return str(changed.timestamp() if isinstance(changed, datetime) else changed)

@@ -11,11 +11,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from prefect_batch.blocks.errors import BadSink, DoesNotFit
-from prefect_batch.blocks.parameters.files import Format
+from prefect_batch.blocks.parameters.files import COMPRESSIONS, Format
 
 __all__ = ["PartFormat", "PartWriter"]
-
-ENDINGS = {"gzip": ".gz", "zstd": ".zst"}
 
 # Row groups of this size are read quickly and held in memory easily, whatever the size of the batches.
 GROUP_ROWS = 120_000
@@ -47,7 +45,7 @@ class PartFormat:
     @property
     def suffix(self) -> str:
         """What the files' names end with."""
-        return f".{self.name}" + (ENDINGS[self.codec] if self.packed and self.codec else "")
+        return f".{self.name}" + (COMPRESSIONS[self.codec] if self.packed and self.codec else "")
 
     @property
     def packed(self) -> bool:
