@@ -83,6 +83,33 @@ def test_a_module_with_processors_does_not_import_prefect(name):
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+# Values and pure functions, which a worker process, a unit test or a user's script imports at once.
+LIGHT = (
+    "blocks.batches",
+    "blocks.chunks",
+    "blocks.errors",
+    "blocks.jobs",
+    "blocks.key_sum",
+    "blocks.keys",
+    "blocks.parameters.failure_policy",
+    "blocks.state.position",
+    "tasks.plan.planner",
+)
+
+
+def test_values_and_pure_functions_import_no_heavy_library():
+    code = f"""
+import importlib, sys
+for name in {LIGHT}:
+    importlib.import_module("prefect_batch." + name)
+    for heavy in ("prefect", "sqlalchemy", "pandas"):
+        if heavy in sys.modules:
+            sys.exit(f"prefect_batch.{{name}} imports {{heavy}}")
+"""
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (found.returncode, found.stderr) == (0, "")
+
+
 def test_every_error_is_in_the_tree_at_the_modules_head():
     from prefect_batch.blocks import errors
 
