@@ -3,6 +3,7 @@
 import ast
 import contextlib
 import importlib
+import re
 import subprocess
 import sys
 import tomllib
@@ -85,6 +86,33 @@ def test_a_module_with_processors_does_not_import_prefect(name):
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+# Values and pure functions, which a worker process, a unit test or a user's script imports at once.
+LIGHT = (
+    "blocks.batches",
+    "blocks.chunks",
+    "blocks.errors",
+    "blocks.jobs",
+    "blocks.key_sum",
+    "blocks.keys",
+    "blocks.parameters.failure_policy",
+    "blocks.state.position",
+    "tasks.plan.planner",
+)
+
+
+def test_values_and_pure_functions_import_no_heavy_library():
+    code = f"""
+import importlib, sys
+for name in {LIGHT}:
+    importlib.import_module("prefect_batch." + name)
+    for heavy in ("prefect", "sqlalchemy", "pandas"):
+        if heavy in sys.modules:
+            sys.exit(f"prefect_batch.{{name}} imports {{heavy}}")
+"""
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (found.returncode, found.stderr) == (0, "")
+
+
 def test_every_error_is_in_the_tree_at_the_modules_head():
     from prefect_batch.blocks import errors
 
@@ -103,3 +131,32 @@ def test_every_package_is_listed():
     packages = [f"prefect_batch.{name_of(file)}" for file in MODULES if file.stem == "__init__"]
     assert listed[0] == "prefect_batch"
     assert sorted(listed[1:]) == sorted(packages)
+
+
+def paths_in(text):
+    """Each path of this repository that a text names: a folder and what is in it, or a document."""
+    return set(
+        re.findall(r"(?<![\w/.])(?:(?:blocks|tasks|flows|testing|tests|docs)/[\w./-]*|\w+\.md|pyproject\.toml)", text)
+    )
+
+
+@pytest.mark.parametrize("name", ["CONTRIBUTING.md", "__init__.py"])
+def test_each_place_that_is_named_to_newcomers_is_there(name):
+    text = (ROOT / name).read_text() if name.endswith(".md") else prefect_batch.__doc__
+    named = paths_in(text)
+    assert len(named) >= 20
+    assert {path for path in named if not (ROOT / path.rstrip(".")).exists()} == set()
+
+
+def test_each_room_is_on_the_page_of_help():
+    assert len(prefect_batch.__doc__.splitlines()) <= 60
+    rooms = {file.parent.relative_to(ROOT).as_posix() for file in MODULES if file.stem == "__init__"}
+    inner = {room for room in rooms if room.count("/") == 1} - {"flows/demo", "blocks/stores"}
+    assert inner <= paths_in(prefect_batch.__doc__)
+
+
+def test_the_page_of_help_names_all_that_can_be_imported():
+    from prefect_batch.blocks import errors
+
+    named = set(re.findall(r"\w+", prefect_batch.__doc__))
+    assert set(prefect_batch.__all__) - set(errors.__all__) <= named
