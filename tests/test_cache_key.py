@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import fields, replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 import pytest
 from prefect.cache_policies import NO_CACHE
@@ -126,7 +126,7 @@ def test_the_processor_is_in_the_key_by_its_name():
         ChunkRange((1,), (8,)),
         ChunkRange((1,), (9, 1)),
         ChunkRange(("1",), ("9",)),
-        ChunkRange((datetime(2026, 1, 1, tzinfo=timezone.utc),), (9,)),
+        ChunkRange((datetime(2026, 1, 1, tzinfo=UTC),), (9,)),
     ],
     ids=lambda chunk: chunk.text,
 )
