@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prefect_batch import Query, Table, process_records, processor
-from prefect_batch.blocks import credentials
+from prefect_batch.blocks import passwords
 from prefect_batch.blocks.credentials import check_url, hide_passwords
 from prefect_batch.blocks.databases import check_source as source_check
 from prefect_batch.blocks.errors import (
@@ -204,8 +204,8 @@ PIECES = ["://", "me", ":", "hunter2", "@", "=", "PassWord", "ssl", "pwd", "\u01
 
 @given(st.lists(st.sampled_from(PIECES), max_size=12).map("".join))
 def test_looking_first_whether_there_may_be_a_password_hides_no_less(text):
-    in_urls = credentials._PASSWORD_IN_URL.sub(r"\1:***@", text)
-    assert hide_passwords(text) == credentials._PASSWORD_PARAMETER.sub(r"\1=***", in_urls)
+    in_urls = passwords._IN_URL.sub(r"\1:***@", text)
+    assert hide_passwords(text) == passwords._PARAMETER.sub(r"\1=***", in_urls)
 
 
 @pytest.mark.parametrize("text", ["PASSWORD=hunter2", "the pa\u017f\u017fwd=hunter2 was refused", "pwd=hunter2"])

@@ -37,12 +37,11 @@ class Show:
     def update(self, *, final: bool = False) -> None:
         """Show where the run stands now."""
         now = time.monotonic()
-        line = self._progress.line(now)
         if self._bar is not None:
-            self._bar(self._progress.whole.read, line.partition(": ")[2])
+            self._bar(self._progress.whole.read, self._progress.text(now))
         if not final and now - self._logged_at >= LOG_SECONDS:
             self._logged_at = now
-            self._log.info(line)
+            self._log.info(self._progress.line(now))
         if final or now - self._drawn_at >= ARTIFACT_SECONDS:
             self._drawn_at = now
             # Progress that cannot be shown is no reason to stop.
