@@ -16,7 +16,7 @@ from prefect_batch.blocks.errors import BatchError, FailureRateExceeded, JobIsOw
 from prefect_batch.blocks.jobs import pass_title
 from prefect_batch.blocks.parameters.run_window import RunWindow, clock_text
 from prefect_batch.blocks.prefect_api import call_api
-from prefect_batch.blocks.state.cursor import Status
+from prefect_batch.blocks.state.statuses import Status
 from prefect_batch.flows.reporting.publish import publish_report
 from prefect_batch.flows.run.walk import Walk
 from prefect_batch.tasks.report.progress import duration_text
@@ -109,7 +109,7 @@ def finish(walk: Walk, status: Status, message: str, log: Any) -> State[Any]:
 def _close(walk: Walk, status: Status, message: str, log: Any) -> Report:
     walk.note(final=True)
     run = replace(walk.cursor.run, finished_at=datetime.now(timezone.utc).isoformat(), waiting="")
-    walk.cursor = walk.save(replace(walk.cursor, status=status, message=message, run=run))
+    walk.cursor = walk.save(replace(walk.cursor.become(status, message), run=run))
     report = report_of(walk.cursor)
     if walk.job.dry_run:
         report = replace(report, status="dry run")

@@ -20,10 +20,11 @@ from prefect_batch.blocks.letters.place import full_place
 from prefect_batch.blocks.letters.read import newest_pass
 from prefect_batch.blocks.parameters.letters import Letters
 from prefect_batch.blocks.parameters.tables import Table
-from prefect_batch.blocks.state.cursor import Cursor, RunState, Status, remember
+from prefect_batch.blocks.state.cursor import Cursor, RunState, remember
 from prefect_batch.blocks.state.cursor_store import CursorStore
 from prefect_batch.blocks.state.job_files import save_files
 from prefect_batch.blocks.state.ownership import Ownership, own_job
+from prefect_batch.blocks.state.statuses import Status
 from prefect_batch.flows.reporting.alerts import check_alerts
 from prefect_batch.flows.run.choose_workers import choose_crew
 from prefect_batch.flows.run.circuit_breaker import Circuit

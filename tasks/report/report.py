@@ -10,17 +10,11 @@ from prefect_batch.blocks.jobs import main_job, of_replay, pass_title
 from prefect_batch.blocks.letters.bury import letters_folder
 from prefect_batch.blocks.state.cursor import Cursor
 from prefect_batch.blocks.state.samples import Series
+from prefect_batch.blocks.state.statuses import MEANINGS
 from prefect_batch.tasks.report.page import TOP_ERRORS, Page, as_html, as_markdown
 from prefect_batch.tasks.report.progress import duration_text
 
 __all__ = ["Report", "count_errors", "explain", "report_of"]
-
-_MEANING = {
-    "complete": "The pass is complete: every record is written, filtered, or kept as a dead letter.",
-    "stopped": "The run stopped before the end of its pass. What it did is saved.",
-    "failed": "The run failed before the end of its pass. What it did before is saved.",
-    "dry run": "A dry run: nothing was written, and nothing saved.",
-}
 
 
 def count_errors(known: tuple[ErrorCount, ...], more: tuple[ErrorCount, ...], most: int = 20) -> tuple[ErrorCount, ...]:
@@ -141,7 +135,7 @@ class Report:
     def _page(self) -> Page:
         return Page(
             title=self.title,
-            meaning=_MEANING.get(self.status, ""),
+            meaning=MEANINGS[self.status],
             message=self.message,
             run=self.run,
             whole=self.whole,
