@@ -14,7 +14,7 @@ import pytest
 
 from prefect_batch import RunStopped, Table, dead_letters, process_records, status
 from prefect_batch.blocks.errors import BadParameter
-from prefect_batch.tasks.workers.send_function import ship
+from prefect_batch.tasks.workers.send_function import send_function
 
 pytestmark = pytest.mark.usefixtures("server")
 HERE = Path(__file__).parent
@@ -185,7 +185,7 @@ def test_what_cannot_be_sent_is_refused_or_done_in_threads(sqlite, run):
         with lock:
             return {"id": record["id"], "n": 1}
 
-    assert ship(locked) is None
+    assert send_function(locked) is None
     with pytest.raises(BadParameter, match="holds something that cannot be pickled"):
         run(sqlite, locked)
     assert run(sqlite, locked, workers=None).run.written == ROWS

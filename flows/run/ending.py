@@ -102,7 +102,7 @@ def finish(walk: Walk, status: Status, message: str, log: Any) -> State[Any]:
         forget_cache(walk.job.job, walk.job.pass_number, walk.job.pass_id)
     if walk.limits.request.reason:
         return Cancelled(name="Stopped", message=f"{walk.job.job} was {message}; {walk.limits.request.way_on}")
-    state: State[Any] = Completed(message=_told(report, message), data=report)
+    state: State[Any] = Completed(message=_summary(report, message), data=report)
     return state
 
 
@@ -113,13 +113,13 @@ def _close(walk: Walk, status: Status, message: str, log: Any) -> Report:
     report = report_of(walk.cursor)
     if walk.job.dry_run:
         report = replace(report, status="dry run")
-    log.info("%s", _told(report, message))
+    log.info("%s", _summary(report, message))
     with contextlib.suppress(httpx.HTTPError):  # A report that cannot be shown changes nothing.
         publish_report(report)
     return report
 
 
-def _told(report: Report, message: str) -> str:
+def _summary(report: Report, message: str) -> str:
     """How the run ended, in one line."""
     tally = report.run
     return (

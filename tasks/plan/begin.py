@@ -16,7 +16,7 @@ from prefect_batch.blocks.state.cursor import Cursor, RunState
 from prefect_batch.blocks.state.position import Position
 from prefect_batch.blocks.state.statuses import check_change
 
-__all__ = ["Asked", "BoundSource", "begin", "caution", "define", "differences"]
+__all__ = ["BoundSource", "PassRequest", "begin", "caution", "define", "differences"]
 
 
 class BoundSource(Protocol):
@@ -30,7 +30,7 @@ class BoundSource(Protocol):
 
 
 @dataclass(frozen=True)
-class Asked:
+class PassRequest:
     """What the caller asked for, as far as it decides the pass."""
 
     job: str
@@ -63,7 +63,7 @@ def _flat(definition: dict[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def begin(saved: Cursor | None, asked: Asked, source: BoundSource, run: RunState, newest_letters: int) -> Cursor:
+def begin(saved: Cursor | None, asked: PassRequest, source: BoundSource, run: RunState, newest_letters: int) -> Cursor:
     """The cursor of the pass to work on: the saved one, or a new one; nothing is saved here.
 
     `newest_letters` is the highest pass that has dead letters, so that a lost cursor does not reuse its number.
@@ -112,7 +112,7 @@ def caution(saved: Cursor | None, now: Cursor, *, appends: bool) -> str | None:
     return None
 
 
-def _check_same(saved: Cursor, asked: Asked, what: str, but: str | None = None) -> None:
+def _check_same(saved: Cursor, asked: PassRequest, what: str, but: str | None = None) -> None:
     before, now = ({k: v for k, v in d.items() if k != but} for d in (saved.definition, asked.definition))
     if changed := differences(before, now):
         raise DefinitionChanged(
@@ -123,7 +123,13 @@ def _check_same(saved: Cursor, asked: Asked, what: str, but: str | None = None) 
 
 
 def _new_pass(
-    saved: Cursor | None, asked: Asked, source: BoundSource, run: RunState, newest_letters: int, *, start: Key | None
+    saved: Cursor | None,
+    asked: PassRequest,
+    source: BoundSource,
+    run: RunState,
+    newest_letters: int,
+    *,
+    start: Key | None,
 ) -> Cursor:
     check_change(saved.status if saved else None, "running")
     number = max(saved.pass_number if saved else 0, newest_letters) + 1

@@ -2,7 +2,7 @@
 
 from prefect_batch.blocks.errors import RunStopped
 
-__all__ = ["abandon", "check_abandoned", "check_refusing", "forget_told", "is_abandoned", "refuse"]
+__all__ = ["abandon", "check_abandoned", "check_refusing", "forget_signals", "is_abandoned", "refuse"]
 
 _abandoned: set[str] = set()
 _refusing: set[str] = set()
@@ -43,7 +43,7 @@ def check_refusing(run_id: str) -> None:
         raise RunStopped("the run is about to stop; this chunk was not begun")
 
 
-def forget_told(run_id: str) -> None:
+def forget_signals(run_id: str) -> None:
     """Drop what this process was told of a run that has ended."""
     _abandoned.discard(run_id)
     _refusing.discard(run_id)

@@ -8,10 +8,10 @@ from typing import Any
 
 import cloudpickle
 
-__all__ = ["ship"]
+__all__ = ["send_function"]
 
 
-def ship(function: Callable[..., Any]) -> bytes | None:
+def send_function(function: Callable[..., Any]) -> bytes | None:
     """The function as bytes for `pickle.loads`; None if it holds something that cannot leave this process.
 
     What lives in ``__main__`` (a script, a notebook), or in a module that was not found by the import path, is sent by
@@ -22,13 +22,13 @@ def ship(function: Callable[..., Any]) -> bytes | None:
     try:
         if by_value:
             cloudpickle.register_pickle_by_value(module)
-        shipped: bytes = cloudpickle.dumps(function)
+        sent: bytes = cloudpickle.dumps(function)
     except Exception:  # noqa: BLE001 - pickling calls into whatever the function refers to
         return None
     finally:
         if by_value:
             cloudpickle.unregister_pickle_by_value(module)
-    return shipped
+    return sent
 
 
 def _importable(module: types.ModuleType) -> bool:
