@@ -37,12 +37,12 @@ def keys(place, selection, unfinished=None):
     choice = choose(place, "job", selection, unfinished or Unfinished())
     ids = [
         i
-        for path, runs in choice.chosen.files
+        for path, runs in choice.replay_list.files
         for t in read_rows(place, path, runs, ["id"])
         for i in t["id"].to_pylist()
     ]
     assert ids == choice.ids
-    tables = [t for path, runs in choice.chosen.files for t in read_rows(place, path, runs, ["key"])]
+    tables = [t for path, runs in choice.replay_list.files for t in read_rows(place, path, runs, ["key"])]
     return sorted(int(key.strip("[]")) for table in tables for key in table["key"].to_pylist())
 
 
@@ -99,7 +99,7 @@ def test_a_span_of_time_has_a_beginning_and_an_end():
 
 def test_unfinished_letters_are_left_out_and_counted(place):
     everything = choose(place, "job", Selection(), Unfinished())
-    (first, _), (second, runs), *_ = everything.chosen.files
+    (first, _), (second, runs), *_ = everything.replay_list.files
     unfinished = Unfinished(frozenset({first})) | Unfinished(rows={second: {runs[0][0]}})
     choice = choose(place, "job", Selection(), unfinished)
     assert choice.unfinished == 6

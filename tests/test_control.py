@@ -27,7 +27,7 @@ from prefect_batch.blocks.state.requests import RunRequest, read_request, send_r
 from prefect_batch.flows.operations.control import is_at_work, stop, tune
 from prefect_batch.flows.run import listening, resources, walk
 from prefect_batch.tasks import run_chunk
-from prefect_batch.tasks.work import stop_signals as told
+from prefect_batch.tasks.work import stop_signals
 from tests import worker_job
 
 pytestmark = pytest.mark.usefixtures("server")
@@ -112,7 +112,7 @@ def test_a_run_that_is_asked_to_stop_now_rolls_its_chunk_back(run, numbers, job)
     def process(record):
         if record["id"] == 1200 and not asked:
             asked.append(stop(job, now=True))
-            wait_for(lambda: told.is_abandoned(asked[0].run_id))
+            wait_for(lambda: stop_signals.is_abandoned(asked[0].run_id))
         return out(record)
 
     with pytest.raises(CancelledRun):

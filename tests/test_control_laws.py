@@ -1,4 +1,4 @@
-"""Run windows, series, paces and progress: laws over every moment, zone, length and rate."""
+"""Run windows, series, rates and progress: laws over every moment, zone, length and rate."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -18,7 +18,7 @@ from prefect_batch.flows.run.run_limits import RunLimits
 from prefect_batch.flows.run.stopping import StopRequest
 from prefect_batch.tasks.plan.chunk_size import ChunkSizer
 from prefect_batch.tasks.report.progress import Progress
-from prefect_batch.tasks.work import rate_limit as pace
+from prefect_batch.tasks.work import rate_limit
 
 
 def given(*strategies):
@@ -218,8 +218,8 @@ def test_no_more_is_taken_than_the_rate_allows(rate, batches):
     """Over any time from the start: the rate, a second's credit, and the batch in hand; and no time is wasted."""
     clock = Clock()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pace, "time", clock)
-        paced = pace.Pace()
+        patch.setattr(rate_limit, "time", clock)
+        paced = rate_limit.RateLimit()
         paced.rate = rate
         taken = worked = 0.0
         for rows, seconds in batches:
@@ -229,7 +229,7 @@ def test_no_more_is_taken_than_the_rate_allows(rate, batches):
             clock.sleep(seconds)
             worked += seconds
         # A pause is never longer than the rate asks for, but for the last, short sleep of each.
-        assert clock.now <= worked + taken / rate + len(batches) * pace.SLEEP_SECONDS
+        assert clock.now <= worked + taken / rate + len(batches) * rate_limit.SLEEP_SECONDS
 
 
 def test_who_waits_for_the_rate_can_be_called_off():
@@ -239,7 +239,7 @@ def test_who_waits_for_the_rate_can_be_called_off():
     def off():
         raise Off
 
-    paced = pace.Pace()
+    paced = rate_limit.RateLimit()
     paced.rate = 0.001
     paced.wait(1000, lambda: None)
     with pytest.raises(Off):

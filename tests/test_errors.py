@@ -30,7 +30,7 @@ from prefect_batch.blocks.errors import (
 )
 from prefect_batch.blocks.parameters.failure_policy import FailurePolicy
 from prefect_batch.tasks.run_chunk import run_chunk
-from prefect_batch.tasks.workers.messages import Order
+from prefect_batch.tasks.workers.messages import WorkOrder
 from prefect_batch.tasks.workers.worker import _remote
 
 ROOT = Path(prefect_batch.__file__).parent
@@ -117,7 +117,7 @@ def test_what_was_noted_on_an_error_goes_with_it():
 def test_it_passes_the_connection_between_a_run_and_its_workers(error):
     ours, theirs = multiprocessing.Pipe()
     with ours, theirs:
-        ours.send(Order(RANGE, 100, {7: error}, hold_refused=True))
+        ours.send(WorkOrder(RANGE, 100, {7: error}, hold_refused=True))
         assert_same(theirs.recv().doomed[7], error)
         theirs.send(_remote(error))
         told = ours.recv()

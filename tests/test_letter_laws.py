@@ -15,7 +15,7 @@ from prefect_batch.blocks.letters.ids import LetterSet
 from prefect_batch.blocks.letters.place import open_place
 from prefect_batch.blocks.letters.purge import purge_letters
 from prefect_batch.blocks.letters.read import count_letters, read_letters
-from prefect_batch.blocks.letters.replay_list import list_path, write_chosen
+from prefect_batch.blocks.letters.replay_list import list_path, write_replay_list
 from prefect_batch.blocks.letters.status import Act, record_act
 from prefect_batch.blocks.opening import open_source
 from prefect_batch.blocks.parameters.letters import Letters
@@ -57,9 +57,9 @@ class World:
 
     def replay(self, failing, keys, size, crash):
         """A replay that dies at this step of its second chunk, if there is one, and is then called again."""
-        chosen = choose(self.place, "job", Selection(key=tuple(map(str, keys))), Unfinished()).chosen
+        chosen = choose(self.place, "job", Selection(key=tuple(map(str, keys))), Unfinished()).replay_list
         self.replays += 1
-        write_chosen(self.place, list_path("job", self.replays), chosen)
+        write_replay_list(self.place, list_path("job", self.replays), chosen)
         spec = Letters(self.root, "job", self.replays, (self.root, list_path("job", self.replays)), "letter", None, {})
         for number, after in enumerate(range(0, chosen.count, size)):
             chunk = ChunkRange((after,) if after else None, (min(after + size, chosen.count),))

@@ -17,7 +17,7 @@ import pytest
 
 from prefect_batch import RunStopped, Table, dead_letters, failures, process_records, status
 from prefect_batch.blocks.errors import BadParameter
-from prefect_batch.tasks.workers.send_function import ship
+from prefect_batch.tasks.workers.send_function import send_function
 
 pytestmark = pytest.mark.usefixtures("server")
 HERE = Path(__file__).parent
@@ -182,7 +182,7 @@ def test_code_is_sent_with_its_file_whatever_refers_to_it():
     def files_of(code):
         return {code.co_filename}.union(*(files_of(c) for c in code.co_consts if isinstance(c, CodeType)))
 
-    received = pickle.loads(ship(outer))
+    received = pickle.loads(send_function(outer))
     assert received is not outer
     assert files_of(received.__code__) == {__file__}
     assert received.__code__ == outer.__code__
@@ -244,7 +244,7 @@ def test_what_cannot_be_sent_is_refused_or_done_in_threads(sqlite, run):
         with lock:
             return {"id": record["id"], "n": 1}
 
-    assert ship(locked) is None
+    assert send_function(locked) is None
     with pytest.raises(BadParameter, match="holds something that cannot be pickled"):
         run(sqlite, locked)
     assert run(sqlite, locked, workers=None).run.written == ROWS

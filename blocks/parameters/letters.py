@@ -14,7 +14,7 @@ RecordsFrom = Literal["letter", "source"]
 class Letters:
     """Letters of a job that are to be replayed.
 
-    `chosen` is the place and the path of their list, `place` where the letters are. The records are those in the
+    `replay_list` is the place and the path of their list, `place` where the letters are. The records are those in the
     letters, or those that `origin`, the job's source, has
     under their keys now. `replay` is the replay's number,
     `asked` what they were chosen by.
@@ -23,7 +23,7 @@ class Letters:
     place: str
     job: str
     replay: int
-    chosen: tuple[str, str]
+    replay_list: tuple[str, str]
     records: RecordsFrom
     origin: SourceSpec | None
     asked: dict[str, Any]

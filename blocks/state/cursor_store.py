@@ -14,6 +14,7 @@ from prefect_batch.blocks.errors import UnknownJob
 from prefect_batch.blocks.jobs import check_job, main_job
 from prefect_batch.blocks.prefect_api import call_api
 from prefect_batch.blocks.state.cursor import SCHEMA_VERSION, Cursor
+from prefect_batch.blocks.state.statuses import STATUSES
 
 __all__ = ["CursorStore", "JobCursor", "load_cursor"]
 
@@ -42,7 +43,7 @@ class JobCursor(Block):
     pass_number: int = Field(default=0, description="The pass, numbered from 1.")
     pass_id: str = Field(default="", description="A random name of the pass, part of every cache key.")
     mode: str = Field(default="full", description="Full or incremental.")
-    status: str = Field(default="", description="Running, stopped, failed, complete or reset.")
+    status: str = Field(default="", description=f"{', '.join(STATUSES[:-1])} or {STATUSES[-1]}.".capitalize())
     message: str = Field(default="", description="Why the job is in this status.")
     definition: dict[str, Any] = Field(default_factory=dict, description="Source, key, processor and sink.")
     position: dict[str, Any] = Field(default_factory=dict, description="The finished prefix and the planned chunks.")

@@ -12,7 +12,7 @@ from prefect_batch.blocks.jobs import replay_job
 from prefect_batch.blocks.letters.ids import LetterSet
 from prefect_batch.blocks.letters.place import open_place
 from prefect_batch.blocks.letters.purge import purge_letters
-from prefect_batch.blocks.letters.replay_list import list_path, read_chosen
+from prefect_batch.blocks.letters.replay_list import list_path, read_replay_list
 from prefect_batch.blocks.letters.status import Act, record_act
 from prefect_batch.blocks.state.cursor import Cursor
 from prefect_batch.blocks.state.cursor_store import CursorStore, load_cursor
@@ -98,7 +98,8 @@ def _unfinished_replay(main: Cursor) -> Unfinished:
     saved = CursorStore(replay_job(main.job)).load()
     if saved is None or saved.status in ("complete", "reset"):
         return Unfinished()
-    return Unfinished.of(saved, read_chosen(open_place(saved.dead_letters), list_path(main.job, saved.pass_number)))
+    path = list_path(main.job, saved.pass_number)
+    return Unfinished.of(saved, read_replay_list(open_place(saved.dead_letters), path))
 
 
 def purge_dead_letters(job: str, *, older_than: timedelta) -> int:

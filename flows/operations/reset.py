@@ -1,6 +1,5 @@
 """Giving up where a job stands."""
 
-from dataclasses import replace
 from uuid import uuid4
 
 from prefect_batch.blocks.errors import BadCursor, UnknownJob
@@ -30,4 +29,4 @@ def reset_job(job: str) -> None:
             raise UnknownJob(job)
         forget_cache(job, cursor.pass_number, cursor.pass_id)
         # Kept, and not deleted: the next pass takes the next number, and leaves this one's dead letters alone.
-        store.save(replace(cursor, status="reset", message="reset by hand"))
+        store.save(cursor.become("reset", "reset by hand"))

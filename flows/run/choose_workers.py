@@ -17,44 +17,44 @@ from prefect_batch.blocks.letters.place import open_place
 from prefect_batch.blocks.letters.redaction import redaction_key
 from prefect_batch.flows.run.parameters import Parameters
 from prefect_batch.tasks.work.work_chunk import ChunkJob
-from prefect_batch.tasks.workers.messages import Outfit
+from prefect_batch.tasks.workers.messages import WorkerSetup
 from prefect_batch.tasks.workers.pool import WorkerPool
-from prefect_batch.tasks.workers.send_function import ship
+from prefect_batch.tasks.workers.send_function import send_function
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Crew", "check_reach", "choose_crew"]
+__all__ = ["Workers", "check_reach", "choose_workers"]
 
 # Fewer records are done before worker processes are up.
 FEW_RECORDS = 50_000
 MOST = 4
 
 
-class Crew(NamedTuple):
+class Workers(NamedTuple):
     """How many chunks are at work at once, and what their worker processes get; None for threads."""
 
     size: int
-    outfit: Outfit | None
+    setup: WorkerSetup | None
 
     def open(self) -> AbstractContextManager[WorkerPool | None]:
         """The worker processes, for the length of the block."""
-        return contextlib.nullcontext() if self.outfit is None else WorkerPool(self.outfit, self.size)
+        return contextlib.nullcontext() if self.setup is None else WorkerPool(self.setup, self.size)
 
 
-def choose_crew(parameters: Parameters, ends: tuple[End, End], job: ChunkJob, records: int) -> Crew:
+def choose_workers(parameters: Parameters, ends: tuple[End, End], job: ChunkJob, records: int) -> Workers:
     """Worker processes where they were asked for, or where they are faster for so many records; else threads.
 
     Raises:
         BadParameter: worker processes are needed, and the function cannot be sent to them.
     """
-    threads = Crew(parameters.run.concurrency or (1 if any(end.one_thread for end in ends) else _cores()), None)
+    threads = Workers(parameters.run.concurrency or (1 if any(end.one_thread for end in ends) else _cores()), None)
     size = parameters.run.concurrency or _cores()
     needed = _needs_workers(parameters)
     not_here = os.name != "posix" or _other_runner() is not None or bool(_only_here(ends, job.dead_letters))
     if not needed and (parameters.run.workers == "threads" or size == 1 or records < FEW_RECORDS or not_here):
         return threads
-    function = None if isinstance(parameters.what.process, str) else ship(parameters.what.process)
+    function = None if isinstance(parameters.what.process, str) else send_function(parameters.what.process)
     if function is None and not isinstance(parameters.what.process, str):
         if not needed:
             return threads
@@ -62,15 +62,16 @@ def choose_crew(parameters: Parameters, ends: tuple[End, End], job: ChunkJob, re
             "the function cannot be sent to worker processes, because it holds something that cannot be pickled, such "
             "as a connection or a lock: open that inside the function, or use workers='threads' without record_timeout"
         )
-    return Crew(size, _outfit(parameters, ends, job, function))
+    return Workers(size, _setup(parameters, ends, job, function))
 
 
-def _outfit(parameters: Parameters, ends: tuple[End, End], job: ChunkJob, function: bytes | None) -> Outfit:
+def _setup(parameters: Parameters, ends: tuple[End, End], job: ChunkJob, function: bytes | None) -> WorkerSetup:
     connections = {connection for end in ends for connection in end.connections}
     urls = {name: url_of(name) for name in connections if name.startswith("secret/")}
     unset: Callable[..., Any] | str = parameters.what.process if isinstance(parameters.what.process, str) else ""
     key = redaction_key() if job.redact else None
-    return Outfit(replace(job, process=unset), function, list(sys.path), urls, parameters.chunks.record_timeout, key)
+    timeout = parameters.chunks.record_timeout
+    return WorkerSetup(replace(job, process=unset), function, list(sys.path), urls, timeout, key)
 
 
 def _cores() -> int:

@@ -16,7 +16,7 @@ from prefect_batch.blocks.errors import BatchError, JobIsOwned, LostOwnership
 from prefect_batch.blocks.jobs import pass_title
 from prefect_batch.blocks.parameters.run_window import RunWindow, clock_text
 from prefect_batch.blocks.prefect_api import call_api
-from prefect_batch.blocks.state.cursor import Status
+from prefect_batch.blocks.state.statuses import Status
 from prefect_batch.flows.reporting.publish import publish_report
 from prefect_batch.flows.run.walk import Walk
 from prefect_batch.tasks.report.progress import duration_text
@@ -102,24 +102,24 @@ def finish(walk: Walk, status: Status, message: str, log: Any) -> State[Any]:
         forget_cache(walk.job.job, walk.job.pass_number, walk.job.pass_id)
     if walk.limits.request.reason:
         return Cancelled(name="Stopped", message=f"{walk.job.job} was {message}; {walk.limits.request.way_on}")
-    state: State[Any] = Completed(message=_told(report, message), data=report)
+    state: State[Any] = Completed(message=_summary(report, message), data=report)
     return state
 
 
 def _close(walk: Walk, status: Status, message: str, log: Any) -> Report:
     walk.note(final=True)
     run = replace(walk.cursor.run, finished_at=datetime.now(UTC).isoformat(), waiting="")
-    walk.cursor = walk.save(replace(walk.cursor, status=status, message=message, run=run))
+    walk.cursor = walk.save(replace(walk.cursor.become(status, message), run=run))
     report = report_of(walk.cursor)
     if walk.job.dry_run:
         report = replace(report, status="dry run")
-    log.info("%s", _told(report, message))
+    log.info("%s", _summary(report, message))
     with contextlib.suppress(httpx.HTTPError):  # A report that cannot be shown changes nothing.
         publish_report(report)
     return report
 
 
-def _told(report: Report, message: str) -> str:
+def _summary(report: Report, message: str) -> str:
     """How the run ended, in one line."""
     tally = report.run
     return (

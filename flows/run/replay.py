@@ -14,7 +14,7 @@ from prefect_batch.blocks.errors import BadCursor, BadParameter, BadProcessor
 from prefect_batch.blocks.jobs import main_job, replay_job
 from prefect_batch.blocks.letters.place import open_place
 from prefect_batch.blocks.letters.read import newest_pass
-from prefect_batch.blocks.letters.replay_list import list_path, write_chosen
+from prefect_batch.blocks.letters.replay_list import list_path, write_replay_list
 from prefect_batch.blocks.opening import open_sink, open_source
 from prefect_batch.blocks.parameters.letters import Letters, RecordsFrom
 from prefect_batch.blocks.parameters.specs import SinkSpec, SourceSpec
@@ -77,8 +77,8 @@ def replay(asked: Replay) -> State[Any]:
 
 def _rehearsal(asked: Replay, main: Cursor, directory: str) -> Parameters:
     choice = _choose(asked, main)
-    write_chosen(open_place(directory), "chosen.json", choice.chosen)
-    return _parameters(asked, main, 1, _records(asked, choice), choice.redacted, chosen=(directory, "chosen.json"))
+    write_replay_list(open_place(directory), "chosen.json", choice.replay_list)
+    return _parameters(asked, main, 1, _records(asked, choice), choice.redacted, replay_list=(directory, "chosen.json"))
 
 
 def _interrupted(asked: Replay, main: Cursor, saved: Cursor) -> Parameters | None:
@@ -95,7 +95,7 @@ def _chosen_anew(asked: Replay, main: Cursor, saved: Cursor | None) -> Parameter
     place = main.dead_letters
     choice = _choose(asked, main)
     number = max(saved.pass_number if saved else 0, newest_pass(place, replay_job(asked.job))) + 1
-    write_chosen(open_place(place), list_path(asked.job, number), choice.chosen)
+    write_replay_list(open_place(place), list_path(asked.job, number), choice.replay_list)
     return _parameters(asked, main, number, _records(asked, choice), choice.redacted, restart=True)
 
 
@@ -128,7 +128,7 @@ def _parameters(
     redacted: frozenset[str],
     *,
     restart: bool = False,
-    chosen: tuple[str, str] | None = None,
+    replay_list: tuple[str, str] | None = None,
 ) -> Parameters:
     source, sink = specs_of(main)
     if records == "source":
@@ -144,7 +144,7 @@ def _parameters(
         place=main.dead_letters,
         job=asked.job,
         replay=number,
-        chosen=chosen or (main.dead_letters, list_path(asked.job, number)),
+        replay_list=replay_list or (main.dead_letters, list_path(asked.job, number)),
         records=records,
         origin=source,
         asked=asked.selection.encode(),
@@ -181,8 +181,8 @@ def specs_of(cursor: Cursor) -> tuple[SourceSpec, SinkSpec]:
 def letters_of(saved: Cursor) -> Letters:
     """The letters of a replay, from its cursor; enough to read and to settle them."""
     job, place = main_job(saved.job), saved.dead_letters
-    chosen = (place, list_path(job, saved.pass_number))
-    return Letters(place, job, saved.pass_number, chosen, "letter", None, {})
+    replay_list = (place, list_path(job, saved.pass_number))
+    return Letters(place, job, saved.pass_number, replay_list, "letter", None, {})
 
 
 def settle_leftovers(saved: Cursor) -> None:

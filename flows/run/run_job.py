@@ -19,12 +19,13 @@ from prefect_batch.blocks.letters.bury import DeadLetters
 from prefect_batch.blocks.letters.place import full_place
 from prefect_batch.blocks.letters.read import newest_pass
 from prefect_batch.blocks.opening import open_sink, open_source
-from prefect_batch.blocks.state.cursor import Cursor, RunState, Status, remember
+from prefect_batch.blocks.state.cursor import Cursor, RunState, remember
 from prefect_batch.blocks.state.cursor_store import CursorStore
 from prefect_batch.blocks.state.job_files import save_files
 from prefect_batch.blocks.state.ownership import Ownership, own_job
+from prefect_batch.blocks.state.statuses import Status
 from prefect_batch.flows.reporting.alerts import check_alerts
-from prefect_batch.flows.run.choose_workers import check_reach, choose_crew
+from prefect_batch.flows.run.choose_workers import check_reach, choose_workers
 from prefect_batch.flows.run.circuit_breaker import Circuit
 from prefect_batch.flows.run.ending import deployed, finish, give_up, judge, outside_window
 from prefect_batch.flows.run.health_watch import try_checks
@@ -39,7 +40,7 @@ from prefect_batch.flows.run.show import Show, log_start
 from prefect_batch.flows.run.stopping import StopRequest, stop_on_interrupt
 from prefect_batch.flows.run.walk import Walk
 from prefect_batch.flows.run.watch import watch_run
-from prefect_batch.tasks.plan.begin import Asked, begin, caution
+from prefect_batch.tasks.plan.begin import PassRequest, begin, caution
 from prefect_batch.tasks.plan.chunk_size import ChunkSizer, start_of
 from prefect_batch.tasks.plan.planner import Planner
 from prefect_batch.tasks.report.progress import Progress
@@ -142,7 +143,7 @@ def _begin(run: _Run, saved: Cursor | None, place: str) -> Cursor:
     check_reach(run.parameters, (run.source, run.sink), place)
     now = datetime.now(UTC).isoformat()
     state = RunState(run.run_id, now, policy=asdict(run.parameters.failures.policy), redact=tuple(what.redact or ()))
-    request = Asked(
+    request = PassRequest(
         job=what.job,
         definition={**what.definition, **files_definition(run.source)},
         mode=asked.mode,
@@ -167,15 +168,15 @@ def _walk(run: _Run, cursor: Cursor, save: Callable[[Cursor], Cursor], owner: Ow
     left = cursor.estimate - cursor.tally.read
     progress = Progress(parameters.what.job, cursor.estimate, cursor.tally)
     account, save = keep_accounts(cursor, save)
-    crew = choose_crew(parameters, (run.source, run.sink), job, left)
+    workers = choose_workers(parameters, (run.source, run.sink), job, left)
     start = start_of(cursor.tally, tables=parameters.what.processor.form == "table")
-    sizer = ChunkSizer(parameters.chunks.chunk_size, left, crew.size, start.rows)
+    sizer = ChunkSizer(parameters.chunks.chunk_size, left, workers.size, start.rows)
     request = StopRequest(functools.partial(refuse_waiting, run.run_id), run.way_on)
-    memory = memory_bound_bytes(parameters.run.max_memory_mb)
-    limits = RunLimits(crew.size, job.batch_rows, parameters.run.max_rate, memory, parameters.failures.policy, request)
+    memory, policy = memory_bound_bytes(parameters.run.max_memory_mb), parameters.failures.policy
+    limits = RunLimits(workers.size, job.batch_rows, parameters.run.max_rate, memory, policy, request)
     places = places_of(cursor.dead_letters, run.sink)
     with (
-        crew.open(),
+        workers.open(),
         watch_run(run.run_id, owner, places, parameters, limits, sizer, run.log) as watch,
         open_bar(cursor.estimate) as bar,
         stop_on_interrupt(request),
@@ -196,7 +197,7 @@ def _walk(run: _Run, cursor: Cursor, save: Callable[[Cursor], Cursor], owner: Ow
             show=show.update,
             watch=watch,
         )
-        log_start(parameters, cursor, crew.size, run.log, resumed=started)
+        log_start(parameters, cursor, workers.size, run.log, resumed=started)
         status, message = _go(run, walk)
         show.update(final=True)
         return finish(walk, status, message, run.log)

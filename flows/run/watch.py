@@ -22,7 +22,7 @@ from prefect_batch.flows.run.resources import Resources, Sampler
 from prefect_batch.flows.run.run_limits import RunLimits
 from prefect_batch.tasks.plan.chunk_size import TARGET_SECONDS, ChunkSizer
 from prefect_batch.tasks.report.progress import duration_text
-from prefect_batch.tasks.work.rate_limit import set_pace
+from prefect_batch.tasks.work.rate_limit import set_rate_limit
 from prefect_batch.tasks.workers.pool import pool_of, refuse_waiting, worker_pids
 
 __all__ = ["RunWatch", "watch_run"]
@@ -100,9 +100,9 @@ class RunWatch:
     def _mind_rate(self, at_work: int) -> None:
         """Share the permitted rate out over the chunks at work, and keep chunks as short as ever."""
         rate = self.limits.max_rate or 0.0
-        set_pace(self.run_id, rate)
+        set_rate_limit(self.run_id, rate)
         if pool := pool_of(self.run_id):
-            pool.set_pace(rate / max(1, min(self.limits.concurrency, at_work)))
+            pool.set_rate_limit(rate / max(1, min(self.limits.concurrency, at_work)))
         self.sizer.bound(self.limits.rows_at_rate(TARGET_SECONDS))
 
     def note(self, run: RunState, waited_seconds: float, worker_connections: int, *, final: bool) -> RunState:

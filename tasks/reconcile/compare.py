@@ -14,7 +14,7 @@ from prefect_batch.blocks.databases.keyset import sum_columns
 from prefect_batch.blocks.key_sum import KeySum, sum_of_keys
 from prefect_batch.blocks.keys import Key, plain_key
 
-__all__ = ["Comparison", "Found", "Side", "pick_out"]
+__all__ = ["Compared", "Comparison", "Side", "pick_out"]
 
 # Keys of the source in memory at once, and keys asked for in one statement.
 PART_ROWS, ASKED = 10_000, 500
@@ -74,7 +74,7 @@ class Side:
 
 
 @dataclass
-class Found:
+class Compared:
     """What a comparison of a range found; the lists of keys are cut off."""
 
     source: int = 0
@@ -100,12 +100,12 @@ class Comparison:
     most: int
     _noted: set[Key] = field(default_factory=set)
 
-    def compare(self, chunk: ChunkRange, given_up: set[Key], resolved: set[Key]) -> Found:
+    def compare(self, chunk: ChunkRange, given_up: set[Key], resolved: set[Key]) -> Compared:
         """The keys of the range that only one side has; those of open and discarded letters are not missing.
 
         `resolved` are keys of letters that a replay has done with: it may have filtered their records.
         """
-        found, after = Found(), chunk.after
+        found, after = Compared(), chunk.after
         while after != chunk.upto:
             (upto,) = self.source.table.edges(after, chunk.upto, PART_ROWS, 1)
             missing = self._part(found, ChunkRange(after, upto))
@@ -116,7 +116,7 @@ class Comparison:
             after = upto
         return found
 
-    def _part(self, found: Found, part: ChunkRange) -> Iterable[Key]:
+    def _part(self, found: Compared, part: ChunkRange) -> Iterable[Key]:
         """The keys of the source that are not in the sink; what the sink has too many goes into `found`."""
         wanted = {self.source.comparable(key): key for key in self.source.keys(part)}
         missing, surplus = dict(wanted), []
@@ -139,7 +139,7 @@ class Comparison:
     def _is_text(self) -> bool:
         return any(isinstance(value, str) for value in self.whole.upto)
 
-    def _note_surplus(self, found: Found, keys: list[Key]) -> None:
+    def _note_surplus(self, found: Compared, keys: list[Key]) -> None:
         if keys and self._is_text:
             there = self.source.has(keys, self.whole.after, self.whole.upto)
             # In the sink's order of text the ranges may overlap.

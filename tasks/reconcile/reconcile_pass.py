@@ -16,7 +16,7 @@ from prefect_batch.blocks.parameters.tables import Query, Table
 from prefect_batch.blocks.state.accounts import Account, finished, read_accounts
 from prefect_batch.blocks.state.cursor import Cursor
 from prefect_batch.tasks.error_text import own_error
-from prefect_batch.tasks.reconcile.compare import Comparison, Found, Side, pick_out
+from prefect_batch.tasks.reconcile.compare import Compared, Comparison, Side, pick_out
 from prefect_batch.tasks.reconcile.letter_keys import LetterSums, letter_keys, sum_letters
 from prefect_batch.tasks.reconcile.reconciliation import RangeDifference, Reconciliation
 
@@ -181,7 +181,7 @@ class _Pass:
         return [RangeDifference(f"({key_text(upper)}, end]", 0, beyond, (), ())] if beyond else []
 
 
-def _judge(account: Account, seen: Found, most: int) -> tuple[RangeDifference | None, str | None]:
+def _judge(account: Account, seen: Compared, most: int) -> tuple[RangeDifference | None, str | None]:
     """The difference of a range, and what is in doubt about it; at most `most` keys of a kind are named."""
     missing = seen.missing.count
     perhaps = seen.replayed + (0 if account.filtered.is_unknown else account.tally.filtered)
@@ -205,7 +205,7 @@ def _judge(account: Account, seen: Found, most: int) -> tuple[RangeDifference | 
     return RangeDifference(account.range.text, lost, seen.surplus, shown, surplus, beside), doubt
 
 
-def _named(account: Account, seen: Found, lost: int, perhaps: int) -> tuple[Sequence[Key], int]:
+def _named(account: Account, seen: Compared, lost: int, perhaps: int) -> tuple[Sequence[Key], int]:
     """The lost keys, and 0; or all that are not in the sink, and how many of them may have been filtered."""
     if not lost:
         return [], 0

@@ -12,17 +12,11 @@ from prefect_batch.blocks.letters.bury import letters_folder
 from prefect_batch.blocks.parameters.failure_policy import FailurePolicy
 from prefect_batch.blocks.state.cursor import Cursor
 from prefect_batch.blocks.state.samples import Series
+from prefect_batch.blocks.state.statuses import MEANINGS
 from prefect_batch.tasks.report.page import TOP_ERRORS, Page, as_html, as_markdown
 from prefect_batch.tasks.report.progress import duration_text
 
 __all__ = ["Report", "count_errors", "failures_exceeded", "report_of"]
-
-_MEANING = {
-    "complete": "The pass is complete: every record is written, filtered, or kept as a dead letter.",
-    "stopped": "The run stopped before the end of its pass. What it did is saved.",
-    "failed": "The run failed before the end of its pass. What it did before is saved.",
-    "dry run": "A dry run: nothing was written, and nothing saved.",
-}
 
 
 def count_errors(known: tuple[ErrorCount, ...], more: tuple[ErrorCount, ...], most: int = 20) -> tuple[ErrorCount, ...]:
@@ -143,7 +137,7 @@ class Report:
     def _page(self) -> Page:
         return Page(
             title=self.title,
-            meaning=_MEANING.get(self.status, ""),
+            meaning=MEANINGS[self.status],
             message=self.message,
             run=self.run,
             whole=self.whole,

@@ -12,15 +12,15 @@ from typing import Any
 from prefect_batch.blocks.batches import Record
 from prefect_batch.blocks.errors import RecordTimeout
 
-__all__ = ["IDLE", "SHARED_BYTES", "Guard"]
+__all__ = ["IDLE", "SHARED_BYTES", "RecordGuard"]
 
 # No record is in hand: the worker reads, writes or waits.
 IDLE = -1
-# The record in hand, and the pace.
+# The record in hand, and the rate limit.
 SHARED_BYTES = 16
 
 
-class Guard:
+class RecordGuard:
     """Tells the parent, through shared memory, which record of a chunk is in hand, and ends it at its time limit.
 
     Who processes a batch puts the number of each record in its chunk into ``in_hand[0]``, and `IDLE` after it; with a

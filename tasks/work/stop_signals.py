@@ -8,7 +8,7 @@ __all__ = [
     "abandon",
     "check_abandoned",
     "check_refusing",
-    "forget_told",
+    "forget_signals",
     "is_abandoned",
     "refuse",
 ]
@@ -55,7 +55,7 @@ def check_refusing(run_id: str) -> None:
         raise RunStopped(NOT_BEGUN)
 
 
-def forget_told(run_id: str) -> None:
+def forget_signals(run_id: str) -> None:
     """Drop what this process was told of a run that has ended."""
     _abandoned.discard(run_id)
     _refusing.discard(run_id)

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import cloudpickle
 
-__all__ = ["ship"]
+__all__ = ["send_function"]
 
 
 def _code_from(file: str, lines: list[str], make: Callable[..., types.CodeType], arguments: Any) -> types.CodeType:
@@ -32,7 +32,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc] # It has no types.
     dispatch_table: ClassVar[Any] = ChainMap({types.CodeType: _reduce_code}, cloudpickle.Pickler.dispatch_table)
 
 
-def ship(function: Callable[..., Any]) -> bytes | None:
+def send_function(function: Callable[..., Any]) -> bytes | None:
     """The function as bytes for `pickle.loads`; None if it holds something that cannot leave this process.
 
     What lives in ``__main__`` (a script, a notebook), or in a module that was not found by the import path, is sent by
@@ -43,14 +43,14 @@ def ship(function: Callable[..., Any]) -> bytes | None:
     try:
         if by_value:
             cloudpickle.register_pickle_by_value(module)
-        shipped = io.BytesIO()
-        _Pickler(shipped).dump(function)
+        sent = io.BytesIO()
+        _Pickler(sent).dump(function)
     except Exception:  # noqa: BLE001 - pickling calls into whatever the function refers to
         return None
     finally:
         if by_value:
             cloudpickle.unregister_pickle_by_value(module)
-    return shipped.getvalue()
+    return sent.getvalue()
 
 
 def _importable(module: types.ModuleType) -> bool:

@@ -5,10 +5,10 @@ import pyarrow as pa
 from prefect_batch.blocks.errors import BadSource
 from prefect_batch.blocks.suggestions import near
 
-__all__ = ["as_schema", "chosen", "plain_schema"]
+__all__ = ["as_schema", "read_columns", "without_metadata"]
 
 
-def plain_schema(schema: pa.Schema) -> pa.Schema:
+def without_metadata(schema: pa.Schema) -> pa.Schema:
     """The schema without what says how a file is written: dictionaries, and notes of pandas."""
     fields = [
         pa.field(f.name, f.type.value_type if pa.types.is_dictionary(f.type) else f.type, f.nullable) for f in schema
@@ -16,7 +16,7 @@ def plain_schema(schema: pa.Schema) -> pa.Schema:
     return pa.schema(fields)
 
 
-def chosen(schema: pa.Schema, columns: list[str] | None, file: str) -> pa.Schema:
+def read_columns(schema: pa.Schema, columns: list[str] | None, file: str) -> pa.Schema:
     """The columns that are read.
 
     Raises:
