@@ -1,4 +1,4 @@
-# `make demo` and `make test` make their own environment in .venv; PYTHON names another interpreter, 3.10 or later.
+# `make demo` and `make test` make their own environment in .venv; PYTHON names another interpreter, 3.11 or later.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -31,7 +31,7 @@ bench: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@echo "Installing prefect-batch and Prefect into $(VENV); this can take two minutes …"
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "prefect-batch needs Python 3.10 or later: make PYTHON=python3.12 …")'
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "prefect-batch needs Python 3.11 or later: make PYTHON=python3.12 …")'
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/pip install $(QUIETLY) --constraint constraints.txt --editable '.[$(EXTRAS)]'
 	@touch $@

@@ -1,4 +1,57 @@
-"""Run a function over every record of a large table or set of files, on Prefect, so that it survives the night."""
+"""Run a function over every record of a large table or set of files, on Prefect, so that it survives the night.
+
+    from prefect_batch import Table, process_records
+
+    process_records(
+        job="clean-orders",
+        source=Table("sqlite:///shop.db", "orders", key="id"),
+        process=lambda order: {"id": order["id"], "total": order["qty"] * order["price"]},
+        sink=Table("sqlite:///shop.db", "orders_clean", key="id"),
+    )
+
+Interrupt it in any way and call it again: it resumes where it left off. Every record ends up in the sink, is filtered
+out by the function, or is saved as a dead letter.
+
+    source ── plan ──▶ ranges of the key ── map ──▶ run_chunk ──▶ results ── sum ──▶ tally ──▶ limits ──▶ report
+      ▲                  ▲                            │ per batch: read → process → write
+      │                  │                            │ per chunk: bury → commit → return
+      │                cursor ◀───────────────────────┤ advance over what is finished
+      └── replay ◀──────────────────── dead letters ◀─┘ records that failed, with their errors
+
+Where each part of the picture is, from the bottom up; a folder imports only from those above it in this list:
+
+    blocks/kinds        what a value becomes in Arrow, Python, JSON, CSV and each database
+    blocks/parameters   what a person writes: tables, queries, files, limits; they open nothing
+    blocks/state        the cursor, the owner of a job, the accounts of its chunks, kept in Prefect
+    blocks/databases    source and sink: tables and queries; what one database does its own way is in its folder
+    blocks/files        source and sink: Parquet, CSV and JSON Lines, in a directory or an object store
+    blocks/letters      dead letters: buried, read, replayed, purged
+    blocks/opening.py   the one place that opens a parameter as a source or a sink
+    tasks/work          the work on one chunk: read, process, write, bury, commit
+    tasks/letters       which letters are meant, and groups of them by their cause
+    tasks/plan          which pass, and which chunks come next
+    tasks/reconcile     whether each record is in the sink, filtered, or a letter
+    tasks/report        progress and report, as values and as text
+    tasks/workers       worker processes below the tasks
+    tasks/run_chunk.py  the Prefect task: its cache key and its retries
+    flows/reporting     artifacts, events and alerts
+    flows/run           one run: checks, ownership, the walk over the pass, the end
+    flows/operations    status, failures, stop, tune, discard, reset, from outside a run
+    flows/command_line  the same as `prefect-batch …`
+
+The main calls:
+
+    process_records, replay_dead_letters, reconcile             Prefect flows: call, serve or deploy them; Report
+    Table, Query, Files, HealthCheck                            their parameters
+    processor, SkipRecord, StopBatch, BadRecords                for functions over records
+    status, failures, dead_letters, JobCursor, complete_files   to look
+    stop, tune                                                  to steer a run while it works
+    discard_dead_letters, purge_dead_letters                    to decide on letters
+    BatchError and the errors below it                          what is raised; the facts are attributes
+
+Read on: README.md, docs/concepts.md for the words and the guarantees, docs/parameters.md for every option, and
+CONTRIBUTING.md to change something. The errors are drawn as a tree in blocks/errors.py.
+"""
 
 import importlib
 from typing import TYPE_CHECKING, Any

@@ -10,6 +10,8 @@ from unittest import mock
 
 from functions import RECORD, TABLE, clean_order_frame, failing
 
+from prefect_batch.blocks.opening import open_source
+
 FORMS = {"record": RECORD, "frame": {"orders": clean_order_frame}, "table": TABLE}
 
 
@@ -62,21 +64,21 @@ def bare(setting):
     from prefect_batch.tasks.plan.chunk_size import ChunkSizer
     from prefect_batch.tasks.plan.planner import Planner
     from prefect_batch.tasks.work.work_chunk import ChunkJob
-    from prefect_batch.tasks.workers.messages import Outfit
+    from prefect_batch.tasks.workers.messages import WorkerSetup
     from prefect_batch.tasks.workers.pool import WorkerPool
-    from prefect_batch.tasks.workers.send_function import ship
+    from prefect_batch.tasks.workers.send_function import send_function
 
     key = list(setting.work.key)
     ends = [Table(setting.url, name, key=key) for name in (setting.table, "sink")]
     job = ChunkJob("bench", 1, "x", "bare", *ends, process="", dead_letters=tempfile.mkdtemp())
-    source = ends[0].open_source()
+    source = open_source(ends[0])
     upper = source.last_key()
     position = Position(None, upper, None)
     planner = Planner(
         source, ChunkSizer(None, source.estimate(None, upper), setting.processes), limit=None, canary=True
     )
-    outfit = Outfit(job, ship(setting.clean), list(sys.path), {}, None)
-    with WorkerPool(outfit, setting.processes) as pool, ThreadPoolExecutor(setting.processes + 1) as threads:
+    setup = WorkerSetup(job, send_function(setting.clean), list(sys.path), {}, None)
+    with WorkerPool(setup, setting.processes) as pool, ThreadPoolExecutor(setting.processes + 1) as threads:
         in_flight = {}
         while True:
             while len(in_flight) <= setting.processes:

@@ -3,7 +3,6 @@
 import ast
 import contextlib
 import json
-import re
 from typing import Any
 
 from sqlalchemy import make_url
@@ -11,6 +10,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError
 
 from prefect_batch.blocks.errors import BadParameter
+from prefect_batch.blocks.passwords import hide_passwords
 
 __all__ = ["check_url", "hide_passwords", "know_url", "storage_options", "url_of"]
 
@@ -18,24 +18,7 @@ __all__ = ["check_url", "hide_passwords", "know_url", "storage_options", "url_of
 _BLOCKS = ("secret/", "sqlalchemy-connector/")
 
 
-# Greedy up to the last @: a password may itself contain one, and hiding too much does no harm.
-_PASSWORD_IN_URL = re.compile(r"(://[^:/@\s]*):[^\s]+@")
-
-
-_PASSWORD_PARAMETER = re.compile(r"(?i)\b((?:ssl)?pass(?:word|wd|phrase)?|pwd)=[^&\s]+")
-
-
 _urls: dict[str, str] = {}
-
-
-def hide_passwords(text: str) -> str:
-    """The text with every password in a URL replaced by ``***``."""
-    # Every letter's message and stack come by here; most have nothing of the kind, and the search itself is slow.
-    if "://" in text:
-        text = _PASSWORD_IN_URL.sub(r"\1:***@", text)
-    if "=" in text and any(word in text.casefold() for word in ("pass", "pwd")):
-        text = _PASSWORD_PARAMETER.sub(r"\1=***", text)
-    return text
 
 
 def check_url(url: str) -> None:

@@ -1,7 +1,7 @@
 """Keys as JSON and back, to the last digit: a cursor that was rounded would lose rows or repeat them."""
 
 from collections.abc import Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 from prefect_batch.blocks.errors import BadSource, DoesNotFit
@@ -19,8 +19,7 @@ def plain_key(values: Sequence[Any]) -> Key:
     different as soon as their zones differ: a moment is held in UTC.
     """
     return tuple(
-        value.astimezone(timezone.utc) if isinstance(value, datetime) and value.tzinfo is not None else value
-        for value in values
+        value.astimezone(UTC) if isinstance(value, datetime) and value.tzinfo is not None else value for value in values
     )
 
 

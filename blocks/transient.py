@@ -1,30 +1,13 @@
-"""Which database errors pass by themselves, so that the chunk is tried again whole."""
+"""Which errors pass by themselves, so that the chunk is tried again whole, and which are no record's fault."""
 
-import sqlite3
 from collections.abc import Iterator
 
-from sqlalchemy.exc import DBAPIError, DisconnectionError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.exc import DBAPIError
 
+from prefect_batch.blocks.databases.known_dialects import DIALECTS
 from prefect_batch.blocks.errors import BadSink, ChunkIsDone, RemoteError, WorkerDied
 
 __all__ = ["fails_chunk", "is_transient"]
-
-# https://www.postgresql.org/docs/current/errcodes-appendix.html: serialization failure, deadlock, lock not
-# available, shutdowns, too many connections, session ended by an idle timeout.
-_SQLSTATES = {"40001", "40P01", "55P03", "57P01", "57P02", "57P03", "57P05", "53300", "25P03"}
-# https://mariadb.com/kb/en/mariadb-error-codes/: too many connections, shutdown, network, lock wait timeout,
-# deadlock, connection killed, lost connection.
-_MYSQL_CODES = {1020, 1040, 1047, 1053, 1158, 1159, 1160, 1161, 1203, 1205, 1213, 1927, 2002, 2003, 2006, 2013, 2055}
-# https://www.sqlite.org/rescode.html: SQLITE_BUSY and SQLITE_LOCKED; extended codes keep them in the low byte.
-_SQLITE_CODES = {5, 6}
-# No record is to blame for these: no privilege, a read-only database, a table that is gone, a disk that is full.
-_SQLSTATES_OF_SINK = {"42501", "42P01", "25006", "3F000"}
-_SQLSTATE_CLASSES_OF_SINK = ("53", "58", "57", "XX")
-_MYSQL_CODES_OF_SINK = {3, 28, 1021, 1026, 1036, 1044, 1045, 1114, 1142, 1143, 1146, 1227, 1290, 1836}
-# perm, readonly, ioerr, corrupt, full, cantopen, notadb.
-_SQLITE_CODES_OF_SINK = {3, 8, 10, 11, 13, 14, 26}
-_SQLITE_MESSAGES = ("database is locked", "database table is locked", "database schema is locked")
 
 
 def is_transient(exc: BaseException) -> bool:
@@ -47,15 +30,7 @@ def fails_chunk(exc: BaseException) -> bool:
 def _is_of_sink(error: BaseException) -> bool:
     if isinstance(error, (OSError, BadSink)):
         return True  # A disk that is full, an object store that refuses.
-    if isinstance(error, sqlite3.Error):
-        message = str(error)
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        return code in _SQLITE_CODES_OF_SINK or message.startswith(("no such table", "database or disk is full"))
-    driver = type(error).__module__.partition(".")[0]
-    if driver in ("pymysql", "MySQLdb"):
-        return bool(error.args) and error.args[0] in _MYSQL_CODES_OF_SINK
-    state: str = getattr(error, "sqlstate", None) or "" if driver == "psycopg" else ""
-    return state in _SQLSTATES_OF_SINK or state[:2] in _SQLSTATE_CLASSES_OF_SINK
+    return any(dialect.is_of_sink(error) for dialect in DIALECTS)
 
 
 def _chain(exc: BaseException) -> Iterator[BaseException]:
@@ -75,37 +50,6 @@ def _verdict(error: BaseException) -> bool | None:
     """True or False where the error itself says it, None where its cause must be asked."""
     if isinstance(error, (ChunkIsDone, RemoteError, WorkerDied)):
         return error.transient
-    if isinstance(error, (ConnectionError, TimeoutError, DisconnectionError, PoolTimeout)):
+    if isinstance(error, (ConnectionError, TimeoutError)):
         return True
-    if isinstance(error, DBAPIError):
-        return True if error.connection_invalidated else None
-    if isinstance(error, sqlite3.Error):
-        return _sqlite_verdict(error)
-    driver = type(error).__module__.partition(".")[0]
-    if driver in ("pymysql", "MySQLdb"):
-        return _mysql_verdict(error)
-    if driver in ("psycopg", "psycopg2"):
-        return _postgresql_verdict(error)
-    return None
-
-
-def _sqlite_verdict(error: sqlite3.Error) -> bool:
-    code = getattr(error, "sqlite_errorcode", None)
-    if code is not None:
-        return (code & 0xFF) in _SQLITE_CODES
-    # Python 3.10 gives no code: the text is all there is.
-    return isinstance(error, sqlite3.OperationalError) and str(error).startswith(_SQLITE_MESSAGES)
-
-
-def _mysql_verdict(error: BaseException) -> bool:
-    code = error.args[0] if error.args else None
-    # PyMySQL says InterfaceError(0, "") on a connection that it has closed itself.
-    return code in _MYSQL_CODES or (type(error).__name__ == "InterfaceError" and code == 0)
-
-
-def _postgresql_verdict(error: BaseException) -> bool:
-    state: str | None = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
-    if state is None:
-        # libpq knows no state when the server went away; every error that the server sends has one.
-        return type(error).__name__ == "OperationalError"
-    return state in _SQLSTATES or state.startswith("08")
+    return next((said for dialect in DIALECTS if (said := dialect.verdict(error)) is not None), None)

@@ -151,7 +151,7 @@ def process_records(
     """
     try:
         return run_job(
-            Parameters(
+            Parameters.of(
                 job=job,
                 source=source,
                 process=process,
@@ -170,7 +170,7 @@ def process_records(
                 run_window=run_window,
                 max_duration=max_duration,
                 max_rate=max_rate,
-                health=tuple(health or ()),
+                health=health,
                 min_free_disk_mb=min_free_disk_mb,
                 alert=alert,
                 record_timeout=record_timeout,

@@ -13,8 +13,7 @@ from prefect.context import get_run_context
 from prefect.states import Completed
 from pydantic import BeforeValidator, WithJsonSchema
 
-from prefect_batch.blocks.errors import BadParameter, BatchError
-from prefect_batch.blocks.parameters.tables import Table
+from prefect_batch.blocks.errors import BadParameter, BatchError, KeysDiffer
 from prefect_batch.blocks.prefect_api import call_api
 from prefect_batch.blocks.state.cursor_store import CursorStore, load_cursor
 from prefect_batch.blocks.state.ownership import own_job
@@ -23,7 +22,7 @@ from prefect_batch.flows.reporting.publish import publish_event
 from prefect_batch.flows.run.ending import failed
 from prefect_batch.flows.run.replay import specs_of
 from prefect_batch.tasks.reconcile.reconcile_pass import Reconciled, reconcile_pass
-from prefect_batch.tasks.reconcile.reconciliation import KeysDiffer, Reconciliation
+from prefect_batch.tasks.reconcile.reconciliation import Reconciliation
 from prefect_batch.tasks.reconcile.reopen import reopen
 from prefect_batch.tasks.run_chunk import forget_cache
 
@@ -102,7 +101,7 @@ def _tell(found: Reconciliation, *, strict: bool) -> State[Any]:
     name = {"agrees": "agrees", "differs": "differs"}.get(found.status, "unverified")
     publish_event(found.job, str(run_id), f"reconcile.{name}", found.encode())
     if strict and found.status != "agrees":
-        raise KeysDiffer(str(found))
+        raise KeysDiffer(str(found), found.job, found.missing, found.surplus, found.doubts)
     state: State[Any] = Completed(message=str(found).partition("\n")[0], name=found.status.capitalize(), data=found)
     return state
 
@@ -124,10 +123,10 @@ def _repair(job: str, reconciled: Reconciled, process: Any) -> int:
         if cursor is None or cursor.pass_id != reconciled.pass_id:
             raise BadParameter(f"{job} has begun another pass meanwhile; reconcile that one")
         source, sink = specs_of(cursor)
-        if isinstance(sink, Table) and sink.adds_rows:
+        if sink.adds_rows:
             raise BadParameter(
-                f"{job} writes with write={sink.write!r}: ranges that are done again would be written twice. Delete "
-                "their rows from the sink and run the job with restart=True, or write the missing ones by hand"
+                f"{job} only adds rows to its sink: ranges that are done again would be written twice. Delete their "
+                "rows from the sink and run the job with restart=True, or write the missing ones by hand"
             )
         forget_cache(job, cursor.pass_number, cursor.pass_id)
         store.save(reopen(cursor, reconciled.accounts, again))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from types import CodeType, TracebackType
 from typing import Any
 
-__all__ = ["let_go", "normalise", "printed", "trace_text"]
+__all__ = ["let_go", "normalise", "own_error", "printed", "trace_text", "type_name"]
 
 # Deeper stacks are those of a recursion, which seldom come twice; of all others so many are remembered.
 MOST_FRAMES, MOST_STACKS = 50, 500
@@ -44,6 +44,18 @@ def trace_text(error: BaseException, tb: TracebackType | None) -> str:
         if stack:
             _stacks[places] = stack
     return stack + last
+
+
+def own_error(error: BaseException) -> BaseException:
+    """The database's own error, where SQLAlchemy has wrapped it and would repeat the statement and its parameters."""
+    return getattr(error, "orig", None) or error
+
+
+def type_name(error: BaseException) -> str:
+    """The qualified name of the error's type; of Python's own, and of a script's, without the module."""
+    kind = type(error)
+    bare = kind.__module__ in ("builtins", "__main__")
+    return kind.__qualname__ if bare else f"{kind.__module__}.{kind.__qualname__}"
 
 
 def let_go(error: BaseException) -> None:

@@ -36,12 +36,17 @@ def cache_place(job: str, pass_number: int, pass_id: str) -> str:
 
 @dataclass
 class ChunkCache(CachePolicy):
-    """A cache key of what decides the chunk's outcome: job, pass, definition and range; not its run, not its size.
+    """A cache key of what decides a chunk's outcome, and of nothing else.
+
+    The run is no part of it, because another one may resume the pass. Nor is how the work is done (batches, retries,
+    time limits, workers, redaction), nor the processor's code: the function may be fixed while a pass is unfinished.
 
     The key is a file name below the result storage, so it is a short place and a hash.
     """
 
+    # Job, pass number and pass id: each pass does its work anew, also that of a job that was reset and begins with 1.
     place: str = ""
+    # Source, sink and processor, by name: a chunk of another table, condition, key or way to write is another one.
     definition: str = ""
 
     def compute_key(
@@ -53,7 +58,7 @@ class ChunkCache(CachePolicy):
     ) -> str | None:
         """The key of this call of `run_chunk`."""
         del task_ctx, flow_parameters
-        chunk: ChunkRange = inputs["chunk"]
+        chunk: ChunkRange = inputs["chunk"]  # Both ends: a range that was split, or begins elsewhere, has other rows.
         text = json.dumps([self.place, self.definition, chunk.encode()], sort_keys=True)
         return f"{self.place}/{hashlib.sha256(text.encode()).hexdigest()[:32]}"
 

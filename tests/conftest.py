@@ -119,10 +119,10 @@ class Database:
 
     def __init__(self, url: str, kind: str) -> None:
         from prefect_batch.blocks.credentials import _parse
-        from prefect_batch.blocks.databases.connections import _create, _with_driver
+        from prefect_batch.blocks.databases.connections import _create
 
         self.url, self.kind = url, kind
-        self.engine = _create(_with_driver(_parse(url)))
+        self.engine = _create(_parse(url))
 
     def run(self, *statements: str) -> None:
         with self.engine.begin() as connection:

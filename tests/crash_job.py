@@ -204,7 +204,7 @@ def arm_run(step, count, tick):
     elif step == "before advance":
         around(Walk, "_collect", before=tick["before"])
     elif step.endswith("choose"):
-        around(replay_module, "write_chosen", **{step.partition(" ")[0]: tick["before"]})
+        around(replay_module, "write_replay_list", **{step.partition(" ")[0]: tick["before"]})
     elif step.endswith("act"):
         around(decide, "record_act", **{step.partition(" ")[0]: tick["before"]})
     elif step == "before complete":

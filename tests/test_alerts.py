@@ -3,7 +3,7 @@
 import logging
 import time
 from dataclasses import replace
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
@@ -81,7 +81,7 @@ def fail(record):
 def events(job, *names):
     """The payloads of these events of the job, once they have all arrived; the server takes them in a little later."""
     deadline = time.monotonic() + 60
-    now = datetime.now(timezone.utc)
+    now = datetime.now(UTC)
     wanted = {
         "filter": {
             "occurred": {

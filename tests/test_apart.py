@@ -2,7 +2,7 @@
 
 import random
 import re
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from decimal import Decimal
 
 import pyarrow as pa
@@ -13,6 +13,7 @@ from prefect_batch.blocks.chunks import ChunkRange
 from prefect_batch.blocks.databases.connections import close_engines
 from prefect_batch.blocks.errors import BadSink
 from prefect_batch.blocks.jobs import PassRef
+from prefect_batch.blocks.opening import open_sink
 from prefect_batch.blocks.transient import fails_chunk
 from prefect_batch.tasks.work.isolate import isolate
 from prefect_batch.tasks.work.outputs import ItemRows
@@ -41,7 +42,7 @@ VALUES = {
     "tags": [["a"], ["abcd"], [], ["a,b", None], None],
     "doc": [{"a": [1]}, [1], "text", None],
     "raw": [b"", b"\x00\xff", None],
-    "at": [datetime(2024, 1, 1, 12, 0, 0, 600_000, timezone.utc), "2024-02-30", "2024-06-01", None],
+    "at": [datetime(2024, 1, 1, 12, 0, 0, 600_000, UTC), "2024-02-30", "2024-06-01", None],
     "bits": ["101", "1", "abc", None],
 }
 
@@ -91,7 +92,7 @@ def told(error):
 @pytest.mark.parametrize("seed", range(12))
 def test_it_makes_no_difference_to_the_rows_and_to_what_is_said_of_them(crash_database, seed, mode):
     names = prepare(crash_database)
-    sinks = {name: Table(crash_database.url, name, key="id", write=mode).open_sink() for name in ("one", "many")}
+    sinks = {name: open_sink(Table(crash_database.url, name, key="id", write=mode)) for name in ("one", "many")}
     rows = records_of(seed, names)
     for sink in sinks.values():
         sink.prepare(rows, pa.schema([]))
@@ -116,7 +117,7 @@ def test_it_makes_no_difference_to_the_rows_and_to_what_is_said_of_them(crash_da
 def test_the_rows_are_not_looked_for_one_by_one(crash_database, mode, monkeypatch):
     """Whatever the number of bad ones, there is one attempt at all of them, and one at each for itself, in one go."""
     crash_database.run("CREATE TABLE t (id INTEGER PRIMARY KEY, n INTEGER CHECK (n <> 0))")
-    sink = Table(crash_database.url, "t", key="id", write=mode).open_sink()
+    sink = open_sink(Table(crash_database.url, "t", key="id", write=mode))
     rows = [{"id": n, "n": n % 3} for n in range(300)]
     sink.prepare(rows, pa.schema([]))
     writes = []
@@ -134,7 +135,7 @@ def test_a_type_that_would_be_cut_silently_is_not_written_as_text(postgresql):
     postgresql.run(
         "CREATE DOMAIN short AS varchar(3)", "CREATE TABLE t (id integer PRIMARY KEY, name short CHECK (name <> 'no'))"
     )
-    sink = Table(postgresql.url, "t", key="id").open_sink()
+    sink = open_sink(Table(postgresql.url, "t", key="id"))
     rows = [{"id": 1, "name": "abcd"}, {"id": 2, "name": "no"}, *({"id": n, "name": "abc"} for n in range(3, 30))]
     sink.prepare(rows, pa.schema([]))
     refused = written(sink, rows, [range(len(rows))])
@@ -153,7 +154,7 @@ def test_what_a_trigger_raises_is_told_as_it_said_it(postgresql):
              RETURN NEW; END $$""",
         "CREATE TRIGGER no_sevens BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION no_sevens()",
     )
-    sink = Table(postgresql.url, "t", key="id").open_sink()
+    sink = open_sink(Table(postgresql.url, "t", key="id"))
     rows = [{"id": n, "n": n} for n in range(20)]
     sink.prepare(rows, pa.schema([]))
     refused = written(sink, rows, [range(20)])
@@ -165,7 +166,7 @@ def test_a_trigger_that_ends_the_transaction_fails_the_chunk(sqlite):
         "CREATE TABLE t (id INTEGER PRIMARY KEY, n INTEGER CHECK (n <> 1))",
         "CREATE TRIGGER no_sevens BEFORE INSERT ON t WHEN NEW.n = 7 BEGIN SELECT RAISE(ROLLBACK, 'no sevens'); END",
     )
-    sink = Table(sqlite.url, "t", key="id").open_sink()
+    sink = open_sink(Table(sqlite.url, "t", key="id"))
     rows = [{"id": n, "n": n} for n in range(20)]
     sink.prepare(rows, pa.schema([]))
     with pytest.raises(BadSink, match="ended the chunk's transaction over one record: no sevens; does a trigger roll"):
@@ -182,7 +183,7 @@ def test_a_cancelled_statement_fails_the_chunk(postgresql, monkeypatch):
         "CREATE TRIGGER slow BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION slow()",
     )
     monkeypatch.setenv("PGOPTIONS", "-c statement_timeout=500")
-    sink = Table(postgresql.url, "t", key="id").open_sink()
+    sink = open_sink(Table(postgresql.url, "t", key="id"))
     rows = [{"id": n, "n": n} for n in range(100)]
     sink.prepare(rows, pa.schema([]))
     with pytest.raises(Exception, match="statement timeout"):
@@ -201,7 +202,7 @@ def test_without_the_right_to_temporary_tables_rows_are_looked_for_as_elsewhere(
     )
     try:
         host = postgresql.url.partition("@")[2] or postgresql.url.partition("://")[2]
-        sink = Table(f"postgresql://{user}@{host}", "t", key="id", write="insert").open_sink()
+        sink = open_sink(Table(f"postgresql://{user}@{host}", "t", key="id", write="insert"))
         rows = [{"id": n, "n": n} for n in range(20)]
         sink.prepare(rows, pa.schema([]))
         assert {place: kind for place, (kind, _) in written(sink, rows, [range(20)]).items()} == {7: "CheckViolation"}

@@ -1,6 +1,6 @@
 """Which dead letters are meant by a selection."""
 
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 import pyarrow as pa
 import pytest
@@ -29,7 +29,7 @@ def place(tmp_path_factory):
 
 def _letter(n):
     kind, message = ("ValueError", f"three in {n}") if n % 10 == 3 else ("shop.errors.Seven", "'seven'")
-    failed_at = datetime(2024, 1, 1, n // 10, tzinfo=timezone.utc)
+    failed_at = datetime(2024, 1, 1, n // 10, tzinfo=UTC)
     return DeadLetter((n,), "process", kind, message, "", 1, failed_at, {"id": n, "n": n})
 
 
@@ -37,12 +37,12 @@ def keys(place, selection, unfinished=None):
     choice = choose(place, "job", selection, unfinished or Unfinished())
     ids = [
         i
-        for path, runs in choice.chosen.files
+        for path, runs in choice.replay_list.files
         for t in read_rows(place, path, runs, ["id"])
         for i in t["id"].to_pylist()
     ]
     assert ids == choice.ids
-    tables = [t for path, runs in choice.chosen.files for t in read_rows(place, path, runs, ["key"])]
+    tables = [t for path, runs in choice.replay_list.files for t in read_rows(place, path, runs, ["key"])]
     return sorted(int(key.strip("[]")) for table in tables for key in table["key"].to_pylist())
 
 
@@ -63,7 +63,7 @@ THREES, SEVENS = list(range(3, 100, 10)), list(range(7, 100, 10))
         ({"key": ("13",)}, [13]),
         ({"key": ("13", "27", "28")}, [13, 27]),
         ({"since": datetime(2024, 1, 1, 9)}, [93, 97]),
-        ({"until": datetime(2024, 1, 1, 1, tzinfo=timezone.utc)}, [3, 7]),
+        ({"until": datetime(2024, 1, 1, 1, tzinfo=UTC)}, [3, 7]),
         ({"where": "record.n > 90"}, [93, 97]),
         ({"where": "error_type LIKE '%Seven' AND (record.n < 20 OR letter.attempts > 1)"}, [7, 17]),
         ({"where": "failed_at >= '2024-01-01T09'"}, [93, 97]),
@@ -99,7 +99,7 @@ def test_a_span_of_time_has_a_beginning_and_an_end():
 
 def test_unfinished_letters_are_left_out_and_counted(place):
     everything = choose(place, "job", Selection(), Unfinished())
-    (first, _), (second, runs), *_ = everything.chosen.files
+    (first, _), (second, runs), *_ = everything.replay_list.files
     unfinished = Unfinished(frozenset({first})) | Unfinished(rows={second: {runs[0][0]}})
     choice = choose(place, "job", Selection(), unfinished)
     assert choice.unfinished == 6

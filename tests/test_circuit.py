@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ from prefect_batch.blocks.databases.connections import close_engines
 from prefect_batch.blocks.dead_letter import DeadLetter
 from prefect_batch.blocks.errors import SinkRefuses, UnknownColumn
 from prefect_batch.blocks.letters.bury import DeadLetters
+from prefect_batch.blocks.opening import open_source
 from prefect_batch.blocks.transient import fails_chunk
 from prefect_batch.flows.run.circuit_breaker import Circuit
 from prefect_batch.tasks.work.isolate import isolate
@@ -168,8 +169,8 @@ def test_letters_of_a_killed_attempt_go_when_the_chunk_is_held_back(ends, tmp_pa
     source, sink = Table(ends.url, "numbers", key="id"), Table(ends.url, "out", key="id")
     place = str(tmp_path / "letters")
     chunk = ChunkRange(None, (49,))
-    with DeadLetters(place, job, 1, source.open_source().schema).open(chunk, "of a killed attempt") as burial:
-        burial.add([DeadLetter((7,), "write", "E", "", "", 1, datetime.now(timezone.utc), {"id": 7})])
+    with DeadLetters(place, job, 1, open_source(source).schema).open(chunk, "of a killed attempt") as burial:
+        burial.add([DeadLetter((7,), "write", "E", "", "", 1, datetime.now(UTC), {"id": 7})])
         path = Path(burial.finish())
     break_sink(ends)
     asked = ChunkJob(job, 1, "id", f"run-{job}", source, sink, copy, place, hold_refused=True)

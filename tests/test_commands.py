@@ -11,9 +11,10 @@ from prefect.exceptions import CancelledRun
 
 import prefect_batch
 from prefect_batch import Table, process_records, status
+from prefect_batch.blocks.errors import UnknownJob
 from prefect_batch.blocks.parameters.run_window import RunWindow
 from prefect_batch.blocks.state.cursor import MOST_RUNS, remember
-from prefect_batch.blocks.state.cursor_store import CursorStore, UnknownJob
+from prefect_batch.blocks.state.cursor_store import CursorStore
 from prefect_batch.blocks.state.ownership import own_job
 from prefect_batch.flows.command_line import state as command_state
 from prefect_batch.flows.command_line.output import Ending

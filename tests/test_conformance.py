@@ -2,7 +2,7 @@
 
 import json
 import uuid
-from datetime import date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
 import pytest
@@ -14,6 +14,7 @@ from prefect_batch.blocks.chunks import ChunkRange
 from prefect_batch.blocks.errors import BadOutput, BadSink, ChunkIsDone, RowNotFound, UnknownColumn
 from prefect_batch.blocks.jobs import PassRef
 from prefect_batch.blocks.keys import decode_key, encode_key
+from prefect_batch.blocks.opening import open_sink, open_source
 from prefect_batch.blocks.transient import fails_chunk, is_transient
 from prefect_batch.tasks.work.isolate import isolate
 from prefect_batch.tasks.work.outputs import Item
@@ -30,7 +31,7 @@ KEYS = {
         "TEXT",
         "timestamptz",
         "TIMESTAMP(6)",
-        [(MOMENT + timedelta(microseconds=n)).replace(tzinfo=timezone.utc) for n in range(12)],
+        [(MOMENT + timedelta(microseconds=n)).replace(tzinfo=UTC) for n in range(12)],
     ),
     "uuid": ("TEXT", "uuid", "CHAR(36)", [uuid.UUID(int=n * 7**40 % 2**128) for n in range(1, 12)]),
     "bytes": ("BLOB", "bytea", "VARBINARY(40)", [b"", b"\x00", b"\x00\x01", b"\xff", b"'", b"%s", b"a", b"b"]),
@@ -78,7 +79,7 @@ def walk(source, rows_per_chunk, batch_rows=3):
 @pytest.mark.parametrize("kind", KEYS)
 def test_ranges_of_any_size_cover_every_row_once(database, kind):
     rows = make(database, kind)
-    source = Table(database.url, "t", key="k").open_source()
+    source = open_source(Table(database.url, "t", key="k"))
     assert source.check() == []
     unpaged = [n for (n,) in database.rows("SELECT n FROM t ORDER BY k")]
     place = source.names.index("n")
@@ -91,7 +92,7 @@ def test_ranges_of_any_size_cover_every_row_once(database, kind):
 @pytest.mark.parametrize("kind", KEYS)
 def test_a_row_is_found_again_by_the_key_in_its_letter(database, kind):
     make(database, kind)
-    source = Table(database.url, "t", key="k").open_source()
+    source = open_source(Table(database.url, "t", key="k"))
     found, _ = walk(source, 4)
     for before, row in zip([None, *found], found, strict=False):
         after = None if before is None else source.key_of(before)
@@ -102,14 +103,14 @@ def test_a_row_is_found_again_by_the_key_in_its_letter(database, kind):
 @pytest.mark.parametrize("kind", KEYS)
 def test_values_come_through_a_made_table_as_they_were(database, kind):
     make(database, kind)
-    source = Table(database.url, "t", key="k").open_source()
+    source = open_source(Table(database.url, "t", key="k"))
     found, _ = walk(source, 100)
-    sink = Table(database.url, "copy", key="k", create=True).open_sink()
+    sink = open_sink(Table(database.url, "copy", key="k", create=True))
     sink.check(source.schema)
     write(sink, [dict(zip(source.names, row, strict=False)) for row in found], source.schema)
     # Sorted here: a made table may collate text otherwise, so that no two texts are the same key.
     assert sorted(database.rows("SELECT * FROM copy")) == sorted(database.rows("SELECT * FROM t"))
-    assert sorted(walk(Table(database.url, "copy", key="k").open_source(), 3)[0]) == sorted(found)
+    assert sorted(walk(open_source(Table(database.url, "copy", key="k")), 3)[0]) == sorted(found)
 
 
 @pytest.mark.parametrize("rows_per_chunk", [1, 2, 5])
@@ -122,7 +123,7 @@ def test_the_hour_that_summer_time_has_twice_is_walked_once(postgresql, monkeypa
         "FROM generate_series(1, 12) n",
     )
     for where, last in (("n <= 6", 6), ("n = 2 OR n = 6", 6), ("true", 12)):
-        source = Table(postgresql.url, "t", key="k", where=where).open_source()
+        source = open_source(Table(postgresql.url, "t", key="k", where=where))
         upper = source.last_key()
         assert decode_key(json.loads(json.dumps(encode_key(upper)))) == upper
         found, _ = walk(source, rows_per_chunk)
@@ -148,7 +149,7 @@ def test_a_composite_key_with_ties_is_covered(database):
     database.run("CREATE TABLE t (a INTEGER NOT NULL, b VARCHAR(9) NOT NULL, n INTEGER)")
     rows = [{"a": a, "b": b, "n": n} for n in range(2) for a in range(5) for b in ("x", "y", "z")]
     database.many("INSERT INTO t VALUES (:a, :b, :n)", rows)
-    source = Table(database.url, "t", key=["a", "b"]).open_source()
+    source = open_source(Table(database.url, "t", key=["a", "b"]))
     for rows_per_chunk in range(1, 32):
         found, _ = walk(source, rows_per_chunk)
         assert len(found) == 30
@@ -161,14 +162,14 @@ def test_a_composite_key_of_moments_and_uuids_is_covered(database):
     moment = {"sqlite": "DATETIME", "postgresql": "timestamptz", "mariadb": "DATETIME(6)"}[database.kind]
     identity = {"sqlite": "TEXT", "postgresql": "uuid", "mariadb": "CHAR(36)"}[database.kind]
     database.run(f"CREATE TABLE t (at {moment}, id {identity}, n INTEGER, PRIMARY KEY (at, id))")
-    zone = timezone.utc if database.kind == "postgresql" else None
+    zone = UTC if database.kind == "postgresql" else None
     rows = [
         {"at": stored((MOMENT + timedelta(microseconds=a)).replace(tzinfo=zone), database), "id": str(id_), "n": a}
         for a in range(4)
         for id_ in KEYS["uuid"][3][:4]
     ]
     database.many("INSERT INTO t VALUES (:at, :id, :n)", rows)
-    source = Table(database.url, "t", key=["at", "id"]).open_source()
+    source = open_source(Table(database.url, "t", key=["at", "id"]))
     unpaged = database.rows("SELECT n, CAST(id AS CHAR(36)) FROM t ORDER BY at, id")
     for rows_per_chunk in (1, 2, 3, 5, 16, 17):
         found, _ = walk(source, rows_per_chunk)
@@ -178,14 +179,14 @@ def test_a_composite_key_of_moments_and_uuids_is_covered(database):
 def test_one_huge_tie_is_one_chunk(database):
     database.run("CREATE TABLE t (k INTEGER, n INTEGER)")
     database.many("INSERT INTO t VALUES (:k, :n)", [{"k": 1 if n < 90 else 2, "n": n} for n in range(100)])
-    found, ranges = walk(Table(database.url, "t", key="k").open_source(), 10)
+    found, ranges = walk(open_source(Table(database.url, "t", key="k")), 10)
     assert len(found) == 100
     assert [chunk.upto for chunk in ranges] == [(1,), (2,)]
 
 
 def test_a_condition_and_columns_narrow_the_records(database):
     make(database, "int")
-    source = Table(database.url, "t", key="k", columns=["n"], where="n % 2 = 1 AND '%:x' <> ''").open_source()
+    source = open_source(Table(database.url, "t", key="k", columns=["n"], where="n % 2 = 1 AND '%:x' <> ''"))
     assert source.check() == []
     found, _ = walk(source, 2)
     assert source.names == ("k", "n")  # The key is always read.
@@ -195,7 +196,7 @@ def test_a_condition_and_columns_narrow_the_records(database):
 def test_a_query_is_walked_like_a_table(database):
     make(database, "int")
     sql = "SELECT k, n + 1 AS m, '10:30 50%' AS label FROM t WHERE n < 7 -- and no more"
-    source = Query(database.url, sql, key="k").open_source()
+    source = open_source(Query(database.url, sql, key="k"))
     assert source.check() == []
     found, _ = walk(source, 2)
     assert source.names == ("k", "m", "label")
@@ -207,11 +208,11 @@ def test_a_query_is_walked_like_a_table(database):
 def test_names_that_need_quotes_work_everywhere(database):
     columns = [Column("the key", Integer, primary_key=True, autoincrement=False), Column("100% of it", Integer)]
     SqlTable("Order Lines", MetaData(), *columns).create(database.engine)
-    sink = Table(database.url, "Order Lines", key="the key").open_sink()
+    sink = open_sink(Table(database.url, "Order Lines", key="the key"))
     assert sink.check(None) == []
     for _ in range(2):
         assert write(sink, [{"the key": n, "100% of it": n} for n in range(5)]) == []
-    source = Table(database.url, "Order Lines", key="the key").open_source()
+    source = open_source(Table(database.url, "Order Lines", key="the key"))
     assert source.check() == []
     assert walk(source, 2)[0] == [(n, n) for n in range(5)]
 
@@ -223,7 +224,7 @@ def target(database):
 
 
 def opened(database, write="upsert", name="target"):
-    sink = Table(database.url, name, key="id", write=write).open_sink()
+    sink = open_sink(Table(database.url, name, key="id", write=write))
     sink.check(None)
     return sink
 
@@ -302,7 +303,7 @@ def test_text_too_long_is_refused_and_not_cut(target):
 
 def test_a_composite_key_is_upserted(database):
     database.run("CREATE TABLE target (a INTEGER, b VARCHAR(9), n INTEGER, PRIMARY KEY (a, b))")
-    sink = Table(database.url, "target", key=["b", "a"]).open_sink()
+    sink = open_sink(Table(database.url, "target", key=["b", "a"]))
     assert sink.check(None) == []
     for n in (1, 2):
         assert write(sink, [{"a": a, "b": b, "n": n} for a in (1, 2) for b in ("x", "y")]) == []
@@ -375,13 +376,13 @@ def test_a_chunk_that_two_runs_finish_at_once_is_written_once(database):
 
 def test_the_estimate_is_exact_for_small_tables(database):
     make(database, "int")
-    source = Table(database.url, "t", key="k").open_source()
+    source = open_source(Table(database.url, "t", key="k"))
     assert source.estimate(None, source.last_key()) == 9
     assert source.estimate((0,), source.last_key()) == 6
 
 
 def test_back_counts_rows_from_a_key(database):
     make(database, "int")
-    source = Table(database.url, "t", key="k").open_source()
+    source = open_source(Table(database.url, "t", key="k"))
     assert source.back((3,), 2) == (1,)
     assert source.back((3,), 100) is None

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,17 +18,16 @@ from prefect.exceptions import CancelledRun
 
 from prefect_batch import Table, process_records, status
 from prefect_batch.blocks.databases.connections import close_engines
-from prefect_batch.blocks.errors import BadParameter, DiskNearlyFull, FailureRateExceeded, NotAtWork
+from prefect_batch.blocks.errors import BadParameter, DiskNearlyFull, FailureRateExceeded, NotAtWork, UnknownJob
 from prefect_batch.blocks.health import look
 from prefect_batch.blocks.parameters.health_check import HealthCheck
 from prefect_batch.blocks.parameters.run_window import RunWindow
 from prefect_batch.blocks.prefect_api import call_api
-from prefect_batch.blocks.state.cursor_store import UnknownJob
 from prefect_batch.blocks.state.requests import RunRequest, read_request, send_request
 from prefect_batch.flows.operations.control import is_at_work, stop, tune
 from prefect_batch.flows.run import listening, resources, walk
 from prefect_batch.tasks import run_chunk
-from prefect_batch.tasks.work import stop_signals as told
+from prefect_batch.tasks.work import stop_signals
 from tests import worker_job
 
 pytestmark = pytest.mark.usefixtures("server")
@@ -113,7 +112,7 @@ def test_a_run_that_is_asked_to_stop_now_rolls_its_chunk_back(run, numbers, job)
     def process(record):
         if record["id"] == 1200 and not asked:
             asked.append(stop(job, now=True))
-            wait_for(lambda: told.is_abandoned(asked[0].run_id))
+            wait_for(lambda: stop_signals.is_abandoned(asked[0].run_id))
         return out(record)
 
     with pytest.raises(CancelledRun):
@@ -224,7 +223,7 @@ def test_after_its_longest_duration_a_run_stops_and_the_next_goes_on(run, number
 
 def closed_window():
     """A window that opens in an hour at the earliest."""
-    hour = (datetime.now(timezone.utc).hour + 2) % 24
+    hour = (datetime.now(UTC).hour + 2) % 24
     return f"{hour:02}:00-{hour:02}:30 UTC"
 
 
@@ -245,7 +244,7 @@ def test_when_its_window_closes_a_run_stops_and_the_next_goes_on(run, numbers, j
         RunWindow, "is_open", lambda _self, now: not closed_at or now > closed_at[0] + timedelta(hours=16)
     )
     with pytest.raises(CancelledRun):
-        run(at(1200, lambda: closed_at.append(datetime.now(timezone.utc))), run_window="22:00-06:00 Europe/Berlin")
+        run(at(1200, lambda: closed_at.append(datetime.now(UTC))), run_window="22:00-06:00 Europe/Berlin")
     assert status(job).message == "stopped because its run window 22:00-06:00 Europe/Berlin closed"
     assert "its next run goes on where it stood, once the window has opened again at" in state_of(job).message
     closed_at.clear()

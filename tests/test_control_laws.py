@@ -1,7 +1,7 @@
-"""Run windows, series, paces and progress: laws over every moment, zone, length and rate."""
+"""Run windows, series, rates and progress: laws over every moment, zone, length and rate."""
 
 import json
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 import pytest
@@ -11,11 +11,14 @@ from hypothesis import strategies as st
 
 from prefect_batch.blocks.chunks import Tally
 from prefect_batch.blocks.errors import BadParameter
+from prefect_batch.blocks.parameters.failure_policy import FailurePolicy
 from prefect_batch.blocks.parameters.run_window import RunWindow, clock_text
 from prefect_batch.blocks.state.samples import MOST_SAMPLES, Sample, Series
+from prefect_batch.flows.run.run_limits import RunLimits
+from prefect_batch.flows.run.stopping import StopRequest
 from prefect_batch.tasks.plan.chunk_size import ChunkSizer
 from prefect_batch.tasks.report.progress import Progress
-from prefect_batch.tasks.work import rate_limit as pace
+from prefect_batch.tasks.work import rate_limit
 
 
 def given(*strategies):
@@ -23,7 +26,7 @@ def given(*strategies):
     return lambda test: settings(deadline=None)(given_quickly(*strategies)(test))
 
 
-moments = st.datetimes(datetime(2020, 1, 1), datetime(2030, 1, 1), timezones=st.just(timezone.utc))
+moments = st.datetimes(datetime(2020, 1, 1), datetime(2030, 1, 1), timezones=st.just(UTC))
 hours = st.tuples(st.integers(0, 23), st.integers(0, 59), st.integers(0, 23), st.integers(0, 59)).filter(
     lambda h: h[:2] != h[2:]
 )
@@ -98,7 +101,7 @@ def test_a_window_that_a_day_skips_opens_the_day_after():
 
 
 def test_a_window_of_all_day_never_closes():
-    assert RunWindow("00:00-24:00 UTC").closes_at(datetime.now(timezone.utc)) is None
+    assert RunWindow("00:00-24:00 UTC").closes_at(datetime.now(UTC)) is None
 
 
 @pytest.mark.parametrize(
@@ -166,10 +169,33 @@ def test_a_series_comes_back_from_json_and_from_other_versions():
 
 def test_other_days_have_other_hours():
     window = RunWindow("09:00-17:00 America/New_York")
-    open_hours = sum(
-        window.is_open(datetime(2026, 3, 8, tzinfo=timezone.utc) + timedelta(minutes=m)) for m in range(24 * 60)
-    )
+    open_hours = sum(window.is_open(datetime(2026, 3, 8, tzinfo=UTC) + timedelta(minutes=m)) for m in range(24 * 60))
     assert open_hours == 8 * 60
+
+
+def limits_of(concurrency=4, batch_rows=5_000, max_rate=None):
+    return RunLimits(concurrency, batch_rows, max_rate, 2**30, FailurePolicy(), StopRequest(lambda: None))
+
+
+@given(st.integers(1, 256), st.integers(1, 20_000), st.none() | st.floats(0.01, 1e6))
+def test_batches_have_a_record_at_least_and_all_together_a_second_of_the_rate_at_most(concurrency, batch_rows, rate):
+    rows = limits_of(concurrency, batch_rows, rate).rows_at_once
+    assert 1 <= rows <= batch_rows
+    assert rate is not None or rows == batch_rows
+    assert rate is None or rows == 1 or rows * concurrency <= rate
+
+
+def test_chunks_are_started_unless_the_run_waits_or_stops():
+    limits = limits_of()
+    assert limits.let_start
+    limits.waits_for = "the replica lag is 12"
+    assert (limits.let_start, limits.stops) == (False, False)
+    limits.waits_for = ""
+    limits.request.ask("stopped by a test")
+    assert (limits.let_start, limits.stops) == (False, True)
+    limits = limits_of()
+    limits.problem = ValueError()
+    assert (limits.let_start, limits.stops) == (False, True)
 
 
 class Clock:
@@ -192,8 +218,8 @@ def test_no_more_is_taken_than_the_rate_allows(rate, batches):
     """Over any time from the start: the rate, a second's credit, and the batch in hand; and no time is wasted."""
     clock = Clock()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pace, "time", clock)
-        paced = pace.Pace()
+        patch.setattr(rate_limit, "time", clock)
+        paced = rate_limit.RateLimit()
         paced.rate = rate
         taken = worked = 0.0
         for rows, seconds in batches:
@@ -203,7 +229,7 @@ def test_no_more_is_taken_than_the_rate_allows(rate, batches):
             clock.sleep(seconds)
             worked += seconds
         # A pause is never longer than the rate asks for, but for the last, short sleep of each.
-        assert clock.now <= worked + taken / rate + len(batches) * pace.SLEEP_SECONDS
+        assert clock.now <= worked + taken / rate + len(batches) * rate_limit.SLEEP_SECONDS
 
 
 def test_who_waits_for_the_rate_can_be_called_off():
@@ -213,7 +239,7 @@ def test_who_waits_for_the_rate_can_be_called_off():
     def off():
         raise Off
 
-    paced = pace.Pace()
+    paced = rate_limit.RateLimit()
     paced.rate = 0.001
     paced.wait(1000, lambda: None)
     with pytest.raises(Off):

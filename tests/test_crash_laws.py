@@ -21,6 +21,7 @@ from prefect_batch.blocks.databases.connections import close_engines
 from prefect_batch.blocks.databases.sink import SqlTransaction
 from prefect_batch.blocks.letters.bury import Burial
 from prefect_batch.blocks.letters.read import read_letters
+from prefect_batch.blocks.opening import open_sink, open_source
 from prefect_batch.blocks.state.position import Position
 from prefect_batch.tasks.plan.chunk_size import ChunkSizer
 from prefect_batch.tasks.plan.planner import Planner
@@ -100,8 +101,8 @@ class World:
         source = Table(self.database.url, "t", key="k")
         sink = Table(self.database.url, "out", key="n", write=write)
         self.job = replace(JOB, source=source, sink=sink, process=process, dead_letters=f"{place}/letters")
-        opened = source.open_source()
-        sink.open_sink().check(opened.schema)
+        opened = open_source(source)
+        open_sink(sink).check(opened.schema)
         self.cursor = json.dumps([Position(None, opened.last_key(), None).encode(), Tally().encode()])
         self.cache = {}
 
@@ -116,7 +117,7 @@ class World:
 def run(world, size, at_once, random):
     """One run: as `Walk` does it, in one thread, with chunks that end in any order."""
     job = replace(world.job, run_id=uuid.uuid4().hex, batch_rows=random.randint(1, 9))
-    source = job.source.open_source()
+    source = open_source(job.source)
     position, tally = world.load()
     planner, busy, ended = Planner(source, ChunkSizer(size, 0), limit=None, canary=None), set(), []
     try:

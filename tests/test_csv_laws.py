@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from prefect_batch import Files
 from prefect_batch.blocks.errors import BadSource
 from prefect_batch.blocks.files.reading.text_file import TextFile
+from prefect_batch.blocks.opening import open_source
 from tests.test_file_sources import walk
 
 NASTY = st.text(st.sampled_from([*list('""",,,\n\n\r ab\x00'), "é", "\ufeff"]), max_size=40)
@@ -30,7 +31,6 @@ def found(source, rows_per_chunk):
     return [records[key] for key in sorted(records, key=lambda key: key[1])]
 
 
-@pytest.mark.skipif("sys.version_info < (3, 11)", reason="before Python 3.11 csv takes no NUL")
 @given(text=NASTY)
 @example(text="\ufeff1,2\n\ufeff3,4")
 @example(text='"1\n,2\r\n3,4\n"5,6')
@@ -41,7 +41,7 @@ def test_records_and_values_are_those_of_pythons_csv(text, tmp_path):
     stripped = text.removeprefix("\ufeff")
     wanted = expected(stripped)
     closed = expected(stripped + "\nz,z")[-1:] == [("z", "z")]
-    source = Files(str(path), names=["a", "b"], header=False).open_source()
+    source = open_source(Files(str(path), names=["a", "b"], header=False))
     for rows_per_chunk in (1, 2, 3, 100):
         records = found(source, rows_per_chunk)
         assert len(records) == len(wanted)
@@ -60,7 +60,7 @@ def test_records_and_values_are_those_of_pythons_csv(text, tmp_path):
 @CALM
 def test_small_reads_find_the_same_records(text, block_bytes, tmp_path):
     (tmp_path / "a.csv").write_bytes(text.encode())
-    source = Files(str(tmp_path / "a.csv"), names=["a"], header=False).open_source()
+    source = open_source(Files(str(tmp_path / "a.csv"), names=["a"], header=False))
     if not text:
         return
     file = TextFile(source.texts.system, source.spec, source.files.files[0])
@@ -82,7 +82,7 @@ def test_what_python_writes_is_read_as_it_was(rows, tmp_path):
     rows = [row for row in rows if not any("\ud800" <= c <= "\udfff" for field in row for c in field)]
     with (tmp_path / "a.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([("a", "b"), *rows])
-    source = Files(str(tmp_path / "a.csv")).open_source()
+    source = open_source(Files(str(tmp_path / "a.csv")))
     assert [row[:2] for row in walk(source, 5)[0]] == rows
 
 
@@ -94,9 +94,9 @@ def test_what_python_writes_is_read_as_it_was(rows, tmp_path):
 @CALM
 def test_only_what_does_not_fit_the_schema_is_unreadable(lines, tmp_path):
     (tmp_path / "a.csv").write_text("\n".join(lines), errors="surrogateescape")
-    source = Files(
-        str(tmp_path / "a.csv"), names=["a", "b"], header=False, schema={"a": "int64", "b": "double"}
-    ).open_source()
+    source = open_source(
+        Files(str(tmp_path / "a.csv"), names=["a", "b"], header=False, schema={"a": "int64", "b": "double"})
+    )
     values = {
         "1,2": (1, 2.0),
         "3,": (3, None),
@@ -117,7 +117,7 @@ def test_only_what_does_not_fit_the_schema_is_unreadable(lines, tmp_path):
 def test_a_record_without_an_end_is_refused_with_its_line(tmp_path, monkeypatch):
     monkeypatch.setattr("prefect_batch.blocks.files.reading.text_file.MOST_RECORD_BYTES", 100_000)
     (tmp_path / "a.csv").write_text('a,b\n1,2\n3,"4\n' + "5,6\n" * 600_000)
-    source = Files(str(tmp_path / "a.csv")).open_source()
+    source = open_source(Files(str(tmp_path / "a.csv")))
     with pytest.raises(
         BadSource, match=r"begins at line 3 of a\.csv has not ended.*is a quote not closed\?.*quote=None"
     ):
@@ -126,7 +126,7 @@ def test_a_record_without_an_end_is_refused_with_its_line(tmp_path, monkeypatch)
 
 def test_a_line_break_in_a_field_is_refused_where_none_may_be(tmp_path):
     (tmp_path / "a.csv").write_text('a,b\n1,2\n3,"4\n5"\n6,"7"\n')
-    source = Files(str(tmp_path / "a.csv"), multiline=False).open_source()
+    source = open_source(Files(str(tmp_path / "a.csv"), multiline=False))
     rows, _, unreadable = walk(source, 2)
     assert [row[:2] for row in rows] == [("1", "2"), ("6", "7")]
     assert [record.raw for record in unreadable] == [b'3,"4\n', b'5"\n']

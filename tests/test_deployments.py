@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psutil
@@ -434,9 +434,7 @@ def test_a_scheduled_run_leaves_the_job_to_the_run_that_is_at_work(worker, param
     run = start(AD_HOC, parameters)
     gate.reached()
     # Should the scheduler be late for the first run, there is another a minute later.
-    ahead = IntervalSchedule(
-        interval=timedelta(minutes=1), anchor_date=datetime.now(timezone.utc) + timedelta(seconds=8)
-    )
+    ahead = IntervalSchedule(interval=timedelta(minutes=1), anchor_date=datetime.now(UTC) + timedelta(seconds=8))
     second = scheduled(AD_HOC, ahead, parameters)
     told = wait_for_state(second.id, "AlreadyRunning")
     assert told.is_cancelled()  # Nobody is alarmed.
@@ -455,7 +453,7 @@ def test_stopped_from_outside_and_kept_out_by_its_window(served, parameters, gat
     state = wait_for_state(run, "Stopped")
     assert state.type.value == "CANCELLED"
     assert re.fullmatch(rf"{job} was stopped by .*; its next run goes on", state.message)
-    hour = (datetime.now(timezone.utc).hour + 2) % 24
+    hour = (datetime.now(UTC).hour + 2) % 24
     kept_out = start(served, {**parameters, "run_window": f"{hour:02}:00-{hour:02}:30 UTC"})
     state = wait_for_state(kept_out, "OutsideRunWindow")
     assert state.type.value == "CANCELLED"

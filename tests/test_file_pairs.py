@@ -20,6 +20,7 @@ from prefect_batch import (
 from prefect_batch.blocks.chunks import ChunkRange
 from prefect_batch.blocks.errors import BadParameter, BadSink, FailureRateExceeded
 from prefect_batch.blocks.jobs import PassRef
+from prefect_batch.blocks.opening import open_sink
 from tests.test_file_stores import s3  # noqa: F401 - a fixture
 
 pytestmark = pytest.mark.usefixtures("server")
@@ -128,7 +129,7 @@ def test_what_goes_with_a_source_only_is_refused(numbers, start, tmp_path):
 
 @pytest.mark.parametrize(("codec", "stored"), [(None, "ZSTD"), ("none", "UNCOMPRESSED"), ("snappy", "SNAPPY")])
 def test_parquet_has_the_codec_that_was_asked_for(tmp_path, codec, stored):
-    sink = Files(str(tmp_path), "parquet", compression=codec).open_sink()
+    sink = open_sink(Files(str(tmp_path), "parquet", compression=codec))
     pass_ = PassRef("job", 1, "ab")
     sink.begin_pass(pass_)
     sink.prepare([{"n": 1}], pa.schema([]))
@@ -139,7 +140,7 @@ def test_parquet_has_the_codec_that_was_asked_for(tmp_path, codec, stored):
     (file,) = complete_files(str(tmp_path))
     assert pq.ParquetFile(file).metadata.row_group(0).column(0).compression == stored
     with pytest.raises(BadParameter, match="compression='zip' does not go with Parquet"):
-        Files(str(tmp_path), "parquet", compression="zip").open_sink()
+        open_sink(Files(str(tmp_path), "parquet", compression="zip"))
 
 
 def test_another_jobs_directory_is_refused(numbers, start, tmp_path):

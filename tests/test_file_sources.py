@@ -12,7 +12,7 @@ from prefect_batch import Files
 from prefect_batch.blocks.chunks import ChunkRange
 from prefect_batch.blocks.errors import BadParameter, BadSource, DefinitionChanged
 from prefect_batch.blocks.keys import decode_key, encode_key
-from prefect_batch.blocks.pinned_files import PinnedFiles
+from prefect_batch.blocks.opening import PinnedFiles, open_source
 
 ROWS = [{"n": n, "t": text} for n, text in enumerate(["a", "é", "", "x,y", 'a"b', "two\nlines", "漢\r\n", " ", "NULL"])]
 
@@ -60,7 +60,7 @@ def opened(path, form, **more):
     kind = form.partition(" ")[0]
     if kind == "csv":
         more = {"schema": {"n": "int64"}, **more}
-    source = Files(str(path), format=kind, **FORMS[form], **more).open_source()
+    source = open_source(Files(str(path), format=kind, **FORMS[form], **more))
     source.check()
     return source
 
@@ -137,7 +137,7 @@ def test_a_chunk_gets_the_files_of_the_pass_in_another_process(tmp_path, form):
     write(tmp_path / "a", ROWS, form)
     source = opened(tmp_path / "a", form)
     pinned = pickle.loads(pickle.dumps(PinnedFiles(source.spec, source.files)))
-    assert walk(pinned.open_source(), 4) == walk(source, 4)
+    assert walk(open_source(pinned), 4) == walk(source, 4)
 
 
 def test_a_file_that_changes_during_a_pass_is_refused(tmp_path, form):
@@ -153,7 +153,7 @@ def test_a_file_that_changes_during_a_pass_is_refused(tmp_path, form):
 
 
 def opened_again(source):
-    return PinnedFiles(source.spec, source.files).open_source()
+    return open_source(PinnedFiles(source.spec, source.files))
 
 
 def test_columns_are_chosen_in_the_order_asked_for(tmp_path, form):

@@ -12,6 +12,7 @@ from prefect_batch import Files
 from prefect_batch.blocks.chunks import ChunkRange
 from prefect_batch.blocks.credentials import know_url
 from prefect_batch.blocks.errors import BadParameter, BadSource, DefinitionChanged
+from prefect_batch.blocks.opening import open_source
 from tests.test_file_sources import ROWS, values, walk, write
 
 
@@ -34,7 +35,7 @@ def test_s3_is_read_like_a_directory(s3, tmp_path, form):
         s3.put_file(str(tmp_path / "file"), f"lake/{form}/{name}.{kind}{'.gz' if 'gzip' in form else ''}")
     schema = {"n": "int64"} if kind == "csv" else None
     for path in (f"s3://lake/{form}", f"s3://lake/{form}/*.{kind}*"):
-        source = Files(path, format=kind, storage="secret/lake", schema=schema).open_source()
+        source = open_source(Files(path, format=kind, storage="secret/lake", schema=schema))
         source.check()
         assert not source.only_here
         for rows_per_chunk in (1, 3, 100):
@@ -47,7 +48,7 @@ def test_s3_is_read_like_a_directory(s3, tmp_path, form):
 def test_a_large_object_of_lines_is_cut_without_reading_what_lies_between(s3, monkeypatch):
     lines = [json.dumps({"n": n, "t": "x" * 80}) for n in range(20_000)]
     s3.pipe_file("lake/large.jsonl", "\n".join(lines).encode())
-    source = Files("s3://lake/large.jsonl", storage="secret/lake").open_source()
+    source = open_source(Files("s3://lake/large.jsonl", storage="secret/lake"))
     upper = source.last_key()
     read = []
     plain = source.texts.system.read
@@ -69,7 +70,7 @@ def test_a_large_object_of_lines_is_cut_without_reading_what_lies_between(s3, mo
 
 def test_an_object_that_was_written_again_is_refused(s3):
     s3.pipe_file("lake/again.csv", b"n,t\n1,a\n")
-    source = Files("s3://lake/again.csv", storage="secret/lake").open_source()
+    source = open_source(Files("s3://lake/again.csv", storage="secret/lake"))
     chunk = ChunkRange(None, source.last_key())
     s3.pipe_file("lake/again.csv", b"n,t\n2,b\n")
     with pytest.raises(DefinitionChanged, match=r"again\.csv is not what it was.*it was written again"):
@@ -89,7 +90,7 @@ def test_a_store_that_does_not_answer_is_worth_another_attempt(monkeypatch):
         }
         know_url("secret/away", json.dumps(options))
         monkeypatch.setattr("s3fs.core.S3FileSystem.retries", 1)
-        source = Files("s3://lake/a.csv", storage="secret/away").open_source()
+        source = open_source(Files("s3://lake/a.csv", storage="secret/away"))
         with pytest.raises(Exception) as failed:  # noqa: PT011 - of whatever class it is
             source.check()
     assert is_transient(failed.value)
@@ -100,7 +101,7 @@ def test_files_in_memory_stay_in_this_process():
     import fsspec
 
     fsspec.filesystem("memory").pipe_file("/in/a.csv", b"n,t\n1,a\n2,b\n")
-    source = Files("memory://in/a.csv").open_source()
+    source = open_source(Files("memory://in/a.csv"))
     assert source.only_here
     assert [row[:2] for row in walk(source, 1)[0]] == [("1", "a"), ("2", "b")]
 
@@ -127,14 +128,14 @@ def test_what_cannot_be_read_is_refused_in_words(tmp_path, path, message):
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "a.xml").write_text("")
     with pytest.raises(BadSource, match=message):
-        Files(str(tmp_path / path), format="csv").open_source().check()
+        open_source(Files(str(tmp_path / path), format="csv")).check()
 
 
 def test_files_with_other_columns_are_named(tmp_path):
     (tmp_path / "a.csv").write_text("a,b\n1,2\n")
     (tmp_path / "b.csv").write_text("b,a\n2,1\n")
     (tmp_path / "c.csv").write_text("a,c\n1,2\n")
-    source = Files(str(tmp_path / "*.csv")).open_source()
+    source = open_source(Files(str(tmp_path / "*.csv")))
     read = source.read(ChunkRange(None, source.last_key()), 10)
     assert [next(read).rows, next(read).rows] == [[("1", "2")], [("1", "2")]]
     with pytest.raises(BadSource, match=r"c\.csv has other columns than a\.csv: it lacks b, and has c besides"):
@@ -150,7 +151,7 @@ def test_parquet_files_with_other_columns_are_named(tmp_path):
         ("c", r"c\.parquet has string in column a"),
         ("d", r"d\.parquet has other columns.*lacks a"),
     ):
-        source = Files(f"{tmp_path}/[ab{files}].parquet").open_source()
+        source = open_source(Files(f"{tmp_path}/[ab{files}].parquet"))
         read = source.read(ChunkRange(None, source.last_key()), 10)
         assert [next(read).rows, next(read).rows] == [[(1,)], [(2,)]]  # A narrower integer is one, too.
         with pytest.raises(BadSource, match=message):
@@ -160,13 +161,13 @@ def test_parquet_files_with_other_columns_are_named(tmp_path):
 def test_a_damaged_parquet_file_is_named(tmp_path):
     (tmp_path / "a.parquet").write_bytes(b"PAR1 and no more")
     with pytest.raises(BadSource, match=r"a\.parquet cannot be read as Parquet"):
-        Files(str(tmp_path / "a.parquet")).open_source().check()
+        open_source(Files(str(tmp_path / "a.parquet"))).check()
 
 
 @pytest.mark.skipif(os.name != "posix", reason="modes of files")
 def test_a_file_that_may_not_be_read_is_named(tmp_path):
     (tmp_path / "a.csv").write_text("a\n1\n")
-    source = Files(str(tmp_path / "a.csv")).open_source()
+    source = open_source(Files(str(tmp_path / "a.csv")))
     _ = source.files
     os.chmod(tmp_path / "a.csv", 0)
     if os.access(tmp_path / "a.csv", os.R_OK):
@@ -178,7 +179,7 @@ def test_a_file_that_may_not_be_read_is_named(tmp_path):
 def test_a_torn_gzip_file_fails_in_words(tmp_path):
     write(tmp_path / "whole", ROWS * 100, "csv gzip")
     (tmp_path / "a.csv.gz").write_bytes((tmp_path / "whole").read_bytes()[:-20])
-    source = Files(str(tmp_path / "a.csv.gz")).open_source()
+    source = open_source(Files(str(tmp_path / "a.csv.gz")))
     with pytest.raises(BadSource, match=r"a\.csv\.gz cannot be unpacked as gzip"):
         walk(source, 1_000, 1_000)
 
@@ -193,13 +194,13 @@ def test_a_torn_gzip_file_fails_in_words(tmp_path):
 def test_a_store_that_is_not_known_is_refused(path, storage, message):
     know_url("secret/odd", "not JSON, word")
     with pytest.raises(BadParameter, match=message) as refused:
-        Files(path, storage=storage).open_source().check()
+        open_source(Files(path, storage=storage)).check()
     assert "word" not in str(refused.value)
 
 
 def test_packed_files_are_said_to_be_one_stream_each(tmp_path):
     write(tmp_path / "a.csv.gz", ROWS, "csv gzip")
-    (warning,) = Files(str(tmp_path / "a.csv.gz")).open_source().check()
+    (warning,) = open_source(Files(str(tmp_path / "a.csv.gz"))).check()
     assert "such a file is one stream, read by one chunk from its top" in warning
 
 

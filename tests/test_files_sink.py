@@ -5,7 +5,7 @@ import io
 import json
 import math
 import os
-from datetime import date, datetime, time, timedelta, timezone
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
 from uuid import UUID
@@ -376,7 +376,7 @@ HELD = [
     (pa.binary(), [b"", b"\xff\x00"]),
     (pa.date32(), [date(1, 1, 1), date(9999, 12, 31)]),
     (pa.timestamp("us"), [MOMENT, datetime(1, 1, 1), datetime(9999, 12, 31)]),
-    (pa.timestamp("us", "UTC"), [MOMENT.replace(tzinfo=timezone.utc)]),
+    (pa.timestamp("us", "UTC"), [MOMENT.replace(tzinfo=UTC)]),
     (pa.time64("us"), [time(1, 2, 3, 4)]),
     (pa.duration("us"), [timedelta(days=1, microseconds=1)]),
     (pa.decimal128(38, 3), [Decimal("1.125"), Decimal("-0.5")]),
@@ -398,9 +398,9 @@ ALTERED = [
     (pa.float64(), 2**53 + 1), (pa.float64(), True), (pa.float64(), Decimal("1.5")),
     (pa.string(), 1), (pa.string(), b"a"), (pa.string(), "\ud800"), (pa.binary(), "a"),
     (pa.date32(), MOMENT), (pa.date32(), 0), (pa.timestamp("us"), date(2024, 1, 1)), (pa.timestamp("us"), 1),
-    (pa.timestamp("us"), MOMENT.replace(tzinfo=timezone.utc)), (pa.timestamp("us", "UTC"), MOMENT),
+    (pa.timestamp("us"), MOMENT.replace(tzinfo=UTC)), (pa.timestamp("us", "UTC"), MOMENT),
     (pa.timestamp("us"), pd.Timestamp("2024-01-01 00:00:00.123456789")), (pa.duration("us"), 5),
-    (pa.time64("us"), time(1, tzinfo=timezone.utc)), (pa.decimal128(10, 2), 1.5),
+    (pa.time64("us"), time(1, tzinfo=UTC)), (pa.decimal128(10, 2), 1.5),
     (pa.decimal128(10, 2), Decimal("1.234")),
     (pa.decimal128(10, 2), Decimal("NaN")), (pa.struct([("a", pa.int64())]), {"a": 1, "b": 2}), (pa.bool_(), 1),
 ]  # fmt: skip

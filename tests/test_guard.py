@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import pytest
 
 from prefect_batch.blocks.errors import RecordTimeout
-from prefect_batch.tasks.work.record_guard import IDLE, SHARED_BYTES, Guard
+from prefect_batch.tasks.work.record_guard import IDLE, SHARED_BYTES, RecordGuard
 
 
 @contextmanager
@@ -18,7 +18,7 @@ def record_in_hand(limit):
     former, ended = signal.getsignal(signal.SIGALRM), threading.Event()
     other = threading.Thread(target=ended.wait)
     other.start()
-    guard = Guard(mmap.mmap(-1, SHARED_BYTES), limit)
+    guard = RecordGuard(mmap.mmap(-1, SHARED_BYTES), limit)
     try:
         with guard.batch(1) as first:
             guard.begun[0], guard.in_hand[0] = time.monotonic(), first

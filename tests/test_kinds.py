@@ -3,7 +3,7 @@
 import io
 import math
 import pickle
-from datetime import datetime, time, timedelta, timezone
+from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal, localcontext
 from zoneinfo import ZoneInfo
 
@@ -270,7 +270,7 @@ REFUSED = [
     (pa.time32("s"), time(1, 2, 3, 4)),
     (pa.time64("us"), NanoTime.of_day(999)),
     (pa.timestamp("s"), datetime(2024, 1, 1, 0, 0, 0, 5)),
-    (pa.timestamp("ms", "UTC"), datetime(2024, 1, 1, 0, 0, 0, 5, tzinfo=timezone.utc)),
+    (pa.timestamp("ms", "UTC"), datetime(2024, 1, 1, 0, 0, 0, 5, tzinfo=UTC)),
     (pa.duration("s"), timedelta(microseconds=5)),
     (pa.duration("us"), pd.Timedelta(5, "ns")),
     (pa.timestamp("us"), pd.Timestamp(5)),

@@ -4,7 +4,7 @@ import contextlib
 import json
 import math
 import uuid
-from datetime import date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from itertools import pairwise
 
@@ -18,6 +18,7 @@ from prefect_batch.blocks.chunks import ChunkRange, ChunkResult, ErrorCount, Tal
 from prefect_batch.blocks.errors import BadParameter, BadSource, SkipRecord
 from prefect_batch.blocks.keys import decode_key, encode_key, key_text
 from prefect_batch.blocks.letters.record_json import decode_record, encode_record
+from prefect_batch.blocks.opening import open_source
 from prefect_batch.blocks.parameters.failure_policy import FailurePolicy
 from prefect_batch.blocks.state.position import Position
 from prefect_batch.tasks.plan.chunk_size import (
@@ -37,7 +38,7 @@ from prefect_batch.tasks.work.isolate import isolate
 from prefect_batch.tasks.work.outputs import Item, ItemRows
 from prefect_batch.tasks.work.process_record import process_batch
 
-zones = st.sampled_from([None, timezone.utc, timezone(timedelta(hours=5, minutes=45))])
+zones = st.sampled_from([None, UTC, timezone(timedelta(hours=5, minutes=45))])
 values = st.one_of(
     st.integers(),
     st.text(),
@@ -201,7 +202,7 @@ def test_in_sql_too_ranges_cover_every_row_once_ties_included(kind, ranks, size,
     database = Database(f"sqlite:///{tmp_path_factory.mktemp('law')}/law.db", "sqlite")
     database.run(f"CREATE TABLE t (k {kind.upper()} NOT NULL, n INTEGER)")
     database.many("INSERT INTO t VALUES (:k, :n)", [{"k": STARTS[kind](rank), "n": n} for n, rank in enumerate(ranks)])
-    source = Table(database.url, "t", key="k").open_source()
+    source = open_source(Table(database.url, "t", key="k"))
     upper, after, seen = source.last_key(), None, []
     while after != upper:
         for edge in source.edges(after, upper, size, 3):

@@ -1,6 +1,6 @@
 """Sinks that are only added to, and the ledger that makes a repeated chunk harmless to them."""
 
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,13 +14,14 @@ from prefect_batch.blocks.databases.connections import close_engines
 from prefect_batch.blocks.databases.ledger import KEPT, LEDGER, Ledger
 from prefect_batch.blocks.errors import BadParameter, BadSink
 from prefect_batch.blocks.jobs import PassRef
+from prefect_batch.blocks.opening import open_sink, open_source
 
 PASS = PassRef("nightly", 1, "one")
 CHUNK = ChunkRange(None, (9,))
 
 
 def append(database, name="log", key="id", **options):
-    sink = Table(database.url, name, key=key, write="append", **options).open_sink()
+    sink = open_sink(Table(database.url, name, key=key, write="append", **options))
     sink.check(None)
     return sink
 
@@ -57,13 +58,13 @@ def test_only_rows_that_are_added_need_no_key(write_mode):
     with pytest.raises(ValueError, match="key must name at least one column"):
         Table("sqlite:///x.db", "t", key=[], write=write_mode)
     with pytest.raises(BadParameter, match="key must name at least one column"):
-        Table("sqlite:///x.db", "t", key=[], write="append").open_source()
+        open_source(Table("sqlite:///x.db", "t", key=[], write="append"))
 
 
 def test_inserts_need_a_unique_key_and_are_told_of_appending(database):
     database.run("CREATE TABLE log (id INTEGER, n INTEGER)")
     with pytest.raises(BadSink, match=r"no primary key or unique index on \(id\).* or use write='append'"):
-        Table(database.url, "log", key="id", write="insert").open_sink().check(None)
+        open_sink(Table(database.url, "log", key="id", write="insert")).check(None)
 
 
 def test_a_chunk_is_found_by_its_own_pass_only(database):
@@ -84,7 +85,7 @@ def test_a_pass_that_is_over_leaves_nothing_and_old_leftovers_go_with_the_next(d
         write(sink, [{"id": 1}], pass_)
     sink.end_pass(PASS)
     assert found(sink) is None
-    long_ago = (datetime.now(timezone.utc) - KEPT - timedelta(days=1)).isoformat()
+    long_ago = (datetime.now(UTC) - KEPT - timedelta(days=1)).isoformat()
     database.run(f"UPDATE prefect_batch_chunks SET finished_at = '{long_ago}' WHERE pass_id IN ('given up', 'other')")
     sink.begin_pass(PassRef("nightly", 4, "four"))
     left = database.rows("SELECT job, pass_id FROM prefect_batch_chunks ORDER BY pass_id")
@@ -109,8 +110,8 @@ def test_a_ledger_that_may_not_be_made_is_said_with_the_way_out(postgresql, job)
         with pytest.raises(
             BadSink, match=r"ledger prefect_batch_chunks cannot be made.*permission denied.*ledger=False"
         ):
-            Table(url, "log", key="id", write="append").open_sink().check(None)
-        assert Table(url, "log", key="id", write="append", ledger=False).open_sink().check(None) == []
+            open_sink(Table(url, "log", key="id", write="append")).check(None)
+        assert open_sink(Table(url, "log", key="id", write="append", ledger=False)).check(None) == []
     finally:
         close_engines()
         postgresql.run(f"DROP OWNED BY {role}", f"DROP ROLE {role}")

@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
 from hypothesis import given, settings
@@ -15,13 +15,14 @@ from prefect_batch.blocks.letters.ids import LetterSet
 from prefect_batch.blocks.letters.place import open_place
 from prefect_batch.blocks.letters.purge import purge_letters
 from prefect_batch.blocks.letters.read import count_letters, read_letters
-from prefect_batch.blocks.letters.replay_list import list_path, write_chosen
+from prefect_batch.blocks.letters.replay_list import list_path, write_replay_list
 from prefect_batch.blocks.letters.status import Act, record_act
+from prefect_batch.blocks.opening import open_source
 from prefect_batch.blocks.parameters.letters import Letters
 from prefect_batch.tasks.letters.choose import Selection, Unfinished, choose
 
 SCHEMA = pa.schema([("id", pa.int64())])
-NOW = datetime(2024, 1, 1, tzinfo=timezone.utc)
+NOW = datetime(2024, 1, 1, tzinfo=UTC)
 ROWS = 12
 STEPS = ("before bury", "after bury", "after commit", "after settle", "never")
 
@@ -56,9 +57,9 @@ class World:
 
     def replay(self, failing, keys, size, crash):
         """A replay that dies at this step of its second chunk, if there is one, and is then called again."""
-        chosen = choose(self.place, "job", Selection(key=tuple(map(str, keys))), Unfinished()).chosen
+        chosen = choose(self.place, "job", Selection(key=tuple(map(str, keys))), Unfinished()).replay_list
         self.replays += 1
-        write_chosen(self.place, list_path("job", self.replays), chosen)
+        write_replay_list(self.place, list_path("job", self.replays), chosen)
         spec = Letters(self.root, "job", self.replays, (self.root, list_path("job", self.replays)), "letter", None, {})
         for number, after in enumerate(range(0, chosen.count, size)):
             chunk = ChunkRange((after,) if after else None, (min(after + size, chosen.count),))
@@ -68,7 +69,7 @@ class World:
             self._work(spec, chunk, failing, "never")
 
     def _work(self, spec, chunk, failing, crash):
-        source = spec.open_source()
+        source = open_source(spec)
         if (spec.replay, chunk.digest) in self.ledger:
             source.settle(chunk, "run")
             return
@@ -96,7 +97,7 @@ class World:
 
     def purge(self):
         resolved = count_letters(self.place, "job")["resolved"]
-        assert purge_letters(self.place, "job", datetime.now(timezone.utc) + timedelta(days=1)) == resolved
+        assert purge_letters(self.place, "job", datetime.now(UTC) + timedelta(days=1)) == resolved
         self.purged += resolved
         assert count_letters(self.place, "job")["resolved"] == 0
 

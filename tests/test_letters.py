@@ -5,7 +5,7 @@ import json
 import os
 import stat
 import traceback
-from datetime import date, datetime, timezone
+from datetime import UTC, date, datetime
 from decimal import Decimal
 
 import duckdb
@@ -49,7 +49,7 @@ COLUMNS = [
 
 
 def letter(record, **fields):
-    now = datetime(2024, 1, 1, tzinfo=timezone.utc)
+    now = datetime(2024, 1, 1, tzinfo=UTC)
     base = {"key": (record["id"],), "stage": "process", "error_type": "E", "error_message": "m", "traceback": "t"}
     return DeadLetter(**{**base, "attempts": 1, "failed_at": now, "record": record, **fields})
 
@@ -283,7 +283,7 @@ def test_a_stack_that_python_cannot_print_costs_no_letter(monkeypatch, failing, 
 
 def test_groups_count_and_show_an_example():
     def row(n, message, second, kind="ValueError"):
-        when = datetime(2024, 1, 1, 0, 0, second, tzinfo=timezone.utc)
+        when = datetime(2024, 1, 1, 0, 0, second, tzinfo=UTC)
         return {"id": f"1.a.{n}", "error_type": kind, "error_message": message, "traceback": "", "key": f"[{n}]"} | {
             "failed_at": when,
             "stage": "process",
@@ -357,7 +357,7 @@ def test_a_place_on_s3(s3_bucket):
     (left,) = read_letters(s3, "job")["id"]
     record_act(place, "job", "one", Act("resolved", LetterSet([left]), "x", "2024-01-01T00:00:00+00:00"))
     assert count_letters(place, "job") == {"open": 0, "resolved": 1, "discarded": 0}
-    assert purge_letters(place, "job", datetime.now(timezone.utc)) == 1
+    assert purge_letters(place, "job", datetime.now(UTC)) == 1
     assert place.find("job") == []
     with DeadLetters(s3, "job", 1, SCHEMA).open(SECOND, "run") as burial:
         burial.add([letter(GOOD)])  # A chunk that dies.

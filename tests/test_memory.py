@@ -10,7 +10,11 @@ from prefect_batch import Table, process_records, processor
 from prefect_batch.blocks.batches import Batch
 from prefect_batch.blocks.chunks import ChunkRange
 from prefect_batch.blocks.databases.fetch import BATCH_BYTES
-from prefect_batch.flows.run.memory import memory_bound_bytes
+from prefect_batch.blocks.opening import open_source
+from prefect_batch.blocks.parameters.failure_policy import FailurePolicy
+from prefect_batch.flows.run.memory import LEAST_BATCH_ROWS, memory_bound_bytes, mind_memory
+from prefect_batch.flows.run.run_limits import RunLimits
+from prefect_batch.flows.run.stopping import StopRequest
 from prefect_batch.tasks.work.work_chunk import ChunkJob, forget, work_chunk
 
 
@@ -22,10 +26,26 @@ def test_the_bound_is_a_share_of_what_there_is():
 def test_wide_rows_come_in_smaller_batches(sqlite):
     sqlite.run("CREATE TABLE t (id INTEGER PRIMARY KEY, x BLOB)")
     sqlite.many("INSERT INTO t VALUES (:id, :x)", [{"id": n, "x": bytes(100_000)} for n in range(1000)])
-    source = Table(sqlite.url, "t", key="id").open_source()
+    source = open_source(Table(sqlite.url, "t", key="id"))
     sizes = [len(batch.rows) for batch in source.read(ChunkRange(None, (999,)), 5000)]
     assert sum(sizes) == 1000
     assert max(sizes[1:]) * 100_000 <= BATCH_BYTES
+
+
+@pytest.mark.parametrize("concurrency", [1, 3, 8])
+@pytest.mark.parametrize("batch_rows", [50, 100, 199, 20_000])
+def test_limits_halve_while_memory_is_beyond_its_bound_and_end_at_the_least(concurrency, batch_rows):
+    limits = RunLimits(concurrency, batch_rows, None, 10 * 2**20, FailurePolicy(), StopRequest(lambda: None))
+    assert mind_memory(limits, 10 * 2**20) is None
+    before = (batch_rows, concurrency)
+    while (said := mind_memory(limits, 11 * 2**20)) is not None:
+        now = (limits.batch_rows, limits.concurrency)
+        assert now in ((max(LEAST_BATCH_ROWS, before[0] // 2), before[1]), (before[0], before[1] // 2))
+        assert said == (
+            f"11 MB of memory are more than 10 MB: now batches of {now[0]:,} records, {now[1]} chunks at once"
+        )
+        before = now
+    assert before == (min(batch_rows, LEAST_BATCH_ROWS), 1)
 
 
 def test_beyond_the_bound_batches_shrink_and_then_the_window(server, sqlite, job, tmp_path, caplog):

@@ -8,7 +8,7 @@ import sys
 import threading
 import uuid
 from dataclasses import asdict, replace
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 import psutil
 import pytest
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("server")
 
 
 def now():
-    return datetime.now(timezone.utc)
+    return datetime.now(UTC)
 
 
 def an_owner(**fields):

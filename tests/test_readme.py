@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import prefect_batch
+from prefect_batch.blocks.opening import open_source
 
 ROOT = Path(prefect_batch.__file__).parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -134,7 +135,7 @@ def test_the_documented_sql_is_what_is_sent(postgresql):
     from prefect_batch.blocks.chunks import ChunkRange
 
     postgresql.run("CREATE TABLE orders (region text, id int, qty int)")
-    source = Table(postgresql.url, "orders", key=["region", "id"]).open_source()
+    source = open_source(Table(postgresql.url, "orders", key=["region", "id"]))
     columns = [*source.key_expressions, __import__("sqlalchemy").column("qty")]
 
     def sql(chunk):

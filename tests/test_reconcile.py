@@ -1,7 +1,7 @@
 """Reconciling a pass: each record is in the sink, filtered, or in a letter; what is not is named, and done again."""
 
 import json
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 import pyarrow as pa
 import pytest
@@ -22,17 +22,17 @@ from prefect_batch.blocks.batches import Batch
 from prefect_batch.blocks.chunks import ChunkRange, ChunkResult, Tally
 from prefect_batch.blocks.databases.connections import close_engines
 from prefect_batch.blocks.dead_letter import DeadLetter
-from prefect_batch.blocks.errors import BadParameter
+from prefect_batch.blocks.errors import BadParameter, KeysDiffer
 from prefect_batch.blocks.key_sum import KeySum, are_integers, sum_of_keys
 from prefect_batch.blocks.letters.bury import DeadLetters
 from prefect_batch.blocks.letters.place import open_place
+from prefect_batch.blocks.opening import open_source
 from prefect_batch.blocks.state.accounts import Account, Accounts, add_up, finished
 from prefect_batch.blocks.state.cursor import Cursor, RunState
 from prefect_batch.blocks.state.position import Position
 from prefect_batch.flows.command_line.main import main
 from prefect_batch.tasks.reconcile.compare import Side
 from prefect_batch.tasks.reconcile.reconcile_pass import reconcile_pass
-from prefect_batch.tasks.reconcile.reconciliation import KeysDiffer
 from prefect_batch.tasks.work.count import sum_filtered
 from prefect_batch.tasks.work.outputs import Item
 from prefect_batch.tasks.work.process_record import Failure
@@ -166,7 +166,7 @@ def test_sums_are_those_of_the_databases(database):
     keys = [(-(2**63), 1), (2**63 - 1, -2), (0, 0), (-5, 7), (2**31 - 1, 2**31 - 1), (12345678901234, -1)]
     database.many("INSERT INTO t VALUES (:a, :b)", [{"a": a, "b": b} for a, b in keys])
     for names in (["a"], ["a", "b"], ["b", "a"]):
-        source = Table(database.url, "t", key=names).open_source()
+        source = open_source(Table(database.url, "t", key=names))
         chosen = [tuple({"a": a, "b": b}[name] for name in names) for a, b in keys]
         assert Side(source).sum(ChunkRange(None, source.last_key())) == sum_of_keys(chosen)
 
@@ -253,7 +253,7 @@ class Model:
         self.source, self.sink = (Table(self.database.url, name, key="k") for name in "st")
         self._insert("s", [n for n, state in enumerate(states) if state != "absent"])
         self._insert("t", [n for n, state in enumerate(states) if state == "written"])
-        self.upper = self.source.open_source().last_key()
+        self.upper = open_source(self.source).last_key()
         self._account()
 
     def key(self, n):
@@ -283,7 +283,7 @@ class Model:
 
     def _account(self):
         accounts = Accounts(open_place(self.place), "model", 1)
-        source, after = self.source.open_source(), None
+        source, after = open_source(self.source), None
         while after != self.upper:
             (upto,) = source.edges(after, self.upper, self.size, 1)
             chunk = ChunkRange(after, upto)
@@ -292,7 +292,7 @@ class Model:
             failed = [key for key in keys if of[key] == "failed"]
             filtered = [key for key in keys if of[key] == "filtered"]
             with DeadLetters(self.place, "model", 1, source.schema).open(chunk, "run") as burial:
-                now = datetime.now(timezone.utc)
+                now = datetime.now(UTC)
                 burial.add([DeadLetter(key, "process", "E", "", "", 1, now, {"k": key[0]}) for key in failed])
                 burial.finish()
             tally = Tally(len(keys), len(keys) - len(failed) - len(filtered), len(filtered), len(failed))

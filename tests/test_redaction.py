@@ -2,7 +2,7 @@
 
 import logging
 import re
-from datetime import date, datetime, timezone
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
 
@@ -22,7 +22,7 @@ EMAILS = Redaction(["email"], KEY)
 
 
 def letter(record, message, traceback=""):
-    return DeadLetter((1,), "process", "E", message, traceback, 1, datetime(2024, 1, 1, tzinfo=timezone.utc), record)
+    return DeadLetter((1,), "process", "E", message, traceback, 1, datetime(2024, 1, 1, tzinfo=UTC), record)
 
 
 VALUES = st.one_of(

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prefect_batch import Query, Table, process_records, processor
-from prefect_batch.blocks import credentials
+from prefect_batch.blocks import passwords
 from prefect_batch.blocks.credentials import check_url, hide_passwords
 from prefect_batch.blocks.databases import check_source as source_check
 from prefect_batch.blocks.errors import (
@@ -18,6 +18,7 @@ from prefect_batch.blocks.errors import (
     BadSource,
     DefinitionChanged,
 )
+from prefect_batch.blocks.opening import open_source
 
 
 @pytest.fixture
@@ -86,24 +87,24 @@ def test_queries_that_are_wrong(run, shop):
 def test_floating_point_keys_are_refused_where_they_are_not_exact(postgresql):
     postgresql.run("CREATE TABLE t (k real PRIMARY KEY)")
     with refused(BadSource, "key column k is a floating-point number"):
-        Table(postgresql.url, "t", key="k").open_source().check()
+        open_source(Table(postgresql.url, "t", key="k")).check()
 
 
 def test_a_key_of_nan_is_refused(postgresql):
     postgresql.run("CREATE TABLE t (k numeric PRIMARY KEY)", "INSERT INTO t VALUES (1), ('NaN')")
     with refused(BadSource, "NaN in its key"):
-        Table(postgresql.url, "t", key="k").open_source().last_key()
+        open_source(Table(postgresql.url, "t", key="k")).last_key()
 
 
 def test_a_large_table_without_an_index_on_its_key_is_warned_of(shop, monkeypatch):
     monkeypatch.setattr(source_check, "LARGE", 10)
     warning = "table orders has no index on its key (ref), so every chunk sorts or scans all of it: create one"
-    assert Table(shop.url, "orders", key="ref").open_source().check() == [warning]
-    assert Table(shop.url, "orders", key="id").open_source().check() == []
-    assert Query(shop.url, "SELECT * FROM orders", key="id").open_source().check() == []
-    assert "no index" in Query(shop.url, "SELECT * FROM orders", key="ref").open_source().check()[0]
+    assert open_source(Table(shop.url, "orders", key="ref")).check() == [warning]
+    assert open_source(Table(shop.url, "orders", key="id")).check() == []
+    assert open_source(Query(shop.url, "SELECT * FROM orders", key="id")).check() == []
+    assert "no index" in open_source(Query(shop.url, "SELECT * FROM orders", key="ref")).check()[0]
     shop.run("CREATE INDEX by_ref ON orders (ref, qty)")
-    assert Table(shop.url, "orders", key="ref").open_source().check() == []
+    assert open_source(Table(shop.url, "orders", key="ref")).check() == []
 
 
 @pytest.mark.parametrize("kind", ["postgresql", "mariadb"])
@@ -116,8 +117,8 @@ def test_a_query_that_sorts_is_warned_of(kind, request, monkeypatch, tmp_path):
     database.run("ANALYZE TABLE big" if kind == "mariadb" else "ANALYZE big")
     monkeypatch.setattr(source_check, "LARGE", 1000)
     try:
-        assert Query(database.url, "SELECT id, ref FROM big", key="id").open_source().check() == []
-        assert "no index" in Query(database.url, "SELECT id, ref FROM big", key="ref").open_source().check()[0]
+        assert open_source(Query(database.url, "SELECT id, ref FROM big", key="id")).check() == []
+        assert "no index" in open_source(Query(database.url, "SELECT id, ref FROM big", key="ref")).check()[0]
     finally:
         from prefect_batch.blocks.databases.connections import close_engines
 
@@ -203,8 +204,8 @@ PIECES = ["://", "me", ":", "hunter2", "@", "=", "PassWord", "ssl", "pwd", "\u01
 
 @given(st.lists(st.sampled_from(PIECES), max_size=12).map("".join))
 def test_looking_first_whether_there_may_be_a_password_hides_no_less(text):
-    in_urls = credentials._PASSWORD_IN_URL.sub(r"\1:***@", text)
-    assert hide_passwords(text) == credentials._PASSWORD_PARAMETER.sub(r"\1=***", in_urls)
+    in_urls = passwords._IN_URL.sub(r"\1:***@", text)
+    assert hide_passwords(text) == passwords._PARAMETER.sub(r"\1=***", in_urls)
 
 
 @pytest.mark.parametrize("text", ["PASSWORD=hunter2", "the pa\u017f\u017fwd=hunter2 was refused", "pwd=hunter2"])

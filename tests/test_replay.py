@@ -20,9 +20,9 @@ from prefect_batch import (
     status,
 )
 from prefect_batch.blocks.chunks import ChunkRange
-from prefect_batch.blocks.errors import BadParameter, BadPlace, BadProcessor, JobIsOwned
+from prefect_batch.blocks.errors import BadParameter, BadPlace, BadProcessor, JobIsOwned, UnknownJob
 from prefect_batch.blocks.prefect_api import call_api
-from prefect_batch.blocks.state.cursor_store import CursorStore, UnknownJob
+from prefect_batch.blocks.state.cursor_store import CursorStore
 from prefect_batch.blocks.state.ownership import own_job
 from prefect_batch.blocks.state.position import Planned, Position
 
@@ -245,7 +245,9 @@ def test_the_failures_are_a_table_in_prefects_pages(flown, job):
 
 def test_letters_in_memory_are_kept_out_of_worker_processes(flown, job):
     table = Table(flown.url, "t", key="id")
-    with pytest.raises(BadPlace, match="would be lost with the worker processes: name another place"):
+    with pytest.raises(
+        BadPlace, match="only this process can reach the dead letters in memory://letters, in its memory"
+    ):
         process_records(
             job=f"{job}-2", source=table, process=dict, sink=table, record_timeout=1, dead_letters="memory://letters"
         )

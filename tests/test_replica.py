@@ -7,9 +7,8 @@ import pytest
 from sqlalchemy.exc import DBAPIError
 
 from prefect_batch import HealthCheck, Table, process_records, status
-from prefect_batch.blocks.errors import BadParameter
+from prefect_batch.blocks.errors import BadParameter, UnknownJob
 from prefect_batch.blocks.health import look
-from prefect_batch.blocks.state.cursor_store import UnknownJob
 from tests import replicas
 
 ROWS = 2000

@@ -1,7 +1,7 @@
 """One suite for every sink, table or files: what the work on a chunk relies on."""
 
 import json
-from datetime import date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import pytest
 from prefect_batch import Files, Table, complete_files
 from prefect_batch.blocks.chunks import ChunkRange
 from prefect_batch.blocks.jobs import PassRef
+from prefect_batch.blocks.opening import open_sink, open_source
 from prefect_batch.blocks.transient import fails_chunk
 from prefect_batch.tasks.work.isolate import isolate
 from prefect_batch.tasks.work.outputs import Item
@@ -31,7 +32,7 @@ class TableEnd:
         database.run("CREATE TABLE target (id INTEGER PRIMARY KEY, qty INTEGER CHECK (qty >= 0))")
 
     def open(self):
-        return Table(self._database.url, "target", key="id").open_sink()
+        return open_sink(Table(self._database.url, "target", key="id"))
 
     def rows(self):
         return self._database.rows("SELECT id, qty FROM target ORDER BY id")
@@ -46,7 +47,7 @@ class FilesEnd:
         self._form, self._place = form, str(place)
 
     def open(self):
-        return Files(self._place, self._form, schema={"id": "int64", "qty": "int64"}).open_sink()
+        return open_sink(Files(self._place, self._form, schema={"id": "int64", "qty": "int64"}))
 
     def rows(self):
         self.open().end_pass(PASS)
@@ -174,7 +175,7 @@ VALUES = {
     "text": "é漢\"',\n",
     "day": date(2024, 2, 29),
     "moment": datetime(2024, 3, 31, 1, 59, 59, 999_990),
-    "zoned": datetime(2024, 3, 31, 1, 59, 59, 999_990, tzinfo=timezone.utc),
+    "zoned": datetime(2024, 3, 31, 1, 59, 59, 999_990, tzinfo=UTC),
     "price": Decimal("12345678901234567890.12"),
     "rate": 0.1 + 0.2,
     "flag": True,
@@ -188,12 +189,12 @@ def test_values_written_to_files_are_read_as_they_were(tmp_path, form):
     names = {"text": "string", "day": "date32", "moment": "timestamp[us]", "zoned": "timestamp[us, UTC]"}
     names |= {"price": "decimal(30, 2)", "rate": "double", "flag": "bool", "big": "int64"}
     kept = {name: VALUES[name] for name in names}
-    sink = Files(str(tmp_path), form).open_sink()
+    sink = open_sink(Files(str(tmp_path), form))
     sink.begin_pass(PASS)
     assert put(sink, [kept, dict.fromkeys(kept)]) == []
     sink.end_pass(PASS)
     spec = Files(str(tmp_path), form, schema=None if form == "parquet" else names, text_nulls=True)
-    source = spec.open_source()
+    source = open_source(spec)
     chunk = ChunkRange(None, source.last_key())
     found = [row[: len(source.names)] for batch in source.read(chunk, 10) for row in batch.rows]
     assert [dict(zip(source.names, row, strict=True)) for row in found] == [kept, dict.fromkeys(kept)]

@@ -1,7 +1,7 @@
 """Batches as Arrow tables: the same values as by rows, from a source and into a sink."""
 
 import random
-from datetime import date, datetime, time, timezone
+from datetime import UTC, date, datetime, time
 from decimal import Decimal
 
 import numpy as np
@@ -18,6 +18,7 @@ from prefect_batch.blocks.contracts import GivesTables, TakesTables
 from prefect_batch.blocks.databases.sqlite.tables import sqlite_table
 from prefect_batch.blocks.errors import BadOutput, UnknownColumn
 from prefect_batch.blocks.jobs import PassRef
+from prefect_batch.blocks.opening import open_sink, open_source
 from prefect_batch.blocks.transient import fails_chunk
 from prefect_batch.tasks.work.isolate import isolate
 from prefect_batch.tasks.work.outputs import Item, ItemTable, join_tables, places
@@ -45,7 +46,7 @@ COLUMNS = {
         "TEXT",
         "timestamptz",
         "TIMESTAMP(6) NULL",
-        [datetime(2024, 3, 31, 1, 30, 0, 1, tzinfo=timezone.utc), None],
+        [datetime(2024, 3, 31, 1, 30, 0, 1, tzinfo=UTC), None],
     ),
     "hour": ("TIME", "time", "TIME(6)", [time(23, 59, 59, 1), time(0), None]),
 }
@@ -68,7 +69,7 @@ def made(database, name, rows=()):
     database.run(f"CREATE TABLE {name} ({declared(database)})")
     table = Table(database.url, name, key="id")
     if rows:
-        sink = table.open_sink()
+        sink = open_sink(table)
         sink.prepare(rows, None)
         with sink.transaction(PassRef("job", 1, "x"), ChunkRange(None, (1,))) as transaction:
             transaction.write(list(rows))
@@ -83,13 +84,11 @@ def whole(source, batch_rows=1000, *, tables=False):
 
 def in_utc(rows):
     """Equal moments alike, whatever zone the driver gives them in."""
-    return [
-        tuple(v.astimezone(timezone.utc) if isinstance(v, datetime) and v.tzinfo else v for v in row) for row in rows
-    ]
+    return [tuple(v.astimezone(UTC) if isinstance(v, datetime) and v.tzinfo else v for v in row) for row in rows]
 
 
 def test_a_table_has_the_values_of_the_rows(database):
-    source = made(database, "t", records()).open_source()
+    source = open_source(made(database, "t", records()))
     assert isinstance(source, GivesTables)
     (rows,), (table,) = whole(source), whole(source, tables=True)
     assert in_utc(table.rows) == in_utc(rows.rows)
@@ -108,9 +107,9 @@ def test_a_table_has_the_values_of_the_rows(database):
 def test_a_table_is_written_as_its_records_are(database):
     given_records = records()
     by_rows, by_table = made(database, "by_rows", given_records), made(database, "by_table")
-    table, failures = arrow_table(*whole(by_rows.open_source()), by_rows.open_source().schema)
+    table, failures = arrow_table(*whole(open_source(by_rows)), open_source(by_rows).schema)
     assert failures == []
-    sink = by_table.open_sink()
+    sink = open_sink(by_table)
     sink.prepare([], None)
     for _ in range(2):  # Again, as a repeated chunk does.
         with sink.transaction(PassRef("job", 1, "x"), ChunkRange(None, (1,))) as transaction:
@@ -127,7 +126,7 @@ def test_a_batch_that_arrow_cannot_hold_comes_as_rows(postgresql):
         "INSERT INTO t SELECT n, CASE n WHEN 7 THEN 'NaN' ELSE n::numeric END, 'a' || n, now() "
         "FROM generate_series(1, 9) n"
     )
-    source = Table(postgresql.url, "t", key="id").open_source()
+    source = open_source(Table(postgresql.url, "t", key="id"))
     batches = whole(source, 3, tables=True)
     assert [batch.table is None for batch in batches] == [False, False, True]
     assert batches[2].rows[0][1].is_nan()
@@ -138,7 +137,7 @@ def test_a_batch_that_arrow_cannot_hold_comes_as_rows(postgresql):
 def test_types_without_an_exact_form_come_as_rows(postgresql, kind):
     postgresql.run(f"CREATE TABLE t (id INTEGER PRIMARY KEY, c {kind})")
     postgresql.run("INSERT INTO t VALUES (1, NULL)")
-    source = Table(postgresql.url, "t", key="id").open_source()
+    source = open_source(Table(postgresql.url, "t", key="id"))
     assert [batch.rows for batch in whole(source, tables=True)] == [[(1, None)]]
     assert whole(source, tables=True)[0].table is None
 
@@ -146,7 +145,7 @@ def test_types_without_an_exact_form_come_as_rows(postgresql, kind):
 def test_signs_in_the_condition_and_the_key_are_not_taken_for_parameters(postgresql):
     postgresql.run("CREATE TABLE t (id TEXT PRIMARY KEY)")
     postgresql.many("INSERT INTO t VALUES (:id)", [{"id": text} for text in ("a%s", "b'%", "c:d", "z")])
-    source = Query(postgresql.url, "SELECT id FROM t WHERE id LIKE '%%' AND id <> ':x'", key="id").open_source()
+    source = open_source(Query(postgresql.url, "SELECT id FROM t WHERE id LIKE '%%' AND id <> ':x'", key="id"))
     assert [row for batch in source.read_tables(ChunkRange(("a%s",), ("c:d",)), 9) for row in batch.rows] == [
         ("b'%",),
         ("c:d",),
@@ -173,7 +172,7 @@ def test_a_refused_row_is_found_among_the_tables_rows(database):
         "mariadb": "INTEGER CHECK (n <> 5)",
     }
     database.run(f"CREATE TABLE t (id INTEGER PRIMARY KEY, n {kind[database.kind]})")
-    sink = Table(database.url, "t", key="id").open_sink()
+    sink = open_sink(Table(database.url, "t", key="id"))
     sink.prepare([], None)
     outputs = ItemTable(pa.table({"id": range(10), "n": range(10)}), np.array([0, 0, 1, 2, 3, 4, 5, 6, 7, 7]))
     with sink.transaction(PassRef("job", 1, "x"), ChunkRange(None, (1,))) as transaction:
@@ -192,7 +191,7 @@ def test_a_refused_row_is_found_among_the_tables_rows(database):
 
 def test_of_rows_with_one_key_the_last_is_written(database):
     database.run("CREATE TABLE t (a INTEGER, b INTEGER, n INTEGER, PRIMARY KEY (a, b))")
-    sink = Table(database.url, "t", key=["a", "b"]).open_sink()
+    sink = open_sink(Table(database.url, "t", key=["a", "b"]))
     sink.prepare([], None)
     with sink.transaction(PassRef("job", 1, "x"), ChunkRange(None, (1,))) as transaction:
         outputs = ItemTable(pa.table({"b": [1, 2, 1], "n": [1, 2, 3], "a": [1, 1, 1]}), np.arange(3))
@@ -212,7 +211,7 @@ def test_of_rows_with_one_key_the_last_is_written(database):
 )
 def test_columns_that_the_sink_has_not_are_refused(sqlite, table, error):
     sqlite.run("CREATE TABLE t (id INTEGER PRIMARY KEY, n INTEGER)")
-    sink = Table(sqlite.url, "t", key="id").open_sink()
+    sink = open_sink(Table(sqlite.url, "t", key="id"))
     sink.prepare([], None)
     with sink.transaction(PassRef("job", 1, "x"), ChunkRange(None, (1,))) as transaction, pytest.raises(error):
         transaction.write_table(table)
@@ -242,7 +241,7 @@ def test_a_batch_has_rows_or_a_table():
 def test_an_error_amid_the_rows_is_raised_and_the_connection_goes_on(postgresql):
     postgresql.run("CREATE TABLE t (id INTEGER PRIMARY KEY)", "INSERT INTO t SELECT generate_series(1, 30000)")
     query = "SELECT id, 1 / (id - 29000) AS n FROM t"
-    source = Query(postgresql.url, query, key="id").open_source()
+    source = open_source(Query(postgresql.url, query, key="id"))
     with pytest.raises(psycopg.errors.DivisionByZero):
         list(source.read_tables(ChunkRange(None, (30000,)), 1000))
     assert sum(map(len, source.read_tables(ChunkRange(None, (28000,)), 1000))) == 28000
@@ -250,7 +249,7 @@ def test_an_error_amid_the_rows_is_raised_and_the_connection_goes_on(postgresql)
 
 def test_reading_that_is_given_up_leaves_the_connection_in_order(postgresql):
     postgresql.run("CREATE TABLE t (id INTEGER PRIMARY KEY)", "INSERT INTO t SELECT generate_series(1, 100000)")
-    source = Table(postgresql.url, "t", key="id").open_source()
+    source = open_source(Table(postgresql.url, "t", key="id"))
     batches = source.read_tables(ChunkRange(None, (100000,)), 10)
     assert len(next(batches)) == 10
     batches.close()

@@ -1,20 +1,23 @@
 """Worker processes: what they survive, what they never do, and what a record may do to them."""
 
 import json
+import linecache
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
+from types import CodeType
 
 import psutil
 import pytest
 
-from prefect_batch import RunStopped, Table, dead_letters, process_records, status
+from prefect_batch import RunStopped, Table, dead_letters, failures, process_records, status
 from prefect_batch.blocks.errors import BadParameter
-from prefect_batch.tasks.workers.send_function import ship
+from prefect_batch.tasks.workers.send_function import send_function
 
 pytestmark = pytest.mark.usefixtures("server")
 HERE = Path(__file__).parent
@@ -130,6 +133,62 @@ def test_a_script_without_a_main_guard_is_imported_once(sqlite, job, tmp_path):
     assert int(next((tmp_path / "marks").iterdir()).name) not in pids
 
 
+FAILING = """
+import sys
+from prefect_batch import Table, process_records
+def share(n):
+    return 1 // (n % 1000)
+class Clean:
+    def __call__(self, record):
+        return {"id": record["id"], "n": share(record["id"])}
+url, job, letters = sys.argv[1:]
+process_records(job=job, source=Table(url, "numbers", key="id"), process=Clean(), chunk_size=1000,
+    sink=Table(url, "out", key="id"), dead_letters=letters, workers="processes", concurrency=2)
+"""
+
+
+def test_the_place_of_a_failure_is_told_for_functions_of_a_script(sqlite, job, tmp_path):
+    fill(sqlite)
+    script = tmp_path / "script.py"
+    script.write_text(FAILING)
+    command = [sys.executable, script, sqlite.url, job, str(tmp_path / "letters")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert failures(job)["where"].tolist() == ["script.py:5 in share"]
+    trace = dead_letters(job)["traceback"].iloc[0]
+    for line, function, source in (
+        (8, "__call__", 'return {"id": record["id"], "n": share(record["id"])}'),
+        (5, "share", "return 1 // (n % 1000)"),
+    ):
+        assert f'  File "{script}", line {line}, in {function}\n    {source}\n' in trace
+
+
+def test_the_place_of_a_failure_is_told_for_functions_of_a_cell(sqlite, run, job):
+    """Its lines are in no file: they are known to the kernel only."""
+    fill(sqlite)
+    cell, namespace = "<cell 7>", {"__name__": "a_cell"}
+    source = "def process(record):\n    return {'id': record['id'], 'n': 1 // (record['id'] % 1000)}\n"
+    exec(compile(source, cell, "exec"), namespace)
+    linecache.cache[cell] = (len(source), None, source.splitlines(keepends=True), cell)
+    run(sqlite, namespace["process"])
+    assert failures(job)["where"].tolist() == ["<cell 7>:2 in process"]
+    assert f"in process\n    {source.splitlines()[1].strip()}\n" in dead_letters(job)["traceback"].iloc[0]
+
+
+def test_code_is_sent_with_its_file_whatever_refers_to_it():
+    def outer():
+        return lambda: [2 * n for n in range(3)]
+
+    def files_of(code):
+        return {code.co_filename}.union(*(files_of(c) for c in code.co_consts if isinstance(c, CodeType)))
+
+    received = pickle.loads(send_function(outer))
+    assert received is not outer
+    assert files_of(received.__code__) == {__file__}
+    assert received.__code__ == outer.__code__
+    assert received()() == [0, 2, 4]
+
+
 def test_a_worker_imports_neither_prefect_nor_pandas():
     code = "import sys, prefect_batch.tasks.workers.worker; sys.exit(bool({'prefect', 'pandas'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
@@ -185,7 +244,7 @@ def test_what_cannot_be_sent_is_refused_or_done_in_threads(sqlite, run):
         with lock:
             return {"id": record["id"], "n": 1}
 
-    assert ship(locked) is None
+    assert send_function(locked) is None
     with pytest.raises(BadParameter, match="holds something that cannot be pickled"):
         run(sqlite, locked)
     assert run(sqlite, locked, workers=None).run.written == ROWS

@@ -7,13 +7,13 @@ from typing import Any
 from uuid import UUID
 
 import pyarrow as pa
-from sqlalchemy import Column, Engine, MetaData
+from sqlalchemy import Column, MetaData
 from sqlalchemy import Table as SqlTable
 from sqlalchemy import types as sql
-from sqlalchemy.dialects import mysql
 
 from prefect_batch.blocks.batches import Record
 from prefect_batch.blocks.databases.column_types import sql_type
+from prefect_batch.blocks.databases.end import SqlEnd
 from prefect_batch.blocks.errors import BadSink
 
 __all__ = ["create_table"]
@@ -34,7 +34,7 @@ _BY_VALUE: tuple[tuple[type | tuple[type, ...], sql.TypeEngine[Any]], ...] = (
 
 
 def create_table(
-    engine: Engine, name: str, schema: str | None, key: tuple[str, ...], records: Sequence[Record], source: pa.Schema
+    end: SqlEnd, name: str, schema: str | None, key: tuple[str, ...], records: Sequence[Record], source: pa.Schema
 ) -> None:
     """Create the table, if it is missing, with the records' columns and the key as its primary key.
 
@@ -46,15 +46,16 @@ def create_table(
     """
     names = list(dict.fromkeys(column for record in records for column in record))
     if missing := [column for column in key if column not in names]:
-        raise BadSink(f"table {name} cannot be made: the processor's records have no key column {missing[0]}")
+        lacks = f"the processor's records have no key column {missing[0]}"
+        raise BadSink(f"table {name} cannot be made: {lacks}", f"table {name}", missing[0])
     columns = []
     for column in names:
         values = [record[column] for record in records if record.get(column) is not None]
-        kind = _for_dialect(_type(column, values, source), engine.dialect.name, in_key=column in key)
+        kind = end.dialect.made_type(_type(column, values, source), column in key)
         columns.append(Column(column, kind, primary_key=column in key, autoincrement=False))
     # The primary key in the key's order, whatever the order of the columns.
     columns.sort(key=lambda c: key.index(c.name) if c.name in key else len(key) + names.index(c.name))
-    SqlTable(name, MetaData(), *columns, schema=schema).create(engine, checkfirst=True)
+    SqlTable(name, MetaData(), *columns, schema=schema).create(end.engine, checkfirst=True)
 
 
 def _type(column: str, values: list[Any], source: pa.Schema) -> sql.TypeEngine[Any]:
@@ -82,36 +83,3 @@ def _by_values(values: list[Any]) -> sql.TypeEngine[Any]:
         if values and all(isinstance(value, kind) and not isinstance(value, datetime) for value in values):
             return found
     return sql.Text()
-
-
-def _for_dialect(kind: sql.TypeEngine[Any], dialect: str, *, in_key: bool) -> sql.TypeEngine[Any]:
-    """The type as this database needs it, so that no value is cut, rounded or taken for another."""
-    if dialect == "sqlite":
-        # INTEGER, and not BIGINT, is SQLite's own row number; NUMERIC would round decimals.
-        exact: dict[type, sql.TypeEngine[Any]] = {
-            sql.BigInteger: sql.Integer(),
-            sql.Numeric: sql.Text(),
-            sql.Uuid: sql.Text(),
-            sql.Interval: sql.Float(),
-        }
-        return next((to for of, to in exact.items() if type(kind) is of), kind)
-    if dialect in ("mysql", "mariadb"):
-        return _for_mysql(kind, in_key=in_key)
-    return sql.String(255) if in_key and isinstance(kind, sql.Text) and dialect != "postgresql" else kind
-
-
-def _for_mysql(kind: sql.TypeEngine[Any], *, in_key: bool) -> sql.TypeEngine[Any]:
-    if isinstance(kind, sql.Uuid):
-        return mysql.CHAR(36, collation="utf8mb4_bin")
-    if isinstance(kind, sql.Text):
-        # The usual collation takes 'a' and 'A' for one key.
-        return mysql.VARCHAR(255, collation="utf8mb4_bin") if in_key else mysql.LONGTEXT()
-    if isinstance(kind, sql.LargeBinary):
-        return mysql.VARBINARY(255) if in_key else mysql.LONGBLOB()
-    if isinstance(kind, sql.DateTime):
-        return mysql.DATETIME(fsp=6)
-    if isinstance(kind, sql.Time):
-        return mysql.TIME(fsp=6)
-    if isinstance(kind, sql.Numeric) and not isinstance(kind, sql.Float) and kind.precision is None:
-        return mysql.DECIMAL(65, 20)
-    return kind

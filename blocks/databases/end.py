@@ -4,7 +4,9 @@ from functools import cached_property
 
 from sqlalchemy import Engine
 
-from prefect_batch.blocks.databases.connections import is_in_memory, open_engine
+from prefect_batch.blocks.databases.connections import open_engine
+from prefect_batch.blocks.databases.dialect import Dialect
+from prefect_batch.blocks.databases.known_dialects import dialect_of
 
 __all__ = ["SqlEnd"]
 
@@ -20,6 +22,11 @@ class SqlEnd:
         """The engine of the database."""
         return open_engine(self._connection)
 
+    @cached_property
+    def dialect(self) -> Dialect:
+        """What the database does its own way."""
+        return dialect_of(self.engine)
+
     @property
     def connections(self) -> tuple[str, ...]:
         """The connection, as it stands in the parameters."""
@@ -27,10 +34,10 @@ class SqlEnd:
 
     @property
     def one_thread(self) -> bool:
-        """Whether it is SQLite: there threads hand the interpreter over at every row."""
-        return self.engine.dialect.name == "sqlite"
+        """Whether two threads on it are slower than one."""
+        return self.dialect.one_thread
 
     @property
     def only_here(self) -> bool:
-        """Whether the database lives in this process alone."""
-        return is_in_memory(self.engine)
+        """Whether no other process can open the database."""
+        return self.dialect.in_memory(self.engine) or not self.dialect.processes

@@ -1,42 +1,40 @@
-"""How a database would read a chunk: the SQL as it is sent, and what its EXPLAIN says of it."""
+"""How a database would read keyed rows: the SQL that is sent, what EXPLAIN says of it, and about how many they are."""
 
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from prefect_batch.blocks.chunks import ChunkRange
-from prefect_batch.blocks.databases.source import SqlSource
-from prefect_batch.blocks.source_estimate import explain
+from sqlalchemy import Select, func, literal_column
 
-__all__ = ["Explained", "chunk_sql", "explain_chunk"]
+from prefect_batch.blocks.databases.dialect import Explained
+from prefect_batch.blocks.databases.keyed_rows import KeyedRows
+from prefect_batch.blocks.keys import Key
 
-_EXPLAIN = {"sqlite": "EXPLAIN QUERY PLAN", "postgresql": "EXPLAIN", "mysql": "EXPLAIN", "mariadb": "EXPLAIN"}
+__all__ = ["estimate_rows", "explain_rows", "rows_sql"]
 
-
-@dataclass(frozen=True)
-class Explained:
-    """What the database says of a chunk's SQL: whether it `sorts` or `scans` all rows for it, and its `plan`."""
-
-    sorts: bool
-    scans: bool
-    plan: tuple[str, ...]
-
-    @property
-    def verdict(self) -> str:
-        """The plan in a sentence."""
-        if self.sorts and self.scans:
-            return "every chunk reads and sorts all of the source: create an index on the key"
-        if self.sorts:
-            return "every chunk is found by an index, and then sorted"
-        if self.scans:
-            return "every chunk reads all of the source; for a small table that may be the quickest way"
-        return "every chunk is read along an index, in the order of the key"
+# Up to this many, as the database guesses, the rows are counted: it takes a fraction of a second.
+COUNTED = 1_000_000
 
 
-def chunk_sql(source: SqlSource, chunk: ChunkRange) -> str:
-    """The SQL that reads this chunk, for people: its values are written in."""
-    make_dialect: Any = type(source.engine.dialect)
-    compiled = source.statement(chunk).compile(dialect=make_dialect(paramstyle="named"))
+def explain_rows(rows: KeyedRows, statement: Select[Any]) -> Explained | None:
+    """What EXPLAIN says of this statement on the rows; None for a database whose plans are not read."""
+    with rows.engine.connect() as connection:
+        return rows.dialect.explain(connection, statement)
+
+
+def estimate_rows(rows: KeyedRows, after: Key | None, upto: Key) -> int:
+    """About how many rows lie in ``(after, upto]``: counted where that is cheap, else as the database guesses."""
+    within = rows.within(after, upto)
+    with rows.engine.connect() as connection:
+        guess = rows.dialect.guess_rows(connection, rows.select(literal_column("1")).where(within))
+        if guess > COUNTED:
+            return guess
+        return int(connection.execute(rows.select(func.count()).where(within)).scalar_one())
+
+
+def rows_sql(rows: KeyedRows, statement: Select[Any]) -> str:
+    """The SQL of this statement on the rows, for people: its values are written in."""
+    make_dialect: Any = type(rows.engine.dialect)
+    compiled = statement.compile(dialect=make_dialect(paramstyle="named"))
     sql = str(compiled)
     # The longest names first: one may begin with another.
     for name in sorted(compiled.params, key=len, reverse=True):
@@ -50,24 +48,3 @@ def _literal(value: Any) -> str:
     if isinstance(value, bytes):
         return f"x'{value.hex()}'"
     return "'" + str(value).replace("'", "''") + "'"
-
-
-def explain_chunk(source: SqlSource, chunk: ChunkRange) -> Explained | None:
-    """What EXPLAIN says of reading this chunk; None for a database whose plans are not read."""
-    dialect = source.engine.dialect.name
-    if dialect not in _EXPLAIN:
-        return None
-    with source.engine.connect() as connection:
-        rows = list(explain(connection, _EXPLAIN[dialect], source.statement(chunk)).mappings())
-    if dialect in ("mysql", "mariadb"):
-        plan = tuple(", ".join(f"{name}={row[name]}" for name in ("type", "key", "rows", "Extra")) for row in rows)
-        return Explained(
-            sorts=any("filesort" in str(row["Extra"]) for row in rows),
-            scans=any(row["type"] in ("ALL", "index") and row["key"] is None for row in rows),
-            plan=plan,
-        )
-    plan = tuple(str(list(row.values())[-1]) for row in rows)
-    if dialect == "postgresql":
-        return Explained(any("Sort  (" in step for step in plan), any("Seq Scan" in step for step in plan), plan)
-    scans = any(step.startswith("SCAN") and "INDEX" not in step for step in plan)
-    return Explained(any("TEMP B-TREE" in step for step in plan), scans, plan)

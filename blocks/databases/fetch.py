@@ -2,10 +2,12 @@
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Select
+
+from prefect_batch.blocks.databases.statements import compiled
 
 __all__ = ["fetch_batches", "row_bytes"]
 
@@ -14,22 +16,20 @@ FIRST_ROWS = 500
 BATCH_BYTES = 32 * 2**20
 
 
-def fetch_batches(engine: Engine, statement: Select[Any], batch_rows: int) -> Iterator[Rows]:
+def fetch_batches(
+    engine: Engine, statement: Select[Any], batch_rows: int, stream: Callable[[Connection], Any]
+) -> Iterator[Rows]:
     """The statement's rows in lists of at most `batch_rows`, and of fewer where rows are wide.
 
-    Only one list is in memory at a time.
+    Only one list is in memory at a time. `stream` is the dialect's.
     """
     with engine.connect() as connection:
-        cursor = _streaming_cursor(connection)
+        cursor = stream(connection)
         if cursor is None:
             yield from _by_sqlalchemy(connection, statement, batch_rows)
             return
-        compiled = statement.compile(dialect=engine.dialect)
-        parameters: Any = compiled.params
-        if compiled.positional:
-            parameters = tuple(parameters[name] for name in compiled.positiontup or ())
         with contextlib.closing(cursor):
-            cursor.execute(str(compiled), parameters)
+            cursor.execute(*compiled(statement, engine.dialect))
             # The first rows tell how wide they are.
             count = min(batch_rows, FIRST_ROWS)
             while rows := cursor.fetchmany(count):
@@ -41,21 +41,6 @@ def row_bytes(rows: Rows) -> int:
     """About what one of these rows takes in memory, from a few of them."""
     some = rows[:: max(1, len(rows) // 20)]
     return sum(sys.getsizeof(row) + sum(map(sys.getsizeof, row)) for row in some) // len(some)
-
-
-def _streaming_cursor(connection: Connection) -> Any:
-    """The driver's own cursor, which skips SQLAlchemy's objects for every row; None for drivers not known here."""
-    driver: Any = connection.connection.driver_connection
-    name = connection.dialect.driver
-    if name == "pysqlite":
-        return driver.cursor()
-    if name == "psycopg":
-        return driver.cursor(name="prefect_batch")  # With a name it is the server's: rows come as they are asked for.
-    if name == "pymysql":
-        from pymysql.cursors import SSCursor
-
-        return driver.cursor(SSCursor)
-    return None
 
 
 def _by_sqlalchemy(connection: Connection, statement: Select[Any], batch_rows: int) -> Iterator[Rows]:

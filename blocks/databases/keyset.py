@@ -11,22 +11,19 @@ from prefect_batch.blocks.keys import Key
 
 __all__ = ["beyond", "one_of", "sum_columns", "up_to"]
 
-# Measured: the hybrid below costs half as much again there, the plain OR of ANDs twenty times as much.
-_WITH_ROW_VALUES = {"postgresql", "sqlite"}
 
-
-def beyond(columns: Sequence[ColumnElement[object]], key: Key, dialect: str) -> ColumnElement[bool]:
+def beyond(columns: Sequence[ColumnElement[object]], key: Key, *, row_values: bool) -> ColumnElement[bool]:
     """Whether a row's key is greater than this key."""
     bound = _bind(columns, key)
-    if dialect in _WITH_ROW_VALUES and len(columns) > 1:
+    if row_values and len(columns) > 1:
         return tuple_(*columns) > tuple_(*bound)
     return _compare(columns, bound, greater=True)
 
 
-def up_to(columns: Sequence[ColumnElement[object]], key: Key, dialect: str) -> ColumnElement[bool]:
+def up_to(columns: Sequence[ColumnElement[object]], key: Key, *, row_values: bool) -> ColumnElement[bool]:
     """Whether a row's key is less than this key, or equal to it."""
     bound = _bind(columns, key)
-    if dialect in _WITH_ROW_VALUES and len(columns) > 1:
+    if row_values and len(columns) > 1:
         return tuple_(*columns) <= tuple_(*bound)
     return _compare(columns, bound, greater=False)
 

@@ -5,7 +5,7 @@ It tells a repeated chunk that its rows are there already, which a sink of plain
 
 import json
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Column, Connection, Engine, MetaData, and_, delete, insert, select
@@ -56,7 +56,7 @@ class Ledger:
 
     def forget_leftovers(self, connection: Connection, pass_: PassRef) -> None:
         """Remove old rows of the job's other passes: they were given up, or their run died at its very end."""
-        rows, since = self._table.c, (datetime.now(timezone.utc) - KEPT).isoformat()
+        rows, since = self._table.c, (datetime.now(UTC) - KEPT).isoformat()
         mine = rows.job == pass_.job, rows.pass_id != pass_.id, rows.finished_at < since
         connection.execute(delete(self._table).where(*mine))
 
@@ -81,7 +81,7 @@ class Entry:
         Raises:
             ChunkIsDone: another run was faster; this happens where one was taken for dead and is not.
         """
-        now = datetime.now(timezone.utc).isoformat()
+        now = datetime.now(UTC).isoformat()
         row = {**self.identity, "pass": self.pass_number, "result": json.dumps(result), "finished_at": now}
         try:
             connection.execute(insert(self.table).values(row))

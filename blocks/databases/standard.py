@@ -1,36 +1,78 @@
-"""Writing through standard SQL, for dialects without a way of their own: UPDATE by key, and INSERT what was not there.
+"""Standard SQL, by SQLAlchemy: for databases that are not known here, and where a known one has no way of its own.
 
-Not MERGE, whose spelling differs everywhere, and not DELETE and INSERT, which would lose the columns that a record
-does not name and set off cascades.
+An upsert is an UPDATE by key, and an INSERT of what was not there. Not MERGE, whose spelling differs everywhere, and
+not DELETE and INSERT, which would lose the columns that a record does not name and set off cascades.
 """
 
 from typing import Any
 
 from sqlalchemy import Connection, Insert, TableClause, Update, and_, bindparam, column, table
+from sqlalchemy import types as sql
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import DBAPIError, DisconnectionError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from prefect_batch.blocks.batches import Record
+from prefect_batch.blocks.databases.columns import SourceColumn, describe
 from prefect_batch.blocks.databases.rows import Same, same_columns
 from prefect_batch.blocks.databases.target import Target
 from prefect_batch.blocks.errors import RowNotFound
 
-__all__ = ["insert_statement", "update_statement", "write_rows", "write_standard"]
+__all__ = [
+    "arguments",
+    "insert_statement",
+    "made_type",
+    "query_columns",
+    "refused_key",
+    "update_statement",
+    "verdict",
+    "write_rows",
+    "write_standard",
+]
 
 
-def write_standard(connection: Connection, target: Target, mode: str, records: list[Record]) -> None:
-    """Write the records in this mode (upsert, insert or update); all or an error.
+def arguments(_url: URL) -> dict[str, Any]:
+    """As `Dialect.arguments`."""
+    # Without a bound: two connections per chunk in flight, and a bound below that would be a deadlock.
+    return {"pool_pre_ping": True, "max_overflow": -1}
 
-    Raises:
-        RecordError: a record cannot be written as it is.
-        sqlalchemy.exc.DBAPIError: the database refused.
-    """
+
+def query_columns(connection: Connection, statement: str) -> list[SourceColumn]:
+    """As `Dialect.query_columns`; the types are unknown, since each driver has its own word for them."""
+    return [SourceColumn(str(field[0]), sql.NullType()) for field in describe(connection, statement)]
+
+
+def refused_key(kind: sql.TypeEngine[Any]) -> str | None:
+    """As `Dialect.refused_key`."""
+    if not isinstance(kind, sql.Float):
+        return None
+    return (
+        "is a floating-point number, which cannot be compared exactly; use another column, or a query that casts it to "
+        "a decimal"
+    )
+
+
+def made_type(kind: sql.TypeEngine[Any], in_key: bool) -> sql.TypeEngine[Any]:
+    """As `Dialect.made_type`."""
+    return sql.String(255) if in_key and isinstance(kind, sql.Text) else kind
+
+
+def verdict(error: BaseException) -> bool | None:
+    """As `Dialect.verdict`, of SQLAlchemy's own errors."""
+    lost = isinstance(error, DBAPIError) and error.connection_invalidated
+    return True if lost or isinstance(error, (DisconnectionError, PoolTimeout)) else None
+
+
+def write_standard(connection: Connection, target: Target, write: str, records: list[Record]) -> None:
+    """As `Dialect.write`."""
     for same in same_columns(records, target):
-        if mode == "insert":
+        if write == "insert":
             connection.execute(insert_statement(target, same.names), [_named(same.names, row) for row in same.rows])
         else:
-            write_rows(connection, target, mode, same)
+            write_rows(connection, target, write, same)
 
 
-def write_rows(connection: Connection, target: Target, mode: str, same: Same) -> None:
+def write_rows(connection: Connection, target: Target, write: str, same: Same) -> None:
     """Update the row of each key; what has none is inserted (upsert) or an error (update).
 
     Raises:
@@ -41,8 +83,8 @@ def write_rows(connection: Connection, target: Target, mode: str, same: Same) ->
         values = _named(same.names, row)
         if connection.execute(update, values).rowcount:
             continue
-        if mode == "update":
-            raise RowNotFound(f"table {target.name} has no row with this key ({', '.join(target.key)})")
+        if write == "update":
+            raise RowNotFound(target.name, target.key)
         connection.execute(insert, values)
 
 

@@ -15,7 +15,7 @@ __all__ = ["Target", "describe_target"]
 class Target:
     """A sink's table. `unique` holds the column sets of its unique keys.
 
-    `met` is why rows cannot be written to it in the simplest way: what was met by those who tried.
+    `obstacles` is why rows cannot be written to it in the simplest way: what those who tried ran into.
     """
 
     name: str
@@ -23,7 +23,7 @@ class Target:
     key: tuple[str, ...]
     types: dict[str, sql.TypeEngine[Any]]
     unique: frozenset[frozenset[str]]
-    met: set[str] = field(default_factory=set, compare=False)
+    obstacles: set[str] = field(default_factory=set, compare=False)
 
     @property
     def key_is_unique(self) -> bool:

@@ -71,7 +71,7 @@ def to_arrow_or_null(values: Sequence[Any], arrow: pa.DataType) -> tuple[pa.Arra
     for place, value in enumerate(values):
         try:
             fitting.append(to_arrow([value], "it", arrow))
-        except DoesNotFit as error:  # noqa: PERF203 - for such columns only
+        except DoesNotFit as error:
             misfits[place] = error
             fitting.append(pa.nulls(1, arrow))
     return pa.concat_arrays(fitting), misfits
@@ -81,7 +81,7 @@ def _culprit(values: Sequence[Any], arrow: pa.DataType) -> Any:
     for value in values:
         try:
             _array([value], arrow, {type(value)})
-        except CONVERSION_ERRORS:  # noqa: PERF203 - the one that fails is looked for
+        except CONVERSION_ERRORS:
             return value
     return values[0]
 

@@ -9,11 +9,10 @@ A place looks like this, and a file appears in it complete or not at all::
 import contextlib
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from typing_extensions import Self
 
 from prefect_batch.blocks.chunks import ChunkRange
 from prefect_batch.blocks.credentials import hide_passwords

@@ -40,7 +40,7 @@ def open_place(place: str) -> Store:
     try:
         return open_store(place, private=True)
     except (ImportError, ValueError) as error:
-        raise BadPlace(f"dead letters cannot be kept at {hide_passwords(place)}: {error}") from error
+        raise BadPlace(f"dead letters cannot be kept at {place}: {error}") from error
 
 
 def check_place(place: Store, folder: str) -> None:
@@ -54,7 +54,7 @@ def check_place(place: Store, folder: str) -> None:
         put(place, probe, _PROBE)
         place.remove([probe])
     except Exception as error:  # Stores have errors of their own.
-        reason = getattr(error, "strerror", None) or hide_passwords(str(error)) or type(error).__name__
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise BadPlace(
             f"dead letters cannot be written to {full_name(place, folder)}: {reason}; mend that, or name another place "
             "with dead_letters=…"

@@ -93,7 +93,7 @@ def _generations(place: Store, files: Sequence[LetterFile]) -> dict[str, int]:
     return newest
 
 
-class Found(NamedTuple):
+class FoundLetters(NamedTuple):
     """Letters of a file: the rows they are, and a table with what was asked for and what became of them."""
 
     path: str
@@ -103,7 +103,7 @@ class Found(NamedTuple):
 
 def find_letters(
     place: Store, job: str, columns: Sequence[str], pass_number: int | None = None, status: LetterStatus | None = None
-) -> Iterator[Found]:
+) -> Iterator[FoundLetters]:
     """The letters of a pass, or of all, each once and as it failed last, at most 1,000 at a time.
 
     The tables have these `columns`, and behind them what became of the letter: status, decided_at, decided_by, reason.
@@ -129,7 +129,7 @@ def find_letters(
                 shown = table.select(list(columns))
                 for name, values in zip(STATUS, zip(*decisions, strict=True), strict=True):
                     shown = shown.append_column(name, pa.array(values, pa.string()))
-                yield Found(file.path, [start + row for row in kept], shown.take(pa.array(kept)))
+                yield FoundLetters(file.path, [start + row for row in kept], shown.take(pa.array(kept)))
             start += table.num_rows
 
 

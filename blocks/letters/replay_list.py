@@ -13,7 +13,7 @@ from typing import Any
 from prefect_batch.blocks.errors import BadSource
 from prefect_batch.blocks.stores.store import Store, full_name, put
 
-__all__ = ["Chosen", "Run", "list_path", "read_chosen", "write_chosen"]
+__all__ = ["ReplayList", "Run", "list_path", "read_replay_list", "write_replay_list"]
 
 Run = tuple[int, int]
 
@@ -24,7 +24,7 @@ def list_path(job: str, replay: int) -> str:
 
 
 @dataclass(frozen=True)
-class Chosen:
+class ReplayList:
     """Runs of rows, ``(first, last)`` from 0, of letter files, in order."""
 
     files: tuple[tuple[str, tuple[Run, ...]], ...]
@@ -35,7 +35,7 @@ class Chosen:
         object.__setattr__(self, "_upto", tuple(accumulate(counts)))
 
     @classmethod
-    def of(cls, rows: Iterable[tuple[str, int]]) -> "Chosen":
+    def of(cls, rows: Iterable[tuple[str, int]]) -> "ReplayList":
         """The list of these rows, each with its file; those of a file stand together, in ascending order."""
         files: list[tuple[str, list[Run]]] = []
         for path, row in rows:
@@ -74,17 +74,17 @@ class Chosen:
         return {"files": [[path, [list(run) for run in runs]] for path, runs in self.files]}
 
     @classmethod
-    def decode(cls, encoded: dict[str, Any]) -> "Chosen":
+    def decode(cls, encoded: dict[str, Any]) -> "ReplayList":
         """The list that `encode` wrote."""
         return cls(tuple((path, tuple((a, b) for a, b in runs)) for path, runs in encoded["files"]))
 
 
-def write_chosen(place: Store, path: str, chosen: Chosen) -> None:
+def write_replay_list(place: Store, path: str, replay_list: ReplayList) -> None:
     """Write the list, whole."""
-    put(place, path, json.dumps(chosen.encode()).encode())
+    put(place, path, json.dumps(replay_list.encode()).encode())
 
 
-def read_chosen(place: Store, path: str) -> Chosen:
+def read_replay_list(place: Store, path: str) -> ReplayList:
     """The list in this file.
 
     Raises:
@@ -92,7 +92,7 @@ def read_chosen(place: Store, path: str) -> Chosen:
     """
     try:
         with place.open(path) as file:
-            return Chosen.decode(json.loads(file.read()))
+            return ReplayList.decode(json.loads(file.read()))
     except (FileNotFoundError, ValueError, TypeError, LookupError) as error:
         raise BadSource(
             f"{full_name(place, path)}, the list of the letters of this replay, cannot be read ({error!r}); give the "

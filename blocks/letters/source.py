@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -21,7 +21,7 @@ from prefect_batch.blocks.letters.ids import LetterSet
 from prefect_batch.blocks.letters.place import open_place
 from prefect_batch.blocks.letters.read import read_rows
 from prefect_batch.blocks.letters.record_json import RAW, decode_record, shown_columns
-from prefect_batch.blocks.letters.replay_list import Chosen, read_chosen
+from prefect_batch.blocks.letters.replay_list import ReplayList, read_replay_list
 from prefect_batch.blocks.letters.status import Act, Statuses, read_statuses, record_act
 from prefect_batch.blocks.parameters.letters import Letters
 
@@ -42,15 +42,18 @@ class _Letter(NamedTuple):
 
 
 class LettersSource:
-    """The letters of a replay in the order of its list; a row is the record, and behind it the letter."""
+    """The letters of a replay in the order of its list; a row is the record, and behind it the letter.
+
+    With `origin` the records are read from there again, by the letters' keys.
+    """
 
     key = ("letter",)
 
-    def __init__(self, spec: Letters) -> None:
+    def __init__(self, spec: Letters, origin: Source | None = None) -> None:
         self.spec = spec
         self.name = f"the dead letters of {spec.job}"
         self._place = open_place(spec.place)
-        self._origin: Source | None = spec.origin.open_source() if spec.records == "source" and spec.origin else None
+        self._origin = origin
 
     @property
     def connections(self) -> tuple[str, ...]:
@@ -68,9 +71,9 @@ class LettersSource:
         return self._place.only_here or (self._origin is not None and self._origin.only_here)
 
     @cached_property
-    def _chosen(self) -> Chosen:
-        place, path = self.spec.chosen
-        return read_chosen(open_place(place), path)
+    def _replay_list(self) -> ReplayList:
+        place, path = self.spec.replay_list
+        return read_replay_list(open_place(place), path)
 
     @cached_property
     def schema(self) -> pa.Schema:
@@ -78,7 +81,7 @@ class LettersSource:
         if self._origin is not None:
             return self._origin.schema
         fields: dict[str, pa.DataType] = {}
-        for path, _ in self._chosen.files:
+        for path, _ in self._replay_list.files:
             with self._place.open(path) as file:
                 record = pq.read_schema(file).field("record").type
             for field in record:
@@ -97,7 +100,7 @@ class LettersSource:
 
     def last_key(self, after: Key | None = None) -> Key | None:
         """The number of the last letter."""
-        count = self._chosen.count
+        count = self._replay_list.count
         return (count,) if count > _number(after) else None
 
     def back(self, upto: Key, rows: int) -> Key | None:
@@ -131,7 +134,7 @@ class LettersSource:
 
     def _tables(self, chunk: ChunkRange, columns: Sequence[str]) -> Iterator[pa.Table]:
         """The chunk's letters; not those that a person discarded since the list was made."""
-        for path, runs in self._chosen.part(_number(chunk.after), chunk.upto[0]):
+        for path, runs in self._replay_list.part(_number(chunk.after), chunk.upto[0]):
             for table in read_rows(self._place, path, runs, columns):
                 kept = [self._statuses.of(letter).status != "discarded" for letter in table["id"].to_pylist()]
                 yield table.filter(pa.array(kept))
@@ -199,7 +202,7 @@ class LettersSource:
         ids = [letter for table in self._tables(chunk, ["id"]) for letter in table["id"].to_pylist()]
         resolved = LetterSet(letter for letter in ids if letter not in again)
         if len(resolved):
-            by, now = f"replay {self.spec.replay}", datetime.now(timezone.utc).isoformat()
+            by, now = f"replay {self.spec.replay}", datetime.now(UTC).isoformat()
             act = Act("resolved", resolved, by, now, run_id=run_id)
             record_act(self._place, self.spec.job, f"replay-{self.spec.replay:06d}-{chunk.digest}", act)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, field_validator
 from pydantic.dataclasses import dataclass
@@ -12,21 +12,16 @@ from prefect_batch.blocks.errors import BadParameter
 from prefect_batch.blocks.parameters.text_form import text_form
 from prefect_batch.blocks.parameters.type_names import schema_of
 
-if TYPE_CHECKING:
-    from prefect_batch.blocks.contracts import Source
-    from prefect_batch.blocks.file_list import FileList
-    from prefect_batch.blocks.files.writing.sink import FilesSink
-
 __all__ = ["COMPRESSIONS", "ENDINGS", "Files", "Format", "check_files", "ending_of"]
 
 Format = Literal["parquet", "csv", "jsonl"]
-# The endings of each format's files; text may have one of COMPRESSIONS behind it.
+# The endings of each format's files; text may have one of COMPRESSIONS behind it, by its codec.
 ENDINGS: dict[str, tuple[str, ...]] = {
     "parquet": (".parquet", ".pq"),
     "csv": (".csv", ".tsv", ".txt"),
     "jsonl": (".jsonl", ".ndjson", ".json"),
 }
-COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
+COMPRESSIONS = {"gzip": ".gz", "zstd": ".zst"}
 # The values a person typed are not repeated in errors: one of them may be a password.
 _CONFIG = ConfigDict(extra="forbid", hide_input_in_errors=True)
 # Parts of a URL's query that give access to whoever has the URL.
@@ -36,7 +31,7 @@ _KEYS_IN_URL = ("signature=", "token=", "sig=", "secret=", "key=")
 def ending_of(path: str) -> tuple[str | None, str | None]:
     """The format and the compression that the path's ending tells; None for each that it does not."""
     name = path.lower().rstrip("/*")
-    compression = next((kind for ending, kind in COMPRESSIONS.items() if name.endswith(ending)), None)
+    compression = next((codec for codec, ending in COMPRESSIONS.items() if name.endswith(ending)), None)
     if compression:
         name = name.rpartition(".")[0]
     return next((kind for kind, endings in ENDINGS.items() if name.endswith(endings)), None), compression
@@ -105,6 +100,10 @@ class Files:
         bool, Field(description="Sink: at the end of each pass, join its small files to ones of about 128 MB.")
     ] = False
     kind: Annotated[Literal["files"], Field(description="Always 'files'.")] = "files"
+    replay: ClassVar[None] = None
+    # A full pass replaces what is there, and a repeated chunk its own part.
+    adds_rows: ClassVar[bool] = False
+    forbids_overlap: ClassVar[str] = "a sink of files would then hold them twice"
 
     @field_validator("path")
     @classmethod
@@ -159,21 +158,10 @@ class Files:
         form = {"csv": ("compression", "delimiter", "header"), "jsonl": ("compression",)}
         return {k: fields[k] for k in ("kind", "path", "format", "schema", "storage", *form.get(str(self.format), ()))}
 
-    def open_sink(self) -> "FilesSink":
-        """The directory as a sink; written when first used."""
-        from prefect_batch.blocks.files.writing.sink import open_files_sink
-
-        return open_files_sink(self)
-
-    def open_source(self, files: "FileList | None" = None) -> "Source":
-        """The files as a source: those of the list, or those that are there now."""
-        if self.format == "parquet":
-            from prefect_batch.blocks.files.reading.parquet_source import ParquetSource
-
-            return ParquetSource(self, files)
-        from prefect_batch.blocks.files.reading.text_source import TextSource
-
-        return TextSource(self, files)
+    @property
+    def made_again(self) -> "Files":
+        """The same sink for a replay: a directory is always made."""
+        return self
 
 
 def check_files(files: "Files") -> None:
@@ -193,7 +181,7 @@ def check_files(files: "Files") -> None:
         return
     if files.format == "csv":
         _check_characters(files)
-    if files.compression not in (None, "none", "gzip", "zstd"):
+    if files.compression not in (None, "none", *COMPRESSIONS):
         raise BadParameter(f"compression={files.compression!r} does not go with text: gzip, zstd or none")
 
 

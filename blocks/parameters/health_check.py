@@ -1,14 +1,14 @@
 """The parameter that names a health check: a number above which a run waits."""
 
 from dataclasses import field
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import ConfigDict, Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
-from typing_extensions import Self
 
-from prefect_batch.blocks.credentials import check_url, hide_passwords
+from prefect_batch.blocks.credentials import hide_passwords
 from prefect_batch.blocks.errors import BadParameter
+from prefect_batch.blocks.parameters.connection import Connection
 from prefect_batch.blocks.parameters.form import leave_null_out
 
 __all__ = ["HealthCheck", "Ready"]
@@ -41,7 +41,7 @@ class HealthCheck:
         float | None, Field(title="Limit", description="The run waits while the number is above this.", ge=0)
     ] = None
     connection: Annotated[
-        str | None,
+        Connection | None,
         Field(title="Connection", description="Which database to ask: as in source and sink, or secret/<name>."),
     ] = None
     sql: Annotated[
@@ -58,13 +58,6 @@ class HealthCheck:
     every_seconds: Annotated[
         float, Field(title="Every (seconds)", description="How often it is looked at.", ge=0.1, le=3600)
     ] = field(default=5.0)
-
-    @field_validator("connection")
-    @classmethod
-    def _no_password(cls, connection: str | None) -> str | None:
-        if connection is not None:
-            check_url(connection)
-        return connection
 
     @model_validator(mode="after")
     def _one_thing(self) -> Self:

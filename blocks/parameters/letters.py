@@ -1,11 +1,9 @@
 """Dead letters as the source of a replay: a parameter that only prefect-batch itself makes."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-if TYPE_CHECKING:
-    from prefect_batch.blocks.letters.source import LettersSource
-    from prefect_batch.blocks.parameters.specs import SourceSpec
+from prefect_batch.blocks.parameters.specs import SourceSpec
 
 __all__ = ["Letters", "RecordsFrom"]
 
@@ -16,7 +14,7 @@ RecordsFrom = Literal["letter", "source"]
 class Letters:
     """Letters of a job that are to be replayed.
 
-    `chosen` is the place and the path of their list, `place` where the letters are. The records are those in the
+    `replay_list` is the place and the path of their list, `place` where the letters are. The records are those in the
     letters, or those that `origin`, the job's source, has
     under their keys now. `replay` is the replay's number,
     `asked` what they were chosen by.
@@ -25,18 +23,12 @@ class Letters:
     place: str
     job: str
     replay: int
-    chosen: tuple[str, str]
+    replay_list: tuple[str, str]
     records: RecordsFrom
-    origin: "SourceSpec | None"
+    origin: SourceSpec | None
     asked: dict[str, Any]
     kind: Literal["letters"] = "letters"
 
     def define_source(self) -> dict[str, Any]:
         """What of it decides which letters a replay works on, as JSON."""
         return {"kind": self.kind, "place": self.place, "records": self.records, **self.asked}
-
-    def open_source(self) -> "LettersSource":
-        """The letters as a source."""
-        from prefect_batch.blocks.letters.source import LettersSource
-
-        return LettersSource(self)

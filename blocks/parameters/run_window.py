@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, time, timedelta, timezone
+from datetime import UTC, datetime, time, timedelta
 from functools import cached_property
 from zoneinfo import ZoneInfo
 
@@ -90,7 +90,7 @@ class RunWindow:
 
 
 def _minutes(now: datetime) -> Iterator[datetime]:
-    now = now.astimezone(timezone.utc)
+    now = now.astimezone(UTC)
     yield now
     whole = now.replace(second=0, microsecond=0)
     for minute in range(1, int(_FARTHEST.total_seconds()) // 60):

@@ -1,23 +1,19 @@
 """Parameters that name a table or a query: where it is, its key, and how it is written."""
 
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from dataclasses import asdict, replace
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 from pydantic.dataclasses import dataclass
 
-from prefect_batch.blocks.credentials import check_url
 from prefect_batch.blocks.errors import BadParameter
+from prefect_batch.blocks.parameters.connection import Connection
 from prefect_batch.blocks.parameters.form import Tabs, leave_null_out
 
-if TYPE_CHECKING:
-    from prefect_batch.blocks.databases.sink import SqlSink
-    from prefect_batch.blocks.databases.source import SqlSource
+__all__ = ["Query", "Table", "check_key"]
 
-__all__ = ["Query", "Table"]
-
-Connection = Annotated[
-    str,
+_Connection = Annotated[
+    Connection,
     Field(
         title="Connection",
         description="An SQLAlchemy URL without a password; or secret/NAME, a Secret block that holds the URL; or "
@@ -33,7 +29,12 @@ KeyColumns = Annotated[
 _CONFIG = ConfigDict(extra="forbid", hide_input_in_errors=True, json_schema_extra=leave_null_out)
 
 
-def _key_columns(key: str | list[str]) -> str | list[str]:
+def check_key(key: str | list[str]) -> str | list[str]:
+    """The key itself.
+
+    Raises:
+        BadParameter: it names no column, or one of them twice.
+    """
     names = [key] if isinstance(key, str) else list(key)
     if not names or not all(names) or len(set(names)) != len(names):
         raise BadParameter("key must name at least one column, each once: key='id' or key=['region', 'id']")
@@ -44,7 +45,7 @@ def _key_columns(key: str | list[str]) -> str | list[str]:
 class Table:
     """A table, as a source to read by key ranges or as a sink to write to."""
 
-    connection: Connection
+    connection: _Connection
     name: Annotated[str, Field(min_length=1, description="The table's name.")]
     key: KeyColumns
     schema: Annotated[str | None, Field(description="The database schema, if not the default one.")] = None
@@ -60,17 +61,12 @@ class Table:
         Field(description="Sink, insert and append: keep a ledger, so that a repeated chunk is not written twice."),
     ] = True
     kind: Annotated[Literal["table"], Field(description="What this is; leave it.")] = "table"
-
-    @field_validator("connection")
-    @classmethod
-    def _no_password(cls, connection: str) -> str:
-        check_url(connection)
-        return connection
+    replay: ClassVar[None] = None
 
     @model_validator(mode="after")
     def _key(self) -> "Table":
         if self.key or self.write != "append":  # Rows that are only added need none.
-            _key_columns(self.key)
+            check_key(self.key)
         return self
 
     @property
@@ -83,6 +79,16 @@ class Table:
         """Whether a record that is read again would be written again, or refused for being there."""
         return self.write in ("insert", "append")
 
+    @property
+    def forbids_overlap(self) -> str | None:
+        """Why an incremental pass must not read records again, as the end of a sentence; None where it may."""
+        return f"write={self.write!r} would write them twice: use write='upsert'" if self.adds_rows else None
+
+    @property
+    def made_again(self) -> "Table":
+        """The same sink for a replay, before which it may have got no row, and so may be missing."""
+        return replace(self, create=True)
+
     def define_source(self) -> dict[str, Any]:
         """What of it decides which records a pass reads, as JSON."""
         return {name: value for name, value in asdict(self).items() if name not in ("write", "create", "ledger")}
@@ -91,41 +97,23 @@ class Table:
         """What of it decides where and how records are written, as JSON."""
         return {name: value for name, value in asdict(self).items() if name not in ("columns", "where", "create")}
 
-    def open_source(self) -> "SqlSource":
-        """The table as a source; connects when first used."""
-        _key_columns(self.key)
-        from prefect_batch.blocks.databases.source import SqlSource
-
-        return SqlSource(self)
-
-    def open_sink(self) -> "SqlSink":
-        """The table as a sink; connects when first used."""
-        from prefect_batch.blocks.databases.sink import SqlSink
-
-        return SqlSink(self)
-
 
 @dataclass(frozen=True, config=_CONFIG)
 class Query:
     """A SELECT as a source; its result must contain the key's columns."""
 
-    connection: Connection
+    connection: _Connection
     sql: Annotated[
         str, Field(title="SQL", min_length=1, description="A SELECT without ORDER BY and without a final semicolon.")
     ]
     key: KeyColumns
     kind: Annotated[Literal["query"], Field(description="What this is; leave it.")] = "query"
-
-    @field_validator("connection")
-    @classmethod
-    def _no_password(cls, connection: str) -> str:
-        check_url(connection)
-        return connection
+    replay: ClassVar[None] = None
 
     @field_validator("key")
     @classmethod
     def _key(cls, key: str | list[str]) -> str | list[str]:
-        return _key_columns(key)
+        return check_key(key)
 
     @property
     def key_columns(self) -> tuple[str, ...]:
@@ -135,9 +123,3 @@ class Query:
     def define_source(self) -> dict[str, Any]:
         """What of it decides which records a pass reads, as JSON."""
         return asdict(self)
-
-    def open_source(self) -> "SqlSource":
-        """The query as a source; connects when first used."""
-        from prefect_batch.blocks.databases.source import SqlSource
-
-        return SqlSource(self)

@@ -1,6 +1,6 @@
 """The cursor of a job as a value: the truth about what is finished."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from prefect_batch.blocks.chunks import ErrorCount, Tally
@@ -9,12 +9,11 @@ from prefect_batch.blocks.jobs import PassRef, of_replay
 from prefect_batch.blocks.state.past_runs import PastRun, decode_history
 from prefect_batch.blocks.state.position import Position
 from prefect_batch.blocks.state.samples import Series
+from prefect_batch.blocks.state.statuses import STATUSES, PastStatus, Status, check_change
 
 __all__ = ["Cursor", "RunState", "past_run", "remember"]
 
 SCHEMA_VERSION = 1
-
-Status = Literal["running", "stopped", "failed", "complete", "reset"]
 
 
 @dataclass(frozen=True)
@@ -85,6 +84,15 @@ class Cursor:
             self.job, self.pass_number, self.pass_id, adds=self.position.start is not None or of_replay(self.job)
         )
 
+    def become(self, status: Status, message: str) -> "Cursor":
+        """The cursor with another status, and why it has that.
+
+        Raises:
+            ValueError: a job cannot change from its status to that one.
+        """
+        check_change(self.status, status)
+        return replace(self, status=status, message=message)
+
     def encode(self) -> dict[str, Any]:
         """The fields of `JobCursor`."""
         return {
@@ -104,11 +112,11 @@ class Cursor:
             BadCursor: another version wrote it, or it was edited to nonsense.
         """
         job, version = fields.get("job"), fields.get("schema_version")
-        way_out = f"to give it up and start a new pass: prefect-batch reset {job}"
         if version != SCHEMA_VERSION:
             raise BadCursor(
-                f"the cursor of {job} has version {version}, and this prefect-batch reads version {SCHEMA_VERSION}: "
-                f"use the version that wrote it, or, {way_out}"
+                str(job),
+                f"has version {version}, and this prefect-batch reads version {SCHEMA_VERSION}: use the version that "
+                "wrote it",
             )
         try:
             decoded = {
@@ -119,9 +127,10 @@ class Cursor:
                 "history": decode_history(fields.get("history")),
             }
             _ = fields["pass_number"] + 1, fields["pass_id"][0]  # A pass has both.
+            _ = STATUSES.index(fields["status"])
             return cls(**decoded)
         except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
-            raise BadCursor(f"the cursor of {job} cannot be read ({error!r}); {way_out}") from error
+            raise BadCursor(str(job), f"cannot be read ({error!r})") from error
 
 
 MOST_RUNS = 50
@@ -133,7 +142,7 @@ MESSAGE_CHARACTERS = 120
 def past_run(cursor: Cursor, *, over: bool) -> PastRun:
     """The cursor's latest run; `over`: another one has followed, or nobody is at work."""
     run, tally = cursor.run, cursor.run.tally
-    status = "died" if over and cursor.status == "running" else cursor.status
+    status: PastStatus = "died" if over and cursor.status == "running" else cursor.status
     message = cursor.message.partition("\n")[0][:MESSAGE_CHARACTERS]
     ended_at = run.finished_at or cursor.updated_at
     counts = (tally.read, tally.written, tally.filtered, tally.failed)

@@ -1,7 +1,7 @@
 """The cursor of a job as a Prefect block, readable from outside."""
 
 from dataclasses import replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -10,12 +10,13 @@ from prefect.client.schemas.actions import BlockDocumentUpdate
 from prefect.exceptions import ObjectNotFound
 from pydantic import Field
 
-from prefect_batch.blocks.errors import BatchError
+from prefect_batch.blocks.errors import UnknownJob
 from prefect_batch.blocks.jobs import check_job, main_job
 from prefect_batch.blocks.prefect_api import call_api
 from prefect_batch.blocks.state.cursor import SCHEMA_VERSION, Cursor
+from prefect_batch.blocks.state.statuses import STATUSES
 
-__all__ = ["CursorStore", "JobCursor", "UnknownJob", "load_cursor"]
+__all__ = ["CursorStore", "JobCursor", "load_cursor"]
 
 
 _BLOCK_TYPE = "batch-job-cursor"
@@ -42,7 +43,7 @@ class JobCursor(Block):
     pass_number: int = Field(default=0, description="The pass, numbered from 1.")
     pass_id: str = Field(default="", description="A random name of the pass, part of every cache key.")
     mode: str = Field(default="full", description="Full or incremental.")
-    status: str = Field(default="", description="Running, stopped, failed, complete or reset.")
+    status: str = Field(default="", description=f"{', '.join(STATUSES[:-1])} or {STATUSES[-1]}.".capitalize())
     message: str = Field(default="", description="Why the job is in this status.")
     definition: dict[str, Any] = Field(default_factory=dict, description="Source, key, processor and sink.")
     position: dict[str, Any] = Field(default_factory=dict, description="The finished prefix and the planned chunks.")
@@ -73,7 +74,7 @@ class CursorStore:
 
     def save(self, cursor: Cursor) -> Cursor:
         """Save the cursor; the result is what was saved, with its time."""
-        cursor = replace(cursor, updated_at=datetime.now(timezone.utc).isoformat())
+        cursor = replace(cursor, updated_at=datetime.now(UTC).isoformat())
         fields = cursor.encode()
         if self._id is None and self._read() is None:
             # `Block.save` also registers the block's type, which every other save can do without.
@@ -109,14 +110,6 @@ def load_all() -> list[dict[str, Any]]:
     return [{**document.data, "job": document.name} for document in sorted(documents, key=lambda d: str(d.name))]
 
 
-class UnknownJob(BatchError, KeyError):
-    """The job has no cursor: it never ran against this Prefect API, or was reset and deleted."""
-
-    def __str__(self) -> str:
-        """The message, without the quotes of a KeyError."""
-        return str(self.args[0])
-
-
 def load_cursor(job: str) -> Cursor:
     """The job's cursor.
 
@@ -127,5 +120,5 @@ def load_cursor(job: str) -> Cursor:
     check_job(main_job(job))  # Its replays have a cursor, too.
     cursor = CursorStore(job).load()
     if cursor is None:
-        raise UnknownJob(f"no job {job} has run against this Prefect API; prefect-batch status lists those that have")
+        raise UnknownJob(job)
     return cursor

@@ -12,7 +12,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -52,9 +52,10 @@ class Owner:
     heartbeat: str
     generation: int = 1
 
-    def describe(self) -> str:
-        """The owner in words, for a message."""
-        return f"flow run {self.run_id} on {self.host.partition('/')[0]} (pid {self.pid}), since {self.since[:19]} UTC"
+    @property
+    def host_name(self) -> str:
+        """The name of its host."""
+        return self.host.partition("/")[0]
 
 
 def _host() -> str:
@@ -83,7 +84,7 @@ def _started_at(pid: int) -> float:
 
 
 def _now() -> datetime:
-    return datetime.now(timezone.utc)
+    return datetime.now(UTC)
 
 
 def is_dead(owner: Owner, run_id: str, attempt: int, *, flow_run_ended: bool) -> bool:
@@ -117,10 +118,7 @@ class Ownership:
         """
         owner = call_api(lambda client: _read(client, self._document))
         if owner is None or owner.token != self.owner.token:
-            raise LostOwnership(
-                f"{self.job} was taken over by another run while this one was believed dead; this run stops without "
-                "saving its cursor, and nothing is lost: the other one goes on"
-            )
+            raise LostOwnership(self.job)
 
     def beat(self) -> None:
         """Renew the heartbeat until released; a server that is away is tried again at the next beat."""
@@ -199,12 +197,12 @@ def _acquire(job: str, owner: Owner) -> Ownership:
             continue  # It was released just now.
         former = _owner(existing.value)
         if not is_dead(former, owner.run_id, owner.attempt, flow_run_ended=_flow_run_ended(former.run_id)):
-            raise JobIsOwned(f"{job} is already at work: {former.describe()}; wait for it, or stop it")
+            raise JobIsOwned(job, former.run_id, former.host_name, former.pid, former.since)
         call_api(lambda client: _delete(client, existing.id))  # noqa: B023 - called at once
         owner = replace(owner, generation=former.generation + 1)
         if document := _create(job, owner):
             return Ownership(job, owner, document)
-    raise JobIsOwned(f"{job} was taken by another run that started at the same moment")
+    raise JobIsOwned(job)
 
 
 def living_owner(job: str) -> Owner | None:

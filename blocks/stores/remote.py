@@ -7,10 +7,11 @@ from pathlib import PurePosixPath
 from typing import Any
 
 import fsspec
+from fsspec.implementations.memory import MemoryFileSystem
 
 from prefect_batch.blocks.stores.store import NewFile
 
-__all__ = ["RemoteStore"]
+__all__ = ["RemoteStore", "in_memory"]
 
 # Their uploads become an object at once when they are ended; others write in place, and get a temporary name.
 _ATOMIC_PUT = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"}
@@ -36,7 +37,7 @@ class RemoteStore:
     @property
     def only_here(self) -> bool:
         """Whether it is this process's memory."""
-        return self._url.startswith("memory://")
+        return in_memory(self._files)
 
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}".rstrip("/")
@@ -138,3 +139,13 @@ class RemoteStore:
         """Delete the directory."""
         with contextlib.suppress(FileNotFoundError):
             self._files.rm(self._path(name), recursive=True)
+
+
+def in_memory(files: Any) -> bool:
+    """Whether a file system of fsspec, or one that it is chained to, is the memory of this process."""
+    below = (
+        getattr(files, "fs", None),
+        getattr(files, "sync_fs", None),
+        getattr(getattr(files, "of", None), "fs", None),
+    )
+    return isinstance(files, MemoryFileSystem) or any(in_memory(one) for one in below if one is not None)

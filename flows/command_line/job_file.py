@@ -1,7 +1,6 @@
 """A job described in a YAML file: the parameters of `process_records` by their names."""
 
 import difflib
-import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,8 @@ from prefect.exceptions import ParameterTypeError
 
 from prefect_batch.blocks.errors import BadParameter
 from prefect_batch.flows.process_records import process_records
-from prefect_batch.flows.run.parameters import Parameters
 
-__all__ = ["parse_value", "read_job_file", "with_defaults"]
+__all__ = ["parse_value", "read_job_file"]
 
 
 def read_job_file(path: Path, changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -42,17 +40,6 @@ def read_job_file(path: Path, changes: Mapping[str, Any]) -> dict[str, Any]:
     except ParameterTypeError as error:
         raise BadParameter(f"{path}: {_said(error)}") from error
     return validated
-
-
-def with_defaults(given: Mapping[str, Any]) -> Parameters:
-    """These parameters, and the others as `process_records` has them when they are left out.
-
-    Raises:
-        Refused: they do not go together.
-    """
-    bound = inspect.signature(process_records.fn).bind(**given)
-    bound.apply_defaults()
-    return Parameters(**{**bound.arguments, "health": tuple(bound.arguments["health"] or ())})
 
 
 def parse_value(text: str) -> Any:

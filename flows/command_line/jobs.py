@@ -26,10 +26,10 @@ def plan(file: Path, *, param: Changes = None, as_json: AsJson = False) -> None:
     """
     announce_server()
     parameters = _read(file, param)
-    from prefect_batch.flows.command_line.job_file import with_defaults
     from prefect_batch.flows.operations.preview import plan_job
+    from prefect_batch.flows.run.parameters import Parameters
 
-    print_found(plan_job(with_defaults(parameters)), as_json=as_json)
+    print_found(plan_job(Parameters.of(**parameters)), as_json=as_json)
 
 
 def run(file: Path, *, param: Changes = None, as_json: AsJson = False) -> Ending:

@@ -16,8 +16,8 @@ def replay_and_reconcile(job: str) -> None:
     Raises:
         BatchError: a record is neither in the sink nor accounted for.
     """
-    from prefect_batch.flows.replay_dead_letters import replay_dead_letters
     from prefect_batch.flows.reconcile import reconcile
+    from prefect_batch.flows.replay_dead_letters import replay_dead_letters
 
     print("5. The function is mended, and the dead letters are replayed with it.\n", flush=True)  # noqa: T201
     report = replay_dead_letters(job, process="prefect_batch.flows.demo.flights:minutes_gained_if_arrived")

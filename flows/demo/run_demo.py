@@ -98,7 +98,7 @@ def _undisturbed(database: Path) -> None:
 
 
 def _killed_and_resumed(database: Path) -> None:
-    from prefect_batch.blocks.state.cursor_store import UnknownJob
+    from prefect_batch.blocks.errors import UnknownJob
     from prefect_batch.flows.operations.status import status
 
     _say("\n2. The same job into another table, but its process is killed on the way (kill -9).\n")

@@ -12,7 +12,7 @@ from prefect_batch.blocks.parameters.failure_policy import FailurePolicy
 from prefect_batch.blocks.state.ownership import Owner, living_owner
 from prefect_batch.blocks.state.requests import RunRequest, changes_text, send_request
 
-__all__ = ["Asked", "is_at_work", "stop", "tune"]
+__all__ = ["Acknowledged", "is_at_work", "stop", "tune"]
 
 # A slip of the finger must not start thousands of processes.
 MOST_CONCURRENCY = 256
@@ -20,7 +20,7 @@ _TUNED = ("concurrency", "max_rate", "max_failure_rate", "max_failures")
 
 
 @dataclass(frozen=True)
-class Asked:
+class Acknowledged:
     """What a run was asked; it is done within a few seconds."""
 
     job: str
@@ -35,7 +35,7 @@ class Asked:
         return f"{self.job}: flow run {self.run_id} was asked to {self.what}"
 
 
-def stop(job: str, *, now: bool = False) -> Asked:
+def stop(job: str, *, now: bool = False) -> Acknowledged:
     """Ask the run that works on this job to stop: after its chunks in flight, or now, rolling them back.
 
     The next run goes on where it stopped.
@@ -45,10 +45,10 @@ def stop(job: str, *, now: bool = False) -> Asked:
     """
     owner = _owner(job)
     send_request(job, RunRequest(owner.token, _who(), "now" if now else "drain"))
-    return Asked(job, owner.run_id, "stop at once" if now else "stop after the chunks at work")
+    return Acknowledged(job, owner.run_id, "stop at once" if now else "stop after the chunks at work")
 
 
-def tune(job: str, **changes: Any) -> Asked:
+def tune(job: str, **changes: Any) -> Acknowledged:
     """Ask the run that works on this job to go on with other limits, until it ends; the next one has its own again.
 
     Args:
@@ -64,7 +64,7 @@ def tune(job: str, **changes: Any) -> Asked:
         raise BadParameter(f"say what to change: {', '.join(_TUNED)}")
     owner = _owner(job)
     send_request(job, RunRequest(owner.token, _who(), changes=changes))
-    return Asked(job, owner.run_id, f"go on with {changes_text(changes)}")
+    return Acknowledged(job, owner.run_id, f"go on with {changes_text(changes)}")
 
 
 def is_at_work(job: str) -> bool:
@@ -99,7 +99,7 @@ def _checked(name: str, value: Any) -> float | None:
 def _owner(job: str) -> Owner:
     owner = living_owner(check_job(job))
     if owner is None:
-        raise NotAtWork(f"no run works on {job} just now; prefect-batch status {job} says where it stands")
+        raise NotAtWork(job)
     return owner
 
 

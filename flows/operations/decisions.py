@@ -3,7 +3,7 @@
 import getpass
 import secrets
 from collections.abc import Sequence
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -12,7 +12,7 @@ from prefect_batch.blocks.jobs import replay_job
 from prefect_batch.blocks.letters.ids import LetterSet
 from prefect_batch.blocks.letters.place import open_place
 from prefect_batch.blocks.letters.purge import purge_letters
-from prefect_batch.blocks.letters.replay_list import list_path, read_chosen
+from prefect_batch.blocks.letters.replay_list import list_path, read_replay_list
 from prefect_batch.blocks.letters.status import Act, record_act
 from prefect_batch.blocks.state.cursor import Cursor
 from prefect_batch.blocks.state.cursor_store import CursorStore, load_cursor
@@ -80,12 +80,9 @@ def _discard(job: str, selection: Selection, reason: str, by: str | None) -> int
         main = load_cursor(job)
         choice = choose_open(main, selection, Unfinished.of(main) | _unfinished_replay(main))
         if choice.unfinished:
-            raise NotFinished(
-                f"{choice.unfinished:,} of these letters of {job} belong to chunks that an interrupted run or replay "
-                "will do again, and nothing was discarded: finish it first, by calling it again, or choose others"
-            )
+            raise NotFinished(job, choice.unfinished)
         if choice.ids:
-            now = datetime.now(timezone.utc)
+            now = datetime.now(UTC)
             act = Act("discarded", LetterSet(choice.ids), by or getpass.getuser(), now.isoformat(), reason)
             name = f"discard-{now:%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
             record_act(open_place(main.dead_letters), job, name, act)
@@ -101,7 +98,8 @@ def _unfinished_replay(main: Cursor) -> Unfinished:
     saved = CursorStore(replay_job(main.job)).load()
     if saved is None or saved.status in ("complete", "reset"):
         return Unfinished()
-    return Unfinished.of(saved, read_chosen(open_place(saved.dead_letters), list_path(main.job, saved.pass_number)))
+    path = list_path(main.job, saved.pass_number)
+    return Unfinished.of(saved, read_replay_list(open_place(saved.dead_letters), path))
 
 
 def purge_dead_letters(job: str, *, older_than: timedelta) -> int:
@@ -120,8 +118,5 @@ def purge_dead_letters(job: str, *, older_than: timedelta) -> int:
         main = load_cursor(job)
         replay = CursorStore(replay_job(job)).load()
         if replay is not None and replay.status in ("running", "stopped") and not replay.position.complete:
-            raise NotFinished(
-                f"a replay of {job} was interrupted and needs the letters as they are: finish it first, by calling it "
-                "again, or give it up with restart=True"
-            )
-        return purge_letters(open_place(main.dead_letters), job, datetime.now(timezone.utc) - older_than)
+            raise NotFinished(job)
+        return purge_letters(open_place(main.dead_letters), job, datetime.now(UTC) - older_than)

@@ -6,7 +6,7 @@ from typing import Any
 
 from prefect_batch.blocks.chunks import ChunkRange
 from prefect_batch.blocks.contracts import Source
-from prefect_batch.blocks.databases.explain import chunk_sql, explain_chunk
+from prefect_batch.blocks.databases.explain import explain_rows, rows_sql
 from prefect_batch.blocks.databases.source import SqlSource
 from prefect_batch.blocks.keys import Key, key_text
 from prefect_batch.blocks.state.cursor import Cursor
@@ -68,26 +68,27 @@ def plan_job(parameters: Parameters) -> JobPlan:
     Raises:
         Refused: the run would be, for the same reason.
     """
-    saved = CursorStore(parameters.job).load()
+    chunk_size = parameters.chunks.chunk_size
+    saved = CursorStore(parameters.what.job).load()
     source, cursor, warnings = preview(parameters, saved, logging.getLogger(__name__))
     position = cursor.position
     left = max(0, cursor.estimate - cursor.tally.read)
-    first, following = _two_chunks(source, cursor, parameters.chunk_size or FIRST_ROWS)
+    first, following = _two_chunks(source, cursor, chunk_size or FIRST_ROWS)
     statements, explained = {}, None
     if isinstance(source, SqlSource) and first is not None:
-        statements["first"] = chunk_sql(source, first)
+        statements["first"] = rows_sql(source, source.statement(first))
         if following is not None:
-            statements["resumed"] = chunk_sql(source, following)
-        explained = explain_chunk(source, following or first)
+            statements["resumed"] = rows_sql(source, source.statement(following))
+        explained = explain_rows(source, source.statement(following or first))
     return JobPlan(
-        job=parameters.job,
+        job=parameters.what.job,
         begins=_begins(saved, cursor),
         source=source.name,
         first_key=_first_key(source, position.prefix, position.upper),
         last_key=None if position.upper is None else key_text(position.upper),
         records=left,
-        chunks=_chunks(left, parameters.chunk_size),
-        chunk_rows=parameters.chunk_size,
+        chunks=_chunks(left, chunk_size),
+        chunk_rows=chunk_size,
         statements=statements,
         verdict=explained.verdict if explained else "",
         explain=explained.plan if explained else (),

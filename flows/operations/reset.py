@@ -1,11 +1,10 @@
 """Giving up where a job stands."""
 
-from dataclasses import replace
 from uuid import uuid4
 
-from prefect_batch.blocks.errors import BadCursor
+from prefect_batch.blocks.errors import BadCursor, UnknownJob
 from prefect_batch.blocks.jobs import check_job
-from prefect_batch.blocks.state.cursor_store import CursorStore, UnknownJob
+from prefect_batch.blocks.state.cursor_store import CursorStore
 from prefect_batch.blocks.state.ownership import own_job
 from prefect_batch.tasks.run_chunk import forget_cache
 
@@ -27,7 +26,7 @@ def reset_job(job: str) -> None:
             store.delete()
             return
         if cursor is None:
-            raise UnknownJob(f"no job {job} has run against this Prefect API, so there is nothing to reset")
+            raise UnknownJob(job)
         forget_cache(job, cursor.pass_number, cursor.pass_id)
         # Kept, and not deleted: the next pass takes the next number, and leaves this one's dead letters alone.
-        store.save(replace(cursor, status="reset", message="reset by hand"))
+        store.save(cursor.become("reset", "reset by hand"))

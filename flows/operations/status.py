@@ -8,6 +8,7 @@ from prefect_batch.blocks.jobs import of_replay, pass_title
 from prefect_batch.blocks.keys import key_text
 from prefect_batch.blocks.state.cursor import Cursor
 from prefect_batch.blocks.state.cursor_store import load_all, load_cursor
+from prefect_batch.blocks.state.statuses import Status
 from prefect_batch.tasks.report.progress import duration_text
 
 __all__ = ["JobStatus", "status", "status_of_all"]
@@ -22,7 +23,7 @@ class JobStatus:
     """
 
     job: str
-    status: str
+    status: Status
     message: str
     pass_number: int
     mode: str

@@ -43,9 +43,8 @@ def _load(slug: str) -> Any:
         ) from error
     except Exception as error:
         # Prefect's errors on a block of an unknown type have no common base.
-        reason = hide_passwords(str(error))
         raise BadParameter(
-            f"alert={slug!r} cannot be loaded: {reason}; is the package installed that defines this block?"
+            f"alert={slug!r} cannot be loaded: {error}; is the package installed that defines this block?"
         ) from error
 
 

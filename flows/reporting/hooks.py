@@ -28,7 +28,7 @@ from prefect_batch.blocks.state.cursor import Cursor
 from prefect_batch.blocks.state.cursor_store import CursorStore
 from prefect_batch.flows.reporting.alerts import send_alerts
 from prefect_batch.flows.reporting.publish import numbers_of, publish_event, publish_report
-from prefect_batch.tasks.report.report import report_of
+from prefect_batch.tasks.report.report import Report, report_of
 
 __all__ = ["enforce_threshold", "report_cancellation", "report_crash", "report_failure"]
 
@@ -75,8 +75,7 @@ def enforce_threshold(flow: AnyFlow, flow_run: FlowRun, state: State[Any]) -> No
         return
     failed: State[Any] = Failed(message=f"{cursor.job}: {reason}")
     call_api(lambda client: client.set_flow_run_state(flow_run.id, failed, force=True))
-    cursor = replace(cursor, status="failed", message=reason)
-    _tell(flow_run, cursor, reason, "threshold")
+    _tell(flow_run, replace(report_of(cursor), status="failed", message=reason), reason, "threshold")
 
 
 def report_failure(flow: AnyFlow, flow_run: FlowRun, state: State[Any]) -> None:  # noqa: ARG001
@@ -96,31 +95,32 @@ def report_crash(flow: AnyFlow, flow_run: FlowRun, state: State[Any]) -> None:  
 
 def report_cancellation(flow: AnyFlow, flow_run: FlowRun, state: State[Any]) -> None:  # noqa: ARG001
     """Write the report of a run that was cancelled."""
-    if cursor := _ended(flow_run, state, "cancelled"):
-        report = report_of(cursor)
+    if report := _ended(flow_run, state, "cancelled"):
         publish_report(report)
         publish_event(str(flow_run.parameters["job"]), str(flow_run.id), "run.cancelled", numbers_of(report))
 
 
-def _ended(flow_run: FlowRun, state: State[Any], ending: str) -> Cursor | None:
+def _ended(flow_run: FlowRun, state: State[Any], ending: str) -> Report | None:
     cursor = _cursor_of(flow_run)
-    if cursor is not None and cursor.status == "running":  # The run could not say so itself.
-        return replace(cursor, status="failed", message=f"{ending}: {state.message or 'no reason given'}")
-    return cursor
+    if cursor is None:
+        return None
+    report = report_of(cursor)
+    if cursor.status == "running":  # The run could not say so itself.
+        return replace(report, status="failed", message=f"{ending}: {state.message or 'no reason given'}")
+    return report
 
 
 def _tell(
-    flow_run: FlowRun, cursor: Cursor | None, message: str, cause: str, numbers: Mapping[str, Any] = _NONE
+    flow_run: FlowRun, report: Report | None, message: str, cause: str, numbers: Mapping[str, Any] = _NONE
 ) -> None:
-    """Report, events and alerts of a run that ended badly; without a cursor it was refused before it began."""
+    """Report, events and alerts of a run that ended badly; without a report it was refused before it began."""
     job, run_id = str(flow_run.parameters.get("job")), str(flow_run.id)
     if flow_run.parameters.get("dry_run"):
         return
     body, payload = message, {"cause": cause, "message": message}
-    if cursor is not None:
-        report = report_of(cursor)
+    if report is not None:
         publish_report(report)
-        body, payload = str(report), {"cause": cause, **cursor.run.policy, **numbers_of(report), **numbers}
+        body, payload = str(report), {"cause": cause, **report.policy, **numbers_of(report), **numbers}
     for name in (_EVENTS.get(cause), "run.failed"):
         if name is not None:
             publish_event(job, run_id, name, payload)

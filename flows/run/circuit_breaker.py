@@ -70,14 +70,5 @@ class Circuit:
 
     def _open(self) -> CircuitOpen:
         chunks = list(self._held)
-        which = chunks[0].text if len(chunks) == 1 else f"{chunks[0].text} to {chunks[-1].text}"
-        in_a_row = "1 chunk" if len(chunks) == 1 else f"{len(chunks)} chunks in a row"
-        latest = self._held[chunks[-1]].refusal.error
-        message = (
-            f"{self.job}: the sink took not one record of {in_a_row}, {which}, and refused {self._records:,}; "
-            f"the latest error: {latest}.\n"
-            "Nothing of these chunks was written or buried, and the cursor stays before them. Mend the sink and call "
-            "the job again: it goes on where it stopped. If the sink is well and these records are bad, let them "
-            "become dead letters with circuit_breaker=None."
-        )
-        return CircuitOpen(message, len(chunks), self._records)
+        first, last = chunks[0], chunks[-1]
+        return CircuitOpen(self.job, len(chunks), self._records, first, last, self._held[last].refusal.error)

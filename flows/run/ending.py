@@ -2,7 +2,7 @@
 
 import contextlib
 from dataclasses import replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -12,15 +12,15 @@ from prefect.exceptions import Pause, TerminationSignal
 from prefect.states import Cancelled, Completed, Failed
 
 from prefect_batch.blocks.credentials import hide_passwords
-from prefect_batch.blocks.errors import BatchError, FailureRateExceeded, JobIsOwned, LostOwnership
+from prefect_batch.blocks.errors import BatchError, JobIsOwned, LostOwnership
 from prefect_batch.blocks.jobs import pass_title
 from prefect_batch.blocks.parameters.run_window import RunWindow, clock_text
 from prefect_batch.blocks.prefect_api import call_api
-from prefect_batch.blocks.state.cursor import Status
+from prefect_batch.blocks.state.statuses import Status
 from prefect_batch.flows.reporting.publish import publish_report
 from prefect_batch.flows.run.walk import Walk
 from prefect_batch.tasks.report.progress import duration_text
-from prefect_batch.tasks.report.report import Report, explain, report_of
+from prefect_batch.tasks.report.report import Report, failures_exceeded, report_of
 from prefect_batch.tasks.run_chunk import forget_cache
 
 __all__ = ["deployed", "failed", "finish", "give_up", "judge", "outside_window"]
@@ -32,10 +32,10 @@ def judge(walk: Walk) -> tuple[Status, str]:
     Raises:
         FailureRateExceeded: too many of this run's records failed, however few they were.
     """
-    if walk.request.reason:
-        return "stopped", walk.request.reason
-    if reason := walk.policy.exceeded(walk.cursor.run.tally, final=True):
-        raise FailureRateExceeded(explain(walk.cursor, reason, dry_run=walk.job.dry_run))
+    if walk.limits.request.reason:
+        return "stopped", walk.limits.request.reason
+    if exceeded := failures_exceeded(walk.cursor, walk.limits.policy, dry_run=walk.job.dry_run, final=True):
+        raise exceeded
     if walk.cursor.position.complete:
         return "complete", ""
     return "stopped", "the limit of this run is reached"
@@ -100,26 +100,26 @@ def finish(walk: Walk, status: Status, message: str, log: Any) -> State[Any]:
     report = _close(walk, status, message, log)
     if status == "complete" and not walk.job.dry_run:
         forget_cache(walk.job.job, walk.job.pass_number, walk.job.pass_id)
-    if walk.request.reason:
-        return Cancelled(name="Stopped", message=f"{walk.job.job} was {message}; {walk.request.way_on}")
-    state: State[Any] = Completed(message=_told(report, message), data=report)
+    if walk.limits.request.reason:
+        return Cancelled(name="Stopped", message=f"{walk.job.job} was {message}; {walk.limits.request.way_on}")
+    state: State[Any] = Completed(message=_summary(report, message), data=report)
     return state
 
 
 def _close(walk: Walk, status: Status, message: str, log: Any) -> Report:
-    walk.attend.end(walk)
-    run = replace(walk.cursor.run, finished_at=datetime.now(timezone.utc).isoformat(), waiting="")
-    walk.cursor = walk.save(replace(walk.cursor, status=status, message=message, run=run))
+    walk.note(final=True)
+    run = replace(walk.cursor.run, finished_at=datetime.now(UTC).isoformat(), waiting="")
+    walk.cursor = walk.save(replace(walk.cursor.become(status, message), run=run))
     report = report_of(walk.cursor)
     if walk.job.dry_run:
         report = replace(report, status="dry run")
-    log.info("%s", _told(report, message))
+    log.info("%s", _summary(report, message))
     with contextlib.suppress(httpx.HTTPError):  # A report that cannot be shown changes nothing.
         publish_report(report)
     return report
 
 
-def _told(report: Report, message: str) -> str:
+def _summary(report: Report, message: str) -> str:
     """How the run ended, in one line."""
     tally = report.run
     return (

@@ -3,13 +3,13 @@
 import threading
 import time
 from collections.abc import Sequence
-
-from typing_extensions import Self
+from typing import Self
 
 from prefect_batch.blocks.credentials import hide_passwords
 from prefect_batch.blocks.errors import BadParameter
 from prefect_batch.blocks.health import look
 from prefect_batch.blocks.parameters.health_check import HealthCheck
+from prefect_batch.tasks.error_text import own_error
 
 __all__ = ["HealthWatch", "try_checks"]
 
@@ -67,12 +67,12 @@ def try_checks(checks: Sequence[HealthCheck]) -> None:
     for check in checks:
         try:
             look(check)
-        except Exception as error:  # noqa: PERF203 - a few
+        except Exception as error:
             if isinstance(error, BadParameter):
                 raise
             raise BadParameter(f"the health check of {check.name} does not work: {_said(error)}") from error
 
 
 def _said(error: Exception) -> str:
-    text = hide_passwords(str(getattr(error, "orig", None) or error)).strip()
+    text = hide_passwords(str(own_error(error))).strip()
     return text.splitlines()[0] if text else type(error).__name__

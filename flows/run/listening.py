@@ -2,9 +2,9 @@
 
 import contextlib
 import threading
+from typing import Self
 
 import httpx
-from typing_extensions import Self
 
 from prefect_batch.blocks.state.ownership import Ownership
 from prefect_batch.blocks.state.requests import RunRequest, forget_request, read_request

@@ -3,14 +3,11 @@
 import contextlib
 import gc
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import psutil
 
-if TYPE_CHECKING:
-    from prefect_batch.flows.run.walk import Walk
+from prefect_batch.flows.run.run_limits import RunLimits
 
 __all__ = ["memory_bound_bytes", "mind_memory", "quiet_heap"]
 
@@ -31,19 +28,23 @@ def memory_bound_bytes(max_memory_mb: int | None) -> int:
     return int(SHARE * min(limits))
 
 
-def mind_memory(walk: "Walk", rss: int) -> None:
-    """Halve the batches, and then the number of chunks at work, while the run takes more memory than it may."""
-    if rss <= walk.memory_bound:
-        return
-    if walk.job.batch_rows > LEAST_BATCH_ROWS:
-        walk.job = replace(walk.job, batch_rows=max(LEAST_BATCH_ROWS, walk.job.batch_rows // 2))
-    elif walk.concurrency > 1:
-        walk.concurrency //= 2
+def mind_memory(limits: RunLimits, rss: int) -> str | None:
+    """Halve the batches, and then the number of chunks at work, while the run takes more memory than it may.
+
+    Returns:
+        What was found and done, as a sentence; None where nothing was changed.
+    """
+    if rss <= limits.memory_bytes:
+        return None
+    if limits.batch_rows > LEAST_BATCH_ROWS:
+        limits.batch_rows = max(LEAST_BATCH_ROWS, limits.batch_rows // 2)
+    elif limits.concurrency > 1:
+        limits.concurrency //= 2
     else:
-        return
-    walk.warn(
-        f"{walk.job.job}: {rss // 2**20:,} MB of memory are more than {walk.memory_bound // 2**20:,} MB: "
-        f"now batches of {walk.job.batch_rows:,} records, {walk.concurrency} chunks at once"
+        return None
+    return (
+        f"{rss // 2**20:,} MB of memory are more than {limits.memory_bytes // 2**20:,} MB: "
+        f"now batches of {limits.batch_rows:,} records, {limits.concurrency} chunks at once"
     )
 
 

@@ -1,32 +1,47 @@
-"""The parameters of `process_records`, checked together."""
+"""The parameters of a run: five values by what they are about, with their defaults, and all of them together."""
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from prefect_batch.blocks.contracts import Source
 from prefect_batch.blocks.errors import BadParameter
 from prefect_batch.blocks.jobs import check_job, main_job
 from prefect_batch.blocks.parameters.failure_policy import FailurePolicy
-from prefect_batch.blocks.parameters.files import Files
 from prefect_batch.blocks.parameters.health_check import HealthCheck
 from prefect_batch.blocks.parameters.letters import Letters
 from prefect_batch.blocks.parameters.run_window import RunWindow
 from prefect_batch.blocks.parameters.specs import SinkSpec, SourceSpec
-from prefect_batch.blocks.processor import resolve_processor
+from prefect_batch.blocks.processor import Processor, resolve_processor
 from prefect_batch.tasks.plan.begin import define
 
-__all__ = ["Parameters"]
+__all__ = [
+    "ChunkParameters",
+    "FailureParameters",
+    "JobParameters",
+    "Parameters",
+    "PassParameters",
+    "RunParameters",
+]
+
+
+def _check_least(part: object, least: int, *names: str) -> None:
+    """Raise BadParameter unless each of these is at least so much, or None."""
+    for name in names:
+        value = getattr(part, name)
+        if value is not None and value < least:
+            or_none = ", or None" if least else ""
+            raise BadParameter(f"{name}={value} must be {least} or more{or_none}")
 
 
 @dataclass(frozen=True)
-class Parameters:
-    """What the caller asked for; see `process_records` for each field.
+class JobParameters:
+    """What a job does, and who is told when it fails.
 
     Raises:
-        BadParameter: a value is out of its range.
+        BadParameter: `job` is no name of a job.
         BadProcessor: `process` cannot be imported, or is not marked.
     """
 
@@ -34,84 +49,21 @@ class Parameters:
     source: SourceSpec | Letters
     process: str | Callable[..., Any]
     sink: SinkSpec
-    chunk_size: int | None
-    concurrency: int | None
-    retries: int
-    retry_delay_seconds: float
-    max_failure_rate: float
-    min_records: int
-    max_failures: int | None
-    circuit_breaker: int | None
-    record_retries: int
-    record_timeout: float | None
-    workers: Literal["processes", "threads"] | None
-    max_memory_mb: int | None
-    limit: int | None
-    dry_run: bool
-    restart: bool
-    mode: Literal["full", "incremental"]
-    overlap: int | timedelta | None
-    dead_letters: str | None
-    redact: list[str] | None
-    run_window: str | None = None
-    max_duration: float | timedelta | None = None
-    max_rate: float | None = None
-    health: Sequence[HealthCheck] = ()
-    min_free_disk_mb: int = 500
     alert: Sequence[str] | None = None
+    dead_letters: str | None = None
+    redact: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
-        check_job(main_job(self.job) if isinstance(self.source, Letters) else self.job)
-        for name, least in (("retries", 0), ("retry_delay_seconds", 0), ("record_retries", 0), ("min_free_disk_mb", 0)):
-            if getattr(self, name) < least:
-                raise BadParameter(f"{name}={getattr(self, name)} must be {least} or more")
-        for name in ("chunk_size", "concurrency", "circuit_breaker", "max_memory_mb", "limit"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise BadParameter(f"{name}={value} must be 1 or more, or None")
-        self._check_overlap()
-        self._check_timeout()
-        if self.max_seconds is not None and self.max_seconds <= 0:
-            raise BadParameter(f"max_duration={self.max_duration} must be more than 0 seconds, or None")
-        if self.max_rate is not None and not 0 < self.max_rate < math.inf:
-            raise BadParameter(f"max_rate={self.max_rate} must be more than 0 records per second, or None")
-        _ = self.policy, self.definition, self.window
-
-    def _check_overlap(self) -> None:
-        if self.overlap is None:
-            return
-        if self.mode != "incremental":
-            raise BadParameter("overlap goes with mode='incremental': a full pass reads everything anyway")
-        if self.overlap < (timedelta() if isinstance(self.overlap, timedelta) else 0):  # type: ignore[operator]
-            raise BadParameter(f"overlap={self.overlap} must not be negative")
-        if not self.overlap:
-            return
-        if isinstance(self.sink, Files):
-            raise BadParameter("overlap reads records again, and a sink of files would then hold them twice")
-        if self.sink.adds_rows:
-            raise BadParameter(
-                f"overlap={self.overlap} reads records again, and write={self.sink.write!r} would write them twice: "
-                "use write='upsert'"
-            )
-
-    def _check_timeout(self) -> None:
-        if self.record_timeout is None:
-            return
-        if self.record_timeout <= 0:
-            raise BadParameter(f"record_timeout={self.record_timeout} must be more than 0 seconds, or None")
-        processor = resolve_processor(self.process)
-        if processor.vectorized:
-            raise BadParameter("record_timeout does not go with a vectorized function, which has no single records")
-        if processor.form == "record" and self.workers == "threads":
-            raise BadParameter("record_timeout needs worker processes: a thread that hangs cannot be ended")
+        check_job(self.job if self.source.replay is None else main_job(self.job))
+        _ = self.definition
 
     def check_redact(self, source: Source) -> None:
-        """Nothing, when the redacted columns are columns of the source, and none of them part of its key.
+        """Raise unless the redacted columns are columns of the source, and none of them part of its key.
 
         Raises:
             BadParameter: they are not.
         """
-        for column in self.redact or () if not isinstance(self.source, Letters) else ():
+        for column in self.redact or () if self.source.replay is None else ():
             if column in source.key:
                 raise BadParameter(
                     f"redact={self.redact} names {column}, which is part of the key of {source.name}: chunks, cursor "
@@ -123,9 +75,109 @@ class Parameters:
                 )
 
     @property
+    def processor(self) -> Processor:
+        """The function and its form."""
+        return resolve_processor(self.process)
+
+    @property
+    def definition(self) -> dict[str, Any]:
+        """What must not change while a pass is unfinished."""
+        return define(self.source, self.sink, self.processor.name)
+
+
+@dataclass(frozen=True)
+class PassParameters:
+    """Which records a run works on, and whether it changes anything.
+
+    Raises:
+        BadParameter: a value is out of its range.
+    """
+
+    mode: Literal["full", "incremental"] = "full"
+    overlap: int | timedelta | None = None
+    limit: int | None = None
+    dry_run: bool = False
+    restart: bool = False
+
+    def __post_init__(self) -> None:
+        _check_least(self, 1, "limit")
+        if self.overlap is None:
+            return
+        if self.mode != "incremental":
+            raise BadParameter("overlap goes with mode='incremental': a full pass reads everything anyway")
+        if self.overlap < (timedelta() if isinstance(self.overlap, timedelta) else 0):  # type: ignore[operator]
+            raise BadParameter(f"overlap={self.overlap} must not be negative")
+
+
+@dataclass(frozen=True)
+class FailureParameters:
+    """How much may fail before a run stops.
+
+    Raises:
+        BadParameter: a value is out of its range.
+    """
+
+    max_failure_rate: float = FailurePolicy.max_failure_rate
+    max_failures: int | None = FailurePolicy.max_failures
+    min_records: int = FailurePolicy.min_records
+    circuit_breaker: int | None = 3
+
+    def __post_init__(self) -> None:
+        _check_least(self, 1, "circuit_breaker")
+        _ = self.policy
+
+    @property
     def policy(self) -> FailurePolicy:
-        """The failure limits."""
+        """The limits of failed records."""
         return FailurePolicy(self.max_failure_rate, self.min_records, self.max_failures)
+
+
+@dataclass(frozen=True)
+class ChunkParameters:
+    """How large chunks are, and how often what fails is tried again.
+
+    Raises:
+        BadParameter: a value is out of its range.
+    """
+
+    record_timeout: float | None = None
+    record_retries: int = 0
+    chunk_size: int | None = None
+    retries: int = 5
+    retry_delay_seconds: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_least(self, 0, "retries", "retry_delay_seconds", "record_retries")
+        _check_least(self, 1, "chunk_size")
+        if self.record_timeout is not None and self.record_timeout <= 0:
+            raise BadParameter(f"record_timeout={self.record_timeout} must be more than 0 seconds, or None")
+
+
+@dataclass(frozen=True)
+class RunParameters:
+    """When a run may work, how fast, and what it may take of its machine.
+
+    Raises:
+        BadParameter: a value is out of its range.
+    """
+
+    run_window: str | None = None
+    max_duration: float | timedelta | None = None
+    max_rate: float | None = None
+    health: Sequence[HealthCheck] | None = None
+    min_free_disk_mb: int = 500
+    concurrency: int | None = None
+    workers: Literal["processes", "threads"] | None = None
+    max_memory_mb: int | None = None
+
+    def __post_init__(self) -> None:
+        _check_least(self, 0, "min_free_disk_mb")
+        _check_least(self, 1, "concurrency", "max_memory_mb")
+        if self.max_seconds is not None and self.max_seconds <= 0:
+            raise BadParameter(f"max_duration={self.max_duration} must be more than 0 seconds, or None")
+        if self.max_rate is not None and not 0 < self.max_rate < math.inf:
+            raise BadParameter(f"max_rate={self.max_rate} must be more than 0 records per second, or None")
+        _ = self.window
 
     @property
     def window(self) -> RunWindow | None:
@@ -137,7 +189,48 @@ class Parameters:
         """How long the run may take."""
         return self.max_duration.total_seconds() if isinstance(self.max_duration, timedelta) else self.max_duration
 
-    @property
-    def definition(self) -> dict[str, Any]:
-        """What must not change while a pass is unfinished."""
-        return define(self.source, self.sink, resolve_processor(self.process).name)
+
+_PARTS: tuple[Any, ...] = (JobParameters, PassParameters, FailureParameters, ChunkParameters, RunParameters)
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """What the caller asked for; see `process_records` for each field of its parts.
+
+    Raises:
+        BadParameter: two values do not go together.
+    """
+
+    what: JobParameters
+    pass_: PassParameters = PassParameters()
+    failures: FailureParameters = FailureParameters()
+    chunks: ChunkParameters = ChunkParameters()
+    run: RunParameters = RunParameters()
+
+    @classmethod
+    def of(cls, **flat: Any) -> Self:
+        """The parameters as flows and files have them, flat; those that are left out have their defaults."""
+        parts: list[Any] = []
+        for part in _PARTS:
+            names = [field.name for field in fields(part) if field.name in flat]
+            parts.append(part(**{name: flat.pop(name) for name in names}))
+        assert not flat, f"these belong to no part of the parameters: {', '.join(flat)}"
+        return cls(*parts)
+
+    def __post_init__(self) -> None:
+        self._check_overlap()
+        self._check_timeout()
+
+    def _check_overlap(self) -> None:
+        overlap = self.pass_.overlap
+        if overlap and (reason := self.what.sink.forbids_overlap):
+            raise BadParameter(f"overlap={overlap} reads records again, and {reason}")
+
+    def _check_timeout(self) -> None:
+        if self.chunks.record_timeout is None:
+            return
+        processor = self.what.processor
+        if processor.vectorized:
+            raise BadParameter("record_timeout does not go with a vectorized function, which has no single records")
+        if processor.form == "record" and self.run.workers == "threads":
+            raise BadParameter("record_timeout needs worker processes: a thread that hangs cannot be ended")

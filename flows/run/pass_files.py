@@ -5,10 +5,9 @@ from typing import Any
 from prefect_batch.blocks.contracts import OfFiles, Source
 from prefect_batch.blocks.errors import BadParameter, DefinitionChanged
 from prefect_batch.blocks.file_list import FileList
-from prefect_batch.blocks.parameters.files import Files
+from prefect_batch.blocks.opening import PinnedFiles, open_source
 from prefect_batch.blocks.parameters.letters import Letters
 from prefect_batch.blocks.parameters.specs import SourceSpec
-from prefect_batch.blocks.pinned_files import PinnedFiles
 from prefect_batch.blocks.state.cursor import Cursor
 from prefect_batch.blocks.state.job_files import load_files
 from prefect_batch.flows.run.parameters import Parameters
@@ -24,23 +23,22 @@ def pin_files(source: Source, parameters: Parameters, saved: Cursor | None, log:
     Raises:
         DefinitionChanged: a file of the unfinished pass has changed, or is gone.
     """
-    spec = parameters.source
-    if not isinstance(spec, Files) or not isinstance(source, OfFiles):
+    if not isinstance(source, OfFiles):
         return source
-    if parameters.overlap:
+    if parameters.pass_.overlap:
         raise BadParameter("overlap is for the keys of tables: an incremental pass over files reads new files whole")
-    anew = saved is None or saved.status == "reset" or parameters.restart
-    if anew or saved is None or saved.definition.get("source") != parameters.definition["source"]:
+    anew = saved is None or saved.status == "reset" or parameters.pass_.restart
+    if anew or saved is None or saved.definition.get("source") != parameters.what.definition["source"]:
         return source
     if saved.status != "complete":
-        return spec.open_source(_unchanged(source, saved))
-    if parameters.mode == "full":
+        return source.with_files(_unchanged(source, saved))
+    if parameters.pass_.mode == "full":
         return source
     former = load_files(saved.job, saved.pass_number)
     if former is None:
         raise DefinitionChanged(
-            f"{saved.job}: the list of the files that were read is lost, so new files cannot be told from others: read "
-            "all of them with mode='full' or restart=True"
+            f"{saved.job}: the list of the files that were read is lost, so new files cannot be told from others",
+            "Read all of them with mode='full' or restart=True",
         )
     following = former.following(source.files.files)
     known = {file.name for file in (*former.seen, *former.files)}
@@ -52,7 +50,7 @@ def pin_files(source: Source, parameters: Parameters, saved: Cursor | None, log:
             ", ".join(changed[:SHOWN]),
             " …" if len(changed) > SHOWN else "",
         )
-    return spec.open_source(following)
+    return source.with_files(following)
 
 
 def _unchanged(source: OfFiles, saved: Cursor) -> FileList:
@@ -65,10 +63,9 @@ def _unchanged(source: OfFiles, saved: Cursor) -> FileList:
         found = pinned.differences(source.files.files)
     if pinned is None or found:
         raise DefinitionChanged(
-            f"{saved.job} has an unfinished pass over files that have changed:\n  "
-            + "\n  ".join(found[:SHOWN])
-            + (f"\n  and {len(found) - SHOWN:,} more" if len(found) > SHOWN else "")
-            + "\nBring them back as they were, or start a new pass from the beginning with restart=True"
+            f"{saved.job} has an unfinished pass over files that have changed",
+            "Bring them back as they were, or start a new pass from the beginning with restart=True",
+            tuple(found),
         )
     return pinned
 
@@ -79,16 +76,15 @@ def check_files(spec: SourceSpec, saved: Cursor) -> None:
     Raises:
         DefinitionChanged: files have changed since the latest pass.
     """
-    if not isinstance(spec, Files):
+    source = open_source(spec)
+    if not isinstance(source, OfFiles):
         return
     pinned = load_files(saved.job, saved.pass_number)
-    source = spec.open_source()
-    found = pinned.differences(source.files.files) if pinned and isinstance(source, OfFiles) else []
-    if found:
+    if found := pinned.differences(source.files.files) if pinned else []:
         raise DefinitionChanged(
-            f"{saved.job}: records cannot be read again, because files have changed since:\n  "
-            + "\n  ".join(found[:SHOWN])
-            + "\nReplay the letters with from_='letter', or have the changed files read again with mode='incremental'"
+            f"{saved.job}: records cannot be read again, because files have changed since",
+            "Replay the letters with from_='letter', or have the changed files read again with mode='incremental'",
+            tuple(found),
         )
 
 
@@ -102,4 +98,4 @@ def files_definition(source: Source | OfFiles) -> dict[str, Any]:
 
 def chunk_source(source: Source, spec: SourceSpec | Letters) -> SourceSpec | PinnedFiles | Letters:
     """The source as chunks get it: files with the list of those of the pass."""
-    return PinnedFiles(spec, source.files) if isinstance(spec, Files) and isinstance(source, OfFiles) else spec
+    return PinnedFiles(spec, source.files) if isinstance(source, OfFiles) else spec

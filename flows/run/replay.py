@@ -1,6 +1,5 @@
 """Replaying dead letters: they are chosen once, and then a run works on them as on any other source."""
 
-import inspect
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -15,16 +14,22 @@ from prefect_batch.blocks.errors import BadCursor, BadParameter, BadProcessor
 from prefect_batch.blocks.jobs import main_job, replay_job
 from prefect_batch.blocks.letters.place import open_place
 from prefect_batch.blocks.letters.read import newest_pass
-from prefect_batch.blocks.letters.replay_list import list_path, write_chosen
+from prefect_batch.blocks.letters.replay_list import list_path, write_replay_list
+from prefect_batch.blocks.opening import open_sink, open_source
 from prefect_batch.blocks.parameters.letters import Letters, RecordsFrom
 from prefect_batch.blocks.parameters.specs import SinkSpec, SourceSpec
-from prefect_batch.blocks.parameters.tables import Table
 from prefect_batch.blocks.processor import resolve_processor
 from prefect_batch.blocks.state.cursor import Cursor
 from prefect_batch.blocks.state.cursor_store import CursorStore, load_cursor
 from prefect_batch.blocks.state.ownership import own_job
-from prefect_batch.flows.process_records import process_records
-from prefect_batch.flows.run.parameters import Parameters
+from prefect_batch.flows.run.parameters import (
+    ChunkParameters,
+    FailureParameters,
+    JobParameters,
+    Parameters,
+    PassParameters,
+    RunParameters,
+)
 from prefect_batch.flows.run.pass_files import check_files
 from prefect_batch.flows.run.run_job import run_job
 from prefect_batch.tasks.letters.choose import Choice, Selection, Unfinished, choose
@@ -38,15 +43,18 @@ _SINK: TypeAdapter[SinkSpec] = TypeAdapter(SinkSpec)
 
 @dataclass(frozen=True)
 class Replay:
-    """What the caller asked for; see `replay_dead_letters`. `options` are those of any run."""
+    """What the caller asked for; see `replay_dead_letters`. The last three are those of any run."""
 
     job: str
     process: str | Callable[..., Any] | None
     records: RecordsFrom | None
     selection: Selection
+    limit: int | None
     dry_run: bool
     restart: bool
-    options: dict[str, Any]
+    failures: FailureParameters
+    chunks: ChunkParameters
+    run: RunParameters
 
 
 def replay(asked: Replay) -> State[Any]:
@@ -69,8 +77,8 @@ def replay(asked: Replay) -> State[Any]:
 
 def _rehearsal(asked: Replay, main: Cursor, directory: str) -> Parameters:
     choice = _choose(asked, main)
-    write_chosen(open_place(directory), "chosen.json", choice.chosen)
-    return _parameters(asked, main, 1, _records(asked, choice), choice.redacted, chosen=(directory, "chosen.json"))
+    write_replay_list(open_place(directory), "chosen.json", choice.replay_list)
+    return _parameters(asked, main, 1, _records(asked, choice), choice.redacted, replay_list=(directory, "chosen.json"))
 
 
 def _interrupted(asked: Replay, main: Cursor, saved: Cursor) -> Parameters | None:
@@ -80,15 +88,15 @@ def _interrupted(asked: Replay, main: Cursor, saved: Cursor) -> Parameters | Non
         return None
     before = saved.definition["source"].get("records", "letter")
     parameters = _parameters(asked, main, saved.pass_number, asked.records or before, frozenset(saved.run.redact))
-    return None if differences(saved.definition, parameters.definition) else parameters
+    return None if differences(saved.definition, parameters.what.definition) else parameters
 
 
 def _chosen_anew(asked: Replay, main: Cursor, saved: Cursor | None) -> Parameters:
     place = main.dead_letters
     choice = _choose(asked, main)
     number = max(saved.pass_number if saved else 0, newest_pass(place, replay_job(asked.job))) + 1
-    write_chosen(open_place(place), list_path(asked.job, number), choice.chosen)
-    return replace(_parameters(asked, main, number, _records(asked, choice), choice.redacted), restart=True)
+    write_replay_list(open_place(place), list_path(asked.job, number), choice.replay_list)
+    return _parameters(asked, main, number, _records(asked, choice), choice.redacted, restart=True)
 
 
 def _choose(asked: Replay, main: Cursor) -> Choice:
@@ -118,7 +126,9 @@ def _parameters(
     number: int,
     records: RecordsFrom,
     redacted: frozenset[str],
-    chosen: tuple[str, str] | None = None,
+    *,
+    restart: bool = False,
+    replay_list: tuple[str, str] | None = None,
 ) -> Parameters:
     source, sink = specs_of(main)
     if records == "source":
@@ -134,27 +144,21 @@ def _parameters(
         place=main.dead_letters,
         job=asked.job,
         replay=number,
-        chosen=chosen or (main.dead_letters, list_path(asked.job, number)),
+        replay_list=replay_list or (main.dead_letters, list_path(asked.job, number)),
         records=records,
         origin=source,
         asked=asked.selection.encode(),
     )
-    fixed = {
-        "job": replay_job(asked.job),
-        "source": letters,
-        "sink": sink,
-        "process": process,
-        "dead_letters": main.dead_letters,
-        "dry_run": asked.dry_run,
-        "redact": sorted({*main.run.redact, *redacted}) or None,
-    }
-    return Parameters(**{**_defaults(), **asked.options, **fixed})
-
-
-def _defaults() -> dict[str, Any]:
-    """The options of a run that a replay does not set, as `process_records` has them."""
-    options = inspect.signature(process_records.fn).parameters
-    return {name: options[name].default for name in Parameters.__dataclass_fields__} | {"health": ()}
+    what = JobParameters(
+        replay_job(asked.job),
+        letters,
+        process,
+        sink,
+        dead_letters=main.dead_letters,
+        redact=sorted({*main.run.redact, *redacted}) or None,
+    )
+    this_pass = PassParameters(limit=asked.limit, dry_run=asked.dry_run, restart=restart)
+    return Parameters(what, this_pass, asked.failures, asked.chunks, asked.run)
 
 
 def specs_of(cursor: Cursor) -> tuple[SourceSpec, SinkSpec]:
@@ -168,17 +172,17 @@ def specs_of(cursor: Cursor) -> tuple[SourceSpec, SinkSpec]:
         sink = _SINK.validate_python(cursor.definition["sink"])
     except (ValidationError, KeyError) as error:
         raise BadCursor(
-            f"the definition of {cursor.job} in its cursor cannot be read; run the job itself with restart=True"
+            cursor.job, "has a definition that cannot be read: run the job itself with restart=True"
         ) from error
     # Whether it may be made is no part of the definition; where nothing was written yet, it has to be.
-    return source, replace(sink, create=True) if isinstance(sink, Table) else sink
+    return source, sink.made_again
 
 
 def letters_of(saved: Cursor) -> Letters:
     """The letters of a replay, from its cursor; enough to read and to settle them."""
     job, place = main_job(saved.job), saved.dead_letters
-    chosen = (place, list_path(job, saved.pass_number))
-    return Letters(place, job, saved.pass_number, chosen, "letter", None, {})
+    replay_list = (place, list_path(job, saved.pass_number))
+    return Letters(place, job, saved.pass_number, replay_list, "letter", None, {})
 
 
 def settle_leftovers(saved: Cursor) -> None:
@@ -189,10 +193,10 @@ def settle_leftovers(saved: Cursor) -> None:
     pending = [chunk for chunk, done in saved.position.ranges() if not done]
     if saved.status in ("complete", "reset") or not pending:
         return
-    sink = _SINK.validate_python(saved.definition["sink"]).open_sink()
+    sink = open_sink(_SINK.validate_python(saved.definition["sink"]))
     if not sink.needs_ledger:
         return
-    source = letters_of(saved).open_source()
+    source = open_source(letters_of(saved))
     for chunk in pending:
         with sink.transaction(saved.pass_ref, chunk) as transaction:
             committed = transaction.find() is not None

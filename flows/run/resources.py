@@ -6,14 +6,14 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 import psutil
 from prefect.filesystems import LocalFileSystem
 from prefect.results import get_result_store
-from typing_extensions import Self
 
-from prefect_batch.blocks.databases.connections import open_connections, sqlite_file
-from prefect_batch.flows.run.parameters import Parameters
+from prefect_batch.blocks.contracts import Sink
+from prefect_batch.blocks.databases.connections import open_connections
 
 __all__ = ["Resources", "Sampler", "nearest_directory", "places_of"]
 
@@ -89,8 +89,8 @@ def _cpu_seconds(process: psutil.Process) -> float:
     return float(times.user + times.system)
 
 
-def places_of(dead_letters: str, parameters: Parameters) -> dict[str, Path]:
-    """The directories of this machine that a run fills: for dead letters, Prefect's results, and the sink if it is one.
+def places_of(dead_letters: str, sink: Sink) -> dict[str, Path]:
+    """The directories of this machine that a run fills: for dead letters, Prefect's results, and the sink's rows.
 
     Named as messages name them. What lies elsewhere, as on an object store, is not among them.
     """
@@ -98,12 +98,8 @@ def places_of(dead_letters: str, parameters: Parameters) -> dict[str, Path]:
     storage = get_result_store().result_storage
     if isinstance(storage, LocalFileSystem) and storage.basepath:
         places["results"] = Path(storage.basepath).expanduser()
-    connection = getattr(parameters.sink, "connection", "")
-    if connection and (file := sqlite_file(connection)):
-        places["rows of the sink"] = file.parent
-    path = getattr(parameters.sink, "path", "")
-    if path and "://" not in path:
-        places["files of the sink"] = Path(path).expanduser()
+    if sink.fills is not None:
+        places["rows of the sink"] = sink.fills
     return places
 
 

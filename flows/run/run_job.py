@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +18,14 @@ from prefect_batch.blocks.contracts import OfFiles, Sink, Source
 from prefect_batch.blocks.letters.bury import DeadLetters
 from prefect_batch.blocks.letters.place import full_place
 from prefect_batch.blocks.letters.read import newest_pass
-from prefect_batch.blocks.parameters.letters import Letters
-from prefect_batch.blocks.parameters.tables import Table
-from prefect_batch.blocks.processor import resolve_processor
-from prefect_batch.blocks.state.cursor import Cursor, RunState, Status, remember
+from prefect_batch.blocks.opening import open_sink, open_source
+from prefect_batch.blocks.state.cursor import Cursor, RunState, remember
 from prefect_batch.blocks.state.cursor_store import CursorStore
 from prefect_batch.blocks.state.job_files import save_files
 from prefect_batch.blocks.state.ownership import Ownership, own_job
+from prefect_batch.blocks.state.statuses import Status
 from prefect_batch.flows.reporting.alerts import check_alerts
-from prefect_batch.flows.run.choose_workers import choose_crew
+from prefect_batch.flows.run.choose_workers import check_reach, choose_workers
 from prefect_batch.flows.run.circuit_breaker import Circuit
 from prefect_batch.flows.run.ending import deployed, finish, give_up, judge, outside_window
 from prefect_batch.flows.run.health_watch import try_checks
@@ -35,11 +34,13 @@ from prefect_batch.flows.run.memory import memory_bound_bytes, quiet_heap
 from prefect_batch.flows.run.parameters import Parameters
 from prefect_batch.flows.run.pass_files import chunk_source, files_definition, pin_files
 from prefect_batch.flows.run.progress_bar import open_bar
+from prefect_batch.flows.run.resources import places_of
+from prefect_batch.flows.run.run_limits import RunLimits
 from prefect_batch.flows.run.show import Show, log_start
 from prefect_batch.flows.run.stopping import StopRequest, stop_on_interrupt
 from prefect_batch.flows.run.walk import Walk
-from prefect_batch.flows.run.watch import attendance
-from prefect_batch.tasks.plan.begin import Asked, begin, caution
+from prefect_batch.flows.run.watch import watch_run
+from prefect_batch.tasks.plan.begin import PassRequest, begin, caution
 from prefect_batch.tasks.plan.chunk_size import ChunkSizer, start_of
 from prefect_batch.tasks.plan.planner import Planner
 from prefect_batch.tasks.report.progress import Progress
@@ -72,23 +73,24 @@ def run_job(parameters: Parameters, ownership: Ownership | None = None) -> State
 
     With `ownership` the caller owns what the run works on.
     """
-    if parameters.window and not parameters.window.is_open(now := datetime.now(timezone.utc)):
-        return outside_window(parameters.job, parameters.window, now)
+    what, window = parameters.what, parameters.run.window
+    if window and not window.is_open(now := datetime.now(UTC)):
+        return outside_window(what.job, window, now)
     flow_run = get_run_context().flow_run  # type: ignore[union-attr]
-    try_checks(parameters.health)
-    check_alerts(parameters.alert or ())
-    source, sink = parameters.source.open_source(), parameters.sink.open_sink()
+    try_checks(parameters.run.health or ())
+    check_alerts(what.alert or ())
+    source, sink = open_source(what.source), open_sink(what.sink)
     way_on = "its next run goes on" if deployed() else "call it again to go on"
     run = _Run(parameters, source, sink, str(flow_run.id), flow_run.run_count, get_run_logger(), way_on)  # type: ignore[union-attr]
     for warning in [*source.check(), *sink.check(source.schema)]:
-        run.log.warning("%s: %s", parameters.job, warning)
-    parameters.check_redact(source)
+        run.log.warning("%s: %s", what.job, warning)
+    what.check_redact(source)
     try:
-        if parameters.dry_run:
+        if parameters.pass_.dry_run:
             return _walk(run, _begin(run, None, ""), lambda cursor: cursor)
-        owned = own_job(parameters.job, run.run_id, run.attempt) if ownership is None else nullcontext(ownership)
+        owned = own_job(what.job, run.run_id, run.attempt) if ownership is None else nullcontext(ownership)
         with owned as owner:
-            store = CursorStore(parameters.job)
+            store = CursorStore(what.job)
 
             def save(cursor: Cursor) -> Cursor:
                 owner.check()
@@ -107,20 +109,20 @@ def preview(parameters: Parameters, saved: Cursor | None, log: Any) -> tuple[Sou
     Raises:
         Refused: the run would be.
     """
-    source, sink = parameters.source.open_source(), parameters.sink.open_sink()
+    what = parameters.what
+    source, sink = open_source(what.source), open_sink(what.sink)
     warnings = [*source.check(), *sink.check(source.schema)]
     run = _Run(parameters, pin_files(source, parameters, saved, log), sink, "", 1, log, "")
-    return run.source, _begin(run, saved, full_place(parameters.dead_letters or _default_place())), warnings
+    return run.source, _begin(run, saved, full_place(what.dead_letters or _default_place())), warnings
 
 
 def _prepare(run: _Run, saved: Cursor | None) -> Cursor:
     """The cursor to start from, once the dead letters' place is known to take them and leftovers are removed."""
-    job = run.parameters.job
-    place = full_place(run.parameters.dead_letters or (saved.dead_letters if saved else "") or _default_place())
+    job, sink = run.parameters.what.job, run.parameters.what.sink
+    place = full_place(run.parameters.what.dead_letters or (saved.dead_letters if saved else "") or _default_place())
     DeadLetters(place, job, 1, run.source.schema).check()
     cursor = replace(_begin(run, saved, place), history=remember(saved))
-    sink = run.parameters.sink
-    if sentence := caution(saved, cursor, appends=isinstance(sink, Table) and sink.adds_rows):
+    if sentence := caution(saved, cursor, appends=sink.adds_rows):
         run.log.warning("%s: %s", job, sentence)
     if saved is None or saved.pass_id != cursor.pass_id:
         if saved is not None:
@@ -137,22 +139,22 @@ def _default_place() -> str:
 
 def _begin(run: _Run, saved: Cursor | None, place: str) -> Cursor:
     """The cursor of the pass to work on, with the estimated number of its records."""
-    parameters = run.parameters
-    now = datetime.now(timezone.utc).isoformat()
-    state = RunState(run.run_id, now, policy=asdict(parameters.policy), redact=tuple(parameters.redact or ()))
-    asked = Asked(
-        job=parameters.job,
-        definition={**parameters.definition, **files_definition(run.source)},
-        mode=parameters.mode,
-        restart=parameters.restart,
-        overlap=parameters.overlap,
+    what, asked = run.parameters.what, run.parameters.pass_
+    check_reach(run.parameters, (run.source, run.sink), place)
+    now = datetime.now(UTC).isoformat()
+    state = RunState(run.run_id, now, policy=asdict(run.parameters.failures.policy), redact=tuple(what.redact or ()))
+    request = PassRequest(
+        job=what.job,
+        definition={**what.definition, **files_definition(run.source)},
+        mode=asked.mode,
+        restart=asked.restart,
+        overlap=asked.overlap,
         dead_letters=place,
     )
-    if isinstance(parameters.source, Letters):
-        newest = parameters.source.replay - 1  # Its own number stands in its list already.
-    else:
-        newest = newest_pass(place, parameters.job) if place else 0
-    cursor = begin(saved, asked, run.source, state, newest)
+    newest = newest_pass(place, what.job) if place else 0
+    if what.source.replay is not None:
+        newest = what.source.replay - 1  # Its own number is in its list already.
+    cursor = begin(saved, request, run.source, state, newest)
     position = cursor.position
     if position.upper is None or position.complete:
         return replace(cursor, estimate=cursor.tally.read)
@@ -163,16 +165,19 @@ def _walk(run: _Run, cursor: Cursor, save: Callable[[Cursor], Cursor], owner: Ow
     parameters = run.parameters
     started = cursor.position.prefix != cursor.position.start or bool(cursor.position.planned)
     job = _chunk_job(run, cursor)
-    request = StopRequest(functools.partial(refuse_waiting, run.run_id), run.way_on)
     left = cursor.estimate - cursor.tally.read
-    progress = Progress(parameters.job, cursor.estimate, cursor.tally)
+    progress = Progress(parameters.what.job, cursor.estimate, cursor.tally)
     account, save = keep_accounts(cursor, save)
-    crew = choose_crew(parameters, (run.source, run.sink), job, left)
-    start = start_of(cursor.tally, tables=resolve_processor(parameters.process).form == "table")
-    sizer = ChunkSizer(parameters.chunk_size, left, crew.size, start.rows)
+    workers = choose_workers(parameters, (run.source, run.sink), job, left)
+    start = start_of(cursor.tally, tables=parameters.what.processor.form == "table")
+    sizer = ChunkSizer(parameters.chunks.chunk_size, left, workers.size, start.rows)
+    request = StopRequest(functools.partial(refuse_waiting, run.run_id), run.way_on)
+    memory, policy = memory_bound_bytes(parameters.run.max_memory_mb), parameters.failures.policy
+    limits = RunLimits(workers.size, job.batch_rows, parameters.run.max_rate, memory, policy, request)
+    places = places_of(cursor.dead_letters, run.sink)
     with (
-        crew.open(),
-        attendance(parameters, run.run_id, owner, cursor.dead_letters, sizer, run.log) as attend,
+        workers.open(),
+        watch_run(run.run_id, owner, places, parameters, limits, sizer, run.log) as watch,
         open_bar(cursor.estimate) as bar,
         stop_on_interrupt(request),
         quiet_heap(),
@@ -182,20 +187,17 @@ def _walk(run: _Run, cursor: Cursor, save: Callable[[Cursor], Cursor], owner: Ow
             cursor=cursor,
             job=job,
             task=_task(run, job, cursor),
-            planner=Planner(run.source, sizer, limit=parameters.limit, canary=None if started else start.canary),
-            policy=parameters.policy,
-            circuit=Circuit(parameters.job, parameters.circuit_breaker),
+            planner=Planner(run.source, sizer, limit=parameters.pass_.limit, canary=None if started else start.canary),
+            limits=limits,
+            circuit=Circuit(parameters.what.job, parameters.failures.circuit_breaker),
             progress=progress,
-            concurrency=crew.size,
-            memory_bound=memory_bound_bytes(parameters.max_memory_mb),
             warn=run.log.warning,
-            request=request,
             save=save,
             account=account,
             show=show.update,
-            attend=attend,
+            watch=watch,
         )
-        log_start(parameters, walk, run.log, resumed=started)
+        log_start(parameters, cursor, workers.size, run.log, resumed=started)
         status, message = _go(run, walk)
         show.update(final=True)
         return finish(walk, status, message, run.log)
@@ -206,7 +208,7 @@ def _go(run: _Run, walk: Walk) -> tuple[Status, str]:
     try:
         walk.go()
         status, message = judge(walk)
-        if status == "complete" and not run.parameters.dry_run:
+        if status == "complete" and not run.parameters.pass_.dry_run:
             walk.cursor = walk.save(walk.cursor)  # Another run may have taken the job over.
             # Before it is saved as complete: who is killed in between must do it again.
             run.sink.end_pass(walk.cursor.pass_ref)
@@ -217,21 +219,21 @@ def _go(run: _Run, walk: Walk) -> tuple[Status, str]:
 
 
 def _chunk_job(run: _Run, cursor: Cursor) -> ChunkJob:
-    parameters = run.parameters
+    what, chunks = run.parameters.what, run.parameters.chunks
     return ChunkJob(
-        job=parameters.job,
+        job=what.job,
         pass_number=cursor.pass_number,
         pass_id=cursor.pass_id,
         run_id=run.run_id,
-        source=chunk_source(run.source, parameters.source),
-        sink=parameters.sink,
-        process=parameters.process,
+        source=chunk_source(run.source, what.source),
+        sink=what.sink,
+        process=what.process,
         dead_letters=cursor.dead_letters,
-        batch_rows=TABLE_ROWS if resolve_processor(parameters.process).vectorized else BATCH_ROWS,
-        record_retries=parameters.record_retries,
-        record_timeout=parameters.record_timeout,
-        dry_run=parameters.dry_run,
-        redact=tuple(parameters.redact or ()),
+        batch_rows=TABLE_ROWS if what.processor.vectorized else BATCH_ROWS,
+        record_retries=chunks.record_retries,
+        record_timeout=chunks.record_timeout,
+        dry_run=run.parameters.pass_.dry_run,
+        redact=tuple(what.redact or ()),
     )
 
 
@@ -239,6 +241,6 @@ def _task(run: _Run, job: ChunkJob, cursor: Cursor) -> Any:
     return chunk_task(
         job,
         definition=json.dumps(cursor.definition, sort_keys=True),
-        retries=run.parameters.retries,
-        retry_delay_seconds=run.parameters.retry_delay_seconds,
+        retries=run.parameters.chunks.retries,
+        retry_delay_seconds=run.parameters.chunks.retry_delay_seconds,
     )

@@ -13,9 +13,9 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from prefect_batch.blocks.jobs import pass_title
 from prefect_batch.blocks.keys import key_text
 from prefect_batch.blocks.prefect_api import call_api
+from prefect_batch.blocks.state.cursor import Cursor
 from prefect_batch.flows.run.parameters import Parameters
 from prefect_batch.flows.run.progress_bar import Draw
-from prefect_batch.flows.run.walk import Walk
 from prefect_batch.tasks.plan.chunk_size import MANY_CHUNKS
 from prefect_batch.tasks.report.progress import Progress
 
@@ -37,12 +37,11 @@ class Show:
     def update(self, *, final: bool = False) -> None:
         """Show where the run stands now."""
         now = time.monotonic()
-        line = self._progress.line(now)
         if self._bar is not None:
-            self._bar(self._progress.whole.read, line.partition(": ")[2])
+            self._bar(self._progress.whole.read, self._progress.text(now))
         if not final and now - self._logged_at >= LOG_SECONDS:
             self._logged_at = now
-            self._log.info(line)
+            self._log.info(self._progress.line(now))
         if final or now - self._drawn_at >= ARTIFACT_SECONDS:
             self._drawn_at = now
             # Progress that cannot be shown is no reason to stop.
@@ -66,9 +65,9 @@ class Show:
             call_api(lambda client: client.update_artifact(existing, update), patience_seconds=0)
 
 
-def log_start(parameters: Parameters, walk: Walk, log: Any, *, resumed: bool) -> None:
+def log_start(parameters: Parameters, cursor: Cursor, concurrency: int, log: Any, *, resumed: bool) -> None:
     """Log what the run is about to do, and warn of what will make it slow."""
-    cursor = walk.cursor
+    chunk_size = parameters.chunks.chunk_size
     prefix = cursor.position.prefix
     left = cursor.estimate - cursor.tally.read
     log.info(
@@ -76,15 +75,15 @@ def log_start(parameters: Parameters, walk: Walk, log: Any, *, resumed: bool) ->
         pass_title(cursor.job, cursor.pass_number),
         f"goes on after key {key_text(prefix)}" if resumed and prefix is not None else "starts",
         f"{left:,}",
-        f"{parameters.chunk_size:,}" if parameters.chunk_size else "adaptive size",
-        walk.concurrency,
-        "; this is a dry run, nothing is written" if parameters.dry_run else "",
+        f"{chunk_size:,}" if chunk_size else "adaptive size",
+        concurrency,
+        "; this is a dry run, nothing is written" if parameters.pass_.dry_run else "",
     )
     context = FlowRunContext.get()
-    if parameters.max_rate and context and not isinstance(context.task_runner, ThreadPoolTaskRunner):
+    if parameters.run.max_rate and context and not isinstance(context.task_runner, ThreadPoolTaskRunner):
         log.warning("%s: max_rate slows no chunks that another task runner, such as Dask, has at work", cursor.job)
-    chunks = left // (parameters.chunk_size or left + 1)
-    if chunks > MANY_CHUNKS and parameters.limit is None:
+    chunks = left // (chunk_size or left + 1)
+    if chunks > MANY_CHUNKS and parameters.pass_.limit is None:
         log.warning(
             "%s: this makes %s chunks; beyond about %s, Prefect's server loses task runs from its pages and spends "
             "longer on them than the work takes: leave chunk_size out, or take %s",

@@ -10,7 +10,7 @@ __all__ = ["StopRequest", "stop_on_interrupt"]
 
 
 class StopRequest:
-    """Whether, and why, a run was asked to stop after the chunks at work; `told` is called when it is.
+    """Whether, and why, a run was asked to stop after the chunks at work; `on_stop` is called when it is.
 
     `reason` goes on the sentence "the job was …", and `way_on` tells how the job goes on. `at_once`: the chunks at work
     are rolled back.
@@ -19,8 +19,8 @@ class StopRequest:
     reason: str | None = None
     at_once: bool = False
 
-    def __init__(self, told: Callable[[], None], way_on: str = "call it again to go on") -> None:
-        self._told = told
+    def __init__(self, on_stop: Callable[[], None], way_on: str = "call it again to go on") -> None:
+        self._on_stop = on_stop
         self.way_on = way_on
 
     def ask(self, reason: str, way_on: str | None = None, *, at_once: bool = False) -> None:
@@ -28,7 +28,7 @@ class StopRequest:
         self.at_once = self.at_once or at_once
         if self.reason is None:
             self.reason, self.way_on = reason, way_on or self.way_on
-            self._told()
+            self._on_stop()
 
 
 @contextlib.contextmanager

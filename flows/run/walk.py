@@ -24,15 +24,14 @@ from prefect_batch.blocks.errors import (
     SinkRefuses,
     StopBatch,
 )
-from prefect_batch.blocks.parameters.failure_policy import FailurePolicy
 from prefect_batch.blocks.state.cursor import Cursor
 from prefect_batch.flows.run.circuit_breaker import Circuit
 from prefect_batch.flows.run.memory import mind_memory
-from prefect_batch.flows.run.stopping import StopRequest
-from prefect_batch.flows.run.watch import Attendant
+from prefect_batch.flows.run.run_limits import RunLimits
+from prefect_batch.flows.run.watch import RunWatch
 from prefect_batch.tasks.plan.planner import Planner
 from prefect_batch.tasks.report.progress import Progress
-from prefect_batch.tasks.report.report import count_errors, explain
+from prefect_batch.tasks.report.report import count_errors, failures_exceeded
 from prefect_batch.tasks.work.work_chunk import ChunkJob
 from prefect_batch.tasks.workers.pool import pool_of, refuse_waiting, stop_at_once
 
@@ -46,33 +45,25 @@ GRACE_SECONDS = 22.0
 
 @dataclass
 class Walk:
-    """One run's walk over its pass; `cursor` is where it stands, and only this thread writes it.
+    """One run's walk over its pass, within its `limits`; `cursor` is where it stands, and only this thread writes it.
 
     `account` is given each finished chunk. `save` stores the cursor and returns it as stored; `show` is told of every
-    change. At most `concurrency` chunks are at work; beyond `memory_bound` bytes there are fewer. `attend` looks after
-    the walk between chunks, and at least every second; while it gives a reason for `waiting`, no further chunk is
-    started.
+    change. `watch` sets the limits between chunks, and at least every second.
     """
 
     cursor: Cursor
     job: ChunkJob
     task: Task[[ChunkJob, ChunkRange], dict[str, Any]]
     planner: Planner
-    policy: FailurePolicy
+    limits: RunLimits
     circuit: Circuit
     progress: Progress
-    concurrency: int
-    request: StopRequest
-    memory_bound: int
     warn: Callable[[str], None]
     save: Callable[[Cursor], Cursor]
     account: Callable[[ChunkResult], None]
     show: Callable[[], None]
-    attend: Attendant
+    watch: RunWatch
     in_flight: dict[PrefectFuture[dict[str, Any]], ChunkRange] = field(default_factory=dict)
-    problem: Exception | None = None
-    waiting: str = ""
-    most_batch_rows: int | None = None
     worker_connections: int = 0
     _stored: Cursor | None = None
     _ended: queue.SimpleQueue[PrefectFuture[dict[str, Any]]] = field(default_factory=queue.SimpleQueue)
@@ -88,18 +79,18 @@ class Walk:
             LostOwnership: another run took the job over.
         """
         try:
-            self.attend(self)
-            self._start_chunks(self._window)
-            while self.in_flight or (self.waiting and self._goes_on):
+            self._look_around()
+            self._start_chunks()
+            while self.in_flight or (self.limits.waits_for and not self.limits.stops):
                 with contextlib.suppress(queue.Empty):
                     self._collect(self._ended.get(timeout=TICK_SECONDS))
-                self.attend(self)
-                self._start_chunks(self._window)
+                self._look_around()
+                self._start_chunks()
                 if not self.in_flight and self.circuit.held:
                     self._settle()
                 self._store()
                 self.show()
-                if self.request.at_once:
+                if self.limits.request.at_once:
                     self._drain(at_once=True, grace_seconds=None)
         except LostOwnership:
             stop_at_once(self.job.run_id)  # The chunks in flight are the new owner's now.
@@ -109,21 +100,33 @@ class Walk:
             grace = GRACE_SECONDS if isinstance(error, TerminationSignal) else None
             self._drain(at_once=isinstance(error, KeyboardInterrupt), grace_seconds=grace)
             raise
-        if isinstance(self.problem, FailureRateExceeded):
+        problem = self.limits.problem
+        if isinstance(problem, FailureRateExceeded):
             # Judged again: the chunks that were in flight count, too.
-            reason = self.policy.exceeded(self.cursor.run.tally, final=False)
-            raise FailureRateExceeded(explain(self.cursor, reason or str(self.problem), dry_run=self.job.dry_run))
-        if self.problem:
-            raise self.problem
+            raise self._too_many() or problem
+        if problem:
+            raise problem
 
-    @property
-    def _goes_on(self) -> bool:
-        return not (self.problem or self.request.reason)
+    def _look_around(self) -> None:
+        """Have the limits set by what is seen now, and obey them."""
+        self.watch.look(len(self.in_flight))
+        self.progress.wait(self.limits.waits_for, time.monotonic(), idle=not self.in_flight)
+        self._judge()
+        self.note()
 
-    def _start_chunks(self, most: int) -> None:
-        if self.waiting or not self._goes_on:
+    def note(self, *, final: bool = False) -> None:
+        """Take the limits of now, and what the run takes, into the cursor."""
+        waited = self.progress.waited(time.monotonic())
+        run = self.watch.note(self.cursor.run, waited, self.worker_connections, final=final)
+        stopping = self.limits.request.reason
+        message = self.cursor.message or (f"stopping: {stopping}" if stopping else "")
+        if (run, message) != (self.cursor.run, self.cursor.message):
+            self.cursor = replace(self.cursor, run=run, message=message)
+
+    def _start_chunks(self) -> None:
+        if not self.limits.let_start:
             return
-        while (wanted := most - len(self.in_flight)) > 0:
+        while (wanted := self._window - len(self.in_flight)) > 0:
             busy = {*self.in_flight.values(), *self.circuit.held}
             planned = self.cursor.position
             while (more := self.planner.plan(planned, busy, wanted)) != planned:
@@ -135,10 +138,9 @@ class Walk:
             chunks = self.planner.take(planned, busy, wanted)
             if not chunks:
                 return
-            rows = min(self.job.batch_rows, self.most_batch_rows or self.job.batch_rows)
             for may_bury, group in groupby(chunks, self.circuit.may_bury):
                 some = list(group)
-                job = replace(self.job, batch_rows=rows, hold_refused=not may_bury)
+                job = replace(self.job, batch_rows=self.limits.rows_at_once, hold_refused=not may_bury)
                 futures = self.task.map(unmapped(job), some)
                 self.in_flight.update(zip(futures, some, strict=True))
                 for future in futures:
@@ -146,17 +148,16 @@ class Walk:
 
     def _settle(self) -> None:
         """Nothing but chunks held back is left: do them after all, or stop."""
-        if self.waiting or not self._goes_on:
-            return
-        self.problem = self.circuit.settle()
-        self._start_chunks(self._window)
+        if self.limits.let_start:
+            self.limits.problem = self.circuit.settle()
+            self._start_chunks()
 
     @property
     def _window(self) -> int:
         """How many chunks may be in flight: with worker processes one more waits, so that none of them does."""
-        if self.progress.run.chunks == 0 or self.concurrency == 1:
+        if self.progress.run.chunks == 0 or self.limits.concurrency == 1:
             return 1  # The canary, alone; and one by one they keep the order of the key.
-        return self.concurrency + (1 if pool_of(self.job.run_id) else 0)
+        return self.limits.concurrency + (1 if pool_of(self.job.run_id) else 0)
 
     def _store(self) -> None:
         if self.cursor is not self._stored:
@@ -179,9 +180,10 @@ class Walk:
         resources = dict(run.resources)
         rss = result.rss_bytes
         if pool_of(self.job.run_id):
-            rss = self.concurrency * rss + psutil.Process().memory_info().rss
-            self.worker_connections = self.concurrency * result.connections
-        mind_memory(self, rss)
+            rss = self.limits.concurrency * rss + psutil.Process().memory_info().rss
+            self.worker_connections = self.limits.concurrency * result.connections
+        if changed := mind_memory(self.limits, rss):
+            self.warn(f"{self.job.job}: {changed}")
         resources["peak_rss_bytes"] = max(resources.get("peak_rss_bytes", 0), rss)
         run = replace(
             run,
@@ -192,29 +194,31 @@ class Walk:
         )
         tally = self.cursor.tally + result.tally
         self.cursor = replace(self.cursor, position=self.cursor.position.finish(chunk), tally=tally, run=run)
-        self.judge()
+        self._judge()
 
-    def judge(self) -> None:
+    def _judge(self) -> None:
         """Stop if too many records have failed by now."""
-        if (reason := self.policy.exceeded(self.cursor.run.tally, final=False)) and not self.problem:
-            self.problem = FailureRateExceeded(reason)
+        if (exceeded := self._too_many()) and not self.limits.problem:
+            self.limits.problem = exceeded
             refuse_waiting(self.job.run_id)
 
+    def _too_many(self) -> FailureRateExceeded | None:
+        return failures_exceeded(self.cursor, self.limits.policy, dry_run=self.job.dry_run, final=False)
+
     def _fail(self, chunk: ChunkRange, error: BaseException) -> None:
-        if self.problem or isinstance(error, RunStopped):
+        limits = self.limits
+        if limits.problem or isinstance(error, RunStopped):
             return
         if isinstance(error, SinkRefuses):
-            self.problem = self.circuit.hold(chunk, error, time.time())
-            if self.problem:
+            limits.problem = self.circuit.hold(chunk, error, time.time())
+            if limits.problem:
                 refuse_waiting(self.job.run_id)
             return
         if isinstance(error, StopBatch):
-            self.problem = RunStopped(f"{self.job.job}: the processor stopped the run: {error}")
+            limits.problem = RunStopped(f"the processor stopped the run: {error}", self.job.job)
             return
-        self.problem = ChunkFailed(
-            f"{self.job.job}: chunk {chunk.text} failed and was rolled back: {_described(error)}"
-        )
-        self.problem.__cause__ = error
+        limits.problem = ChunkFailed(self.job.job, chunk, _described(error))
+        limits.problem.__cause__ = error
 
     def _drain(self, *, at_once: bool, grace_seconds: float | None) -> None:
         """Wait for the chunks in flight and count them; those still at work after the grace are rolled back."""

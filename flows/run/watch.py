@@ -1,40 +1,43 @@
-"""Looking after a run between its chunks, at least once a second: what may stop it, slow it or change it."""
+"""Watching over a run between its chunks, at least once a second: what may stop it, slow it or change it."""
 
 import contextlib
 import functools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
 from prefect_batch.blocks.errors import DiskNearlyFull
 from prefect_batch.blocks.parameters.run_window import RunWindow, clock_text
+from prefect_batch.blocks.state.cursor import RunState
 from prefect_batch.blocks.state.ownership import Ownership
 from prefect_batch.blocks.state.requests import RunRequest, changes_text
 from prefect_batch.blocks.state.samples import Sample
 from prefect_batch.flows.run.health_watch import HealthWatch
 from prefect_batch.flows.run.listening import Listener
 from prefect_batch.flows.run.parameters import Parameters
-from prefect_batch.flows.run.resources import Sampler, places_of
+from prefect_batch.flows.run.resources import Resources, Sampler
+from prefect_batch.flows.run.run_limits import RunLimits
 from prefect_batch.tasks.plan.chunk_size import TARGET_SECONDS, ChunkSizer
 from prefect_batch.tasks.report.progress import duration_text
-from prefect_batch.tasks.work.rate_limit import set_pace
+from prefect_batch.tasks.work.rate_limit import set_rate_limit
 from prefect_batch.tasks.workers.pool import pool_of, refuse_waiting, worker_pids
 
-if TYPE_CHECKING:
-    from prefect_batch.flows.run.walk import Walk
-
-__all__ = ["Attendant", "attendance"]
+__all__ = ["RunWatch", "watch_run"]
 
 
 @dataclass
-class Attendant:
-    """What a walk asks to look after it, in the main thread; looking at the world itself goes on in other threads.
+class RunWatch:
+    """Sets the limits of a run by what it sees and hears, in the main thread; other threads look at the world.
 
     `max_seconds` is how long the run may take, and `min_free_bytes` what must stay free on every disk that it fills.
     """
 
+    job: str
+    run_id: str
+    limits: RunLimits
     sampler: Sampler
     listener: Listener
     health: HealthWatch
@@ -42,105 +45,86 @@ class Attendant:
     window: RunWindow | None
     max_seconds: float | None
     min_free_bytes: int
-    max_rate: float | None
     log: Any
     began_at: float = field(default_factory=time.monotonic)
     _applied: dict[str, Any] = field(default_factory=dict)
 
-    def __call__(self, walk: "Walk") -> None:
-        """Look after the walk now."""
-        self._mind_stop(walk)
-        self._mind_disks(walk)
+    def look(self, at_work: int) -> None:
+        """Set the limits anew, while so many chunks are at work."""
+        self._mind_stop()
+        self._mind_disks()
         if self.listener.heard is not None and self.listener.heard.changes != self._applied:
-            self._tune(walk, self.listener.heard)
-        self._mind_health(walk)
-        self._pace(walk)
-        self._note(walk, final=False)
+            self._tune(self.listener.heard)
+        self._mind_health()
+        self._mind_rate(at_work)
 
-    def end(self, walk: "Walk") -> None:
-        """Look for the last time: what the run took goes into its report."""
-        self.sampler.measure()
-        self._note(walk, final=True)
-
-    def _mind_stop(self, walk: "Walk") -> None:
-        heard = self.listener.heard
+    def _mind_stop(self) -> None:
+        heard, request = self.listener.heard, self.limits.request
         if heard is not None and heard.stop:
-            walk.request.ask(f"stopped by {heard.by}", at_once=heard.stop == "now")
+            request.ask(f"stopped by {heard.by}", at_once=heard.stop == "now")
         elif self.max_seconds is not None and time.monotonic() - self.began_at >= self.max_seconds:
-            walk.request.ask(f"stopped after its max_duration of {duration_text(self.max_seconds)}")
-        elif self.window is not None and not self.window.is_open(now := datetime.now(timezone.utc)):
+            request.ask(f"stopped after its max_duration of {duration_text(self.max_seconds)}")
+        elif self.window is not None and not self.window.is_open(now := datetime.now(UTC)):
             opens = clock_text(self.window.opens_at(now), now)
-            walk.request.ask(
+            request.ask(
                 f"stopped because its run window {self.window.text} closed",
                 f"its next run goes on where it stood, once the window has opened again at {opens}",
             )
 
-        if walk.request.reason and not walk.cursor.message:
-            walk.cursor = replace(walk.cursor, message=f"stopping: {walk.request.reason}")
-
-    def _mind_disks(self, walk: "Walk") -> None:
+    def _mind_disks(self) -> None:
         for name, free in self.sampler.seen.free_bytes.items():
-            if free >= self.min_free_bytes or walk.problem:
+            if free >= self.min_free_bytes or self.limits.problem:
                 continue
-            least = self.min_free_bytes // 2**20
-            walk.problem = DiskNearlyFull(
-                f"{walk.job.job}: only {free // 2**20:,} MB are free where the {name} lie "
-                f"({self.sampler.places[name]}), less than min_free_disk_mb={least}; the run stopped before that disk "
-                "is full. Free some space, or allow less, and call the job again: it goes on where it stopped."
-            )
-            refuse_waiting(walk.job.run_id)
+            place = str(self.sampler.places[name])
+            self.limits.problem = DiskNearlyFull(self.job, name, place, free, self.min_free_bytes)
+            refuse_waiting(self.run_id)
 
-    def _tune(self, walk: "Walk", heard: RunRequest) -> None:
-        self._applied = changes = heard.changes
+    def _tune(self, heard: RunRequest) -> None:
+        limits, changes = self.limits, heard.changes
+        self._applied = changes
         if "concurrency" in changes:
-            walk.concurrency = self.sizer.at_once = changes["concurrency"]
-            if pool := pool_of(walk.job.run_id):
-                pool.grow(walk.concurrency)
-        if "max_rate" in changes:
-            self.max_rate = changes["max_rate"]
-        walk.policy = replace(walk.policy, **{n: v for n, v in changes.items() if n in asdict(walk.policy)})
-        walk.cursor = replace(walk.cursor, run=replace(walk.cursor.run, policy=asdict(walk.policy)))
-        walk.judge()
-        self.log.info("%s: tuned by %s: %s", walk.job.job, heard.by, changes_text(changes))
+            limits.concurrency = self.sizer.at_once = changes["concurrency"]
+            if pool := pool_of(self.run_id):
+                pool.grow(limits.concurrency)
+        limits.max_rate = changes.get("max_rate", limits.max_rate)
+        limits.policy = replace(limits.policy, **{n: v for n, v in changes.items() if n in asdict(limits.policy)})
+        self.log.info("%s: tuned by %s: %s", self.job, heard.by, changes_text(changes))
 
-    def _mind_health(self, walk: "Walk") -> None:
-        """Hold further chunks back while a check says so; told once in the log, and always in progress and cursor."""
+    def _mind_health(self) -> None:
+        """Hold further chunks back while a check says so; logged once at its begin and at its end."""
         reason = self.health.reason()
-        walk.progress.wait(reason, time.monotonic(), idle=not walk.in_flight)
-        if bool(reason) != bool(walk.waiting):
-            self.log.info("%s: %s", walk.job.job, f"waits: {reason}" if reason else "goes on")
-        if reason != walk.waiting:
-            walk.waiting = reason
-            walk.cursor = replace(walk.cursor, run=replace(walk.cursor.run, waiting=reason))
+        if bool(reason) != bool(self.limits.waits_for):
+            self.log.info("%s: %s", self.job, f"waits: {reason}" if reason else "goes on")
+        self.limits.waits_for = reason
 
-    def _pace(self, walk: "Walk") -> None:
-        """Share the permitted rate out over the chunks at work, and keep chunks and batches as short as ever."""
-        rate, at_work = self.max_rate or 0.0, max(1, min(walk.concurrency, len(walk.in_flight)))
-        set_pace(walk.job.run_id, rate)
-        if pool := pool_of(walk.job.run_id):
-            pool.set_pace(rate / at_work)
-        walk.most_batch_rows = max(1, int(rate / walk.concurrency)) if rate else None
-        self.sizer.bound(max(1, int(rate / walk.concurrency * TARGET_SECONDS)) if rate else None)
+    def _mind_rate(self, at_work: int) -> None:
+        """Share the permitted rate out over the chunks at work, and keep chunks as short as ever."""
+        rate = self.limits.max_rate or 0.0
+        set_rate_limit(self.run_id, rate)
+        if pool := pool_of(self.run_id):
+            pool.set_rate_limit(rate / max(1, min(self.limits.concurrency, at_work)))
+        self.sizer.bound(self.limits.rows_at_rate(TARGET_SECONDS))
 
-    def _note(self, walk: "Walk", *, final: bool) -> None:
-        """Put a sample into the run's series, if it is time for one, and with it the latest measurement."""
-        run, seen = walk.cursor.run, self.sampler.seen
-        since = datetime.now(timezone.utc) - datetime.fromisoformat(run.started_at)
-        sample = Sample(
-            at=round(since.total_seconds(), 2),
-            read=run.tally.read,
-            failed=run.tally.failed,
-            chunks=run.tally.chunks,
-            chunk_seconds=round(run.tally.seconds, 2),
-            cpu_seconds=seen.cpu_seconds,
-            rss_bytes=seen.rss_bytes,
-            free_bytes=min(seen.free_bytes.values(), default=None),
-            connections=seen.connections + walk.worker_connections,
-            waited_seconds=round(walk.progress.waited(time.monotonic()), 1),
-        )
+    def note(self, run: RunState, waited_seconds: float, worker_connections: int, *, final: bool) -> RunState:
+        """The state of the run with its limits of now and, where it is time for one, a sample of what it takes.
+
+        Args:
+            run: The state so far; it comes back as it is where nothing has changed.
+            waited_seconds: How long the run has waited, with no chunk at work.
+            worker_connections: The connections that its worker processes hold.
+            final: The run ends: what it took is measured, and goes into its report.
+        """
+        limits = self.limits
+        if final:
+            self.sampler.measure()
+        policy = asdict(limits.policy)
+        if (run.policy, run.waiting) != (policy, limits.waits_for):
+            run = replace(run, policy=policy, waiting=limits.waits_for)
+        seen = self.sampler.seen
+        sample = _sample(run, seen, round(waited_seconds, 1), worker_connections)
         series = run.series.add(sample, final=final)
         if series is run.series:
-            return
+            return run
         resources = {
             **run.resources,
             "cpu_seconds": round(seen.cpu_seconds, 1),
@@ -151,8 +135,25 @@ class Attendant:
             "connections": sample.connections,
             "waited_seconds": sample.waited_seconds,
         }
-        limits = {"concurrency": walk.concurrency, "max_rate": self.max_rate}
-        walk.cursor = replace(walk.cursor, run=replace(run, series=series, resources=resources, limits=limits))
+        now = {"concurrency": limits.concurrency, "max_rate": limits.max_rate}
+        return replace(run, series=series, resources=resources, limits=now)
+
+
+def _sample(run: RunState, seen: Resources, waited_seconds: float, worker_connections: int) -> Sample:
+    """Where the run stands now, as a point of its series."""
+    since = datetime.now(UTC) - datetime.fromisoformat(run.started_at)
+    return Sample(
+        at=round(since.total_seconds(), 2),
+        read=run.tally.read,
+        failed=run.tally.failed,
+        chunks=run.tally.chunks,
+        chunk_seconds=round(run.tally.seconds, 2),
+        cpu_seconds=seen.cpu_seconds,
+        rss_bytes=seen.rss_bytes,
+        free_bytes=min(seen.free_bytes.values(), default=None),
+        connections=seen.connections + worker_connections,
+        waited_seconds=waited_seconds,
+    )
 
 
 def _cores(before: Sequence[Sample], now: Sample) -> float:
@@ -162,24 +163,31 @@ def _cores(before: Sequence[Sample], now: Sample) -> float:
 
 
 @contextlib.contextmanager
-def attendance(
-    parameters: Parameters, run_id: str, owner: Ownership | None, dead_letters: str, sizer: ChunkSizer, log: Any
-) -> Iterator[Attendant]:
-    """Somebody to look after the run for the length of the block; `owner` is None for a dry run."""
-    places = places_of(dead_letters, parameters)
+def watch_run(
+    run_id: str,
+    owner: Ownership | None,
+    places: Mapping[str, Path],
+    parameters: Parameters,
+    limits: RunLimits,
+    sizer: ChunkSizer,
+    log: Any,
+) -> Iterator[RunWatch]:
+    """The watch over a run for the length of the block; `owner` is None for a dry run."""
     with (
         Sampler(functools.partial(worker_pids, run_id), places) as sampler,
         Listener(owner) as listener,
-        HealthWatch(parameters.health) as health,
+        HealthWatch(parameters.run.health or ()) as health,
     ):
-        yield Attendant(
+        yield RunWatch(
+            job=parameters.what.job,
+            run_id=run_id,
+            limits=limits,
             sampler=sampler,
             listener=listener,
             health=health,
             sizer=sizer,
-            window=parameters.window,
-            max_seconds=parameters.max_seconds,
-            min_free_bytes=parameters.min_free_disk_mb * 2**20,
-            max_rate=parameters.max_rate,
+            window=parameters.run.window,
+            max_seconds=parameters.run.max_seconds,
+            min_free_bytes=parameters.run.min_free_disk_mb * 2**20,
             log=log,
         )

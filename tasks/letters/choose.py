@@ -3,14 +3,14 @@
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 from prefect_batch.blocks.errors import BadParameter
 from prefect_batch.blocks.keys import decode_key, key_text
 from prefect_batch.blocks.letters.bury import letters_folder
-from prefect_batch.blocks.letters.read import Found, find_letters
-from prefect_batch.blocks.letters.replay_list import Chosen
+from prefect_batch.blocks.letters.read import FoundLetters, find_letters
+from prefect_batch.blocks.letters.replay_list import ReplayList
 from prefect_batch.blocks.state.cursor import Cursor
 from prefect_batch.blocks.stores.store import Store
 from prefect_batch.tasks.error_text import normalise
@@ -38,7 +38,7 @@ class Selection:
         for name in ("since", "until"):
             value = getattr(self, name)
             if value is not None and value.tzinfo is None:
-                object.__setattr__(self, name, value.replace(tzinfo=timezone.utc))
+                object.__setattr__(self, name, value.replace(tzinfo=UTC))
         if self.since and self.until and self.since >= self.until:
             raise BadParameter(f"since={self.since} must be before until={self.until}")
         if self.where is not None:
@@ -90,16 +90,16 @@ class Unfinished:
     rows: Mapping[str, set[int]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, cursor: Cursor | None, chosen: Chosen | None = None) -> "Unfinished":
-        """Those of the pass or replay at which this cursor stands; `chosen` is the replay's list."""
+    def of(cls, cursor: Cursor | None, replay_list: ReplayList | None = None) -> "Unfinished":
+        """Those of the pass or replay at which this cursor stands; `replay_list` is the replay's."""
         if cursor is None or cursor.status in ("complete", "reset"):
             return cls()
         folder = letters_folder(cursor.job, cursor.pass_number)
         ranges = [chunk for chunk, done in cursor.position.ranges() if not done]
         rows: dict[str, set[int]] = {}
-        for chunk in ranges if chosen is not None else ():
+        for chunk in ranges if replay_list is not None else ():
             after = 0 if chunk.after is None else chunk.after[0]
-            for path, runs in chosen.part(after, chunk.upto[0]) if chosen else ():
+            for path, runs in replay_list.part(after, chunk.upto[0]) if replay_list else ():
                 rows.setdefault(path, set()).update(row for first, last in runs for row in range(first, last + 1))
         return cls(frozenset(f"{folder}/{chunk.digest}.parquet" for chunk in ranges), rows)
 
@@ -119,7 +119,7 @@ class Choice:
     are redacted in some of them.
     """
 
-    chosen: Chosen
+    replay_list: ReplayList
     ids: list[str]
     unfinished: int
     redacted: frozenset[str]
@@ -138,10 +138,10 @@ def choose(place: Store, job: str, selection: Selection, unfinished: Unfinished)
             rows.append((found.path, found.rows[at]))
             ids.append(letters[at]["id"])
             redacted.update(letters[at]["redacted"] or ())
-    return Choice(Chosen.of(rows), ids, left_out, frozenset(redacted))
+    return Choice(ReplayList.of(rows), ids, left_out, frozenset(redacted))
 
 
-def _open_letters(place: Store, job: str, selection: Selection) -> Iterator[tuple[Found, list[dict[str, Any]]]]:
+def _open_letters(place: Store, job: str, selection: Selection) -> Iterator[tuple[FoundLetters, list[dict[str, Any]]]]:
     columns = [*LETTER_COLUMNS, "redacted", *(["record_json"] if selection.where else [])]
     for found in find_letters(place, job, columns, selection.pass_number, "open"):
         yield found, found.table.to_pylist()

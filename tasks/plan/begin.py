@@ -14,8 +14,9 @@ from prefect_batch.blocks.parameters.letters import Letters
 from prefect_batch.blocks.parameters.specs import SinkSpec, SourceSpec
 from prefect_batch.blocks.state.cursor import Cursor, RunState
 from prefect_batch.blocks.state.position import Position
+from prefect_batch.blocks.state.statuses import check_change
 
-__all__ = ["Asked", "BoundSource", "begin", "caution", "define", "differences"]
+__all__ = ["BoundSource", "PassRequest", "begin", "caution", "define", "differences"]
 
 
 class BoundSource(Protocol):
@@ -29,7 +30,7 @@ class BoundSource(Protocol):
 
 
 @dataclass(frozen=True)
-class Asked:
+class PassRequest:
     """What the caller asked for, as far as it decides the pass."""
 
     job: str
@@ -62,7 +63,7 @@ def _flat(definition: dict[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def begin(saved: Cursor | None, asked: Asked, source: BoundSource, run: RunState, newest_letters: int) -> Cursor:
+def begin(saved: Cursor | None, asked: PassRequest, source: BoundSource, run: RunState, newest_letters: int) -> Cursor:
     """The cursor of the pass to work on: the saved one, or a new one; nothing is saved here.
 
     `newest_letters` is the highest pass that has dead letters, so that a lost cursor does not reuse its number.
@@ -76,13 +77,13 @@ def begin(saved: Cursor | None, asked: Asked, source: BoundSource, run: RunState
         _check_same(saved, asked, "has an unfinished pass that was started with")
         if saved.mode != asked.mode:
             raise DefinitionChanged(
-                f"{asked.job} has an unfinished {saved.mode} pass: finish it with mode={saved.mode!r}, or give it up "
-                "with restart=True"
+                f"{asked.job} has an unfinished {saved.mode} pass",
+                f"Finish it with mode={saved.mode!r}, or give it up with restart=True",
             )
         if saved.position.complete and not saved.run.finished_at:
             # The former run died between its last chunk and the judgement: it is judged as part of this one.
             run = replace(run, tally=saved.run.tally, errors=saved.run.errors)
-        return replace(saved, run=run, status="running", message="", dead_letters=asked.dead_letters)
+        return replace(saved.become("running", ""), run=run, dead_letters=asked.dead_letters)
     if asked.mode == "full":
         return _new_pass(saved, asked, source, run, newest_letters, start=None)
     _check_same(saved, asked, "goes on incrementally from a pass that had", but="files")
@@ -111,19 +112,26 @@ def caution(saved: Cursor | None, now: Cursor, *, appends: bool) -> str | None:
     return None
 
 
-def _check_same(saved: Cursor, asked: Asked, what: str, but: str | None = None) -> None:
+def _check_same(saved: Cursor, asked: PassRequest, what: str, but: str | None = None) -> None:
     before, now = ({k: v for k, v in d.items() if k != but} for d in (saved.definition, asked.definition))
     if changed := differences(before, now):
         raise DefinitionChanged(
-            f"{asked.job} {what} another definition:\n  "
-            + "\n  ".join(changed)
-            + "\nGo back to the former definition, or start a new pass from the beginning with restart=True"
+            f"{asked.job} {what} another definition",
+            "Go back to the former definition, or start a new pass from the beginning with restart=True",
+            tuple(changed),
         )
 
 
 def _new_pass(
-    saved: Cursor | None, asked: Asked, source: BoundSource, run: RunState, newest_letters: int, *, start: Key | None
+    saved: Cursor | None,
+    asked: PassRequest,
+    source: BoundSource,
+    run: RunState,
+    newest_letters: int,
+    *,
+    start: Key | None,
 ) -> Cursor:
+    check_change(saved.status if saved else None, "running")
     number = max(saved.pass_number if saved else 0, newest_letters) + 1
     upper = source.last_key(start)
     return Cursor(

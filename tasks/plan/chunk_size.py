@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from prefect_batch.blocks.chunks import Tally
 
-__all__ = ["CANARY_ROWS", "FIRST_ROWS", "MANY_CHUNKS", "ChunkSizer", "Start", "start_of"]
+__all__ = ["CANARY_ROWS", "FIRST_ROWS", "MANY_CHUNKS", "ChunkSizer", "FirstChunks", "start_of"]
 
 # A wrong column name in the processor costs this many records, not a fan-out.
 CANARY_ROWS = 1_000
@@ -22,19 +22,19 @@ MANY_CHUNKS = 1_000
 MOST_BYTES = 256 * 2**20
 
 
-class Start(NamedTuple):
+class FirstChunks(NamedTuple):
     """The rows of a run's first chunk, which is alone, and of those after it."""
 
     canary: int
     rows: int
 
 
-def start_of(done: Tally, *, tables: bool) -> Start:
+def start_of(done: Tally, *, tables: bool) -> FirstChunks:
     """How a run starts whose pass has done so much; `tables`: its function takes Arrow tables, which are quick.
 
     At the pace of what is done the chunks are not longer than they may be.
     """
-    start = Start(5 * CANARY_ROWS, 8 * FIRST_ROWS) if tables else Start(CANARY_ROWS, FIRST_ROWS)
+    start = FirstChunks(5 * CANARY_ROWS, 8 * FIRST_ROWS) if tables else FirstChunks(CANARY_ROWS, FIRST_ROWS)
     if not (done.read and done.seconds):
         return start
     return start._replace(rows=max(LEAST_ROWS, min(start.rows, int(done.read / done.seconds * LONGEST_SECONDS))))

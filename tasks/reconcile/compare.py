@@ -4,19 +4,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from math import comb
-from typing import Any
 
 from sqlalchemy import func, select, tuple_
 
 from prefect_batch.blocks.chunks import ChunkRange
 from prefect_batch.blocks.databases.fetch import fetch_batches
+from prefect_batch.blocks.databases.keyed_rows import KeyedRows
 from prefect_batch.blocks.databases.keyset import sum_columns
-from prefect_batch.blocks.databases.source import SqlSource
-from prefect_batch.blocks.databases.sqlite.values import reader
 from prefect_batch.blocks.key_sum import KeySum, sum_of_keys
 from prefect_batch.blocks.keys import Key, plain_key
 
-__all__ = ["Comparison", "Found", "Side", "pick_out"]
+__all__ = ["Compared", "Comparison", "Side", "pick_out"]
 
 # Keys of the source in memory at once, and keys asked for in one statement.
 PART_ROWS, ASKED = 10_000, 500
@@ -31,7 +29,7 @@ class Side:
     `repeats` is whether a key may be there more than once, as in a sink that gets several rows for a record.
     """
 
-    table: SqlSource
+    table: KeyedRows
     repeats: bool = False
 
     def sum(self, chunk: ChunkRange) -> KeySum:
@@ -47,7 +45,8 @@ class Side:
         """The range's keys, as the database stores them, in its order."""
         columns = self.table.key_expressions
         rows = self.table.select(*columns).where(self.table.within(chunk.after, chunk.upto)).order_by(*columns)
-        for batch in fetch_batches(self.table.engine, rows.distinct() if self.repeats else rows, PART_ROWS):
+        asked = rows.distinct() if self.repeats else rows
+        for batch in fetch_batches(self.table.engine, asked, PART_ROWS, self.table.dialect.stream):
             yield from map(plain_key, batch)
 
     def beyond(self, upto: Key) -> int:
@@ -70,17 +69,12 @@ class Side:
 
     def comparable(self, key: Key) -> Key:
         """The key as one from another database can be equal to: SQLite stores dates and decimals as text or numbers."""
-        if self.table.engine.dialect.name != "sqlite":
-            return key
-        return tuple(value if read is None else read(value) for value, read in zip(key, self._readers(), strict=True))
-
-    def _readers(self) -> list[Any]:
-        types = {column.name: column.type for column in self.table.all_columns}
-        return [reader(types[name]) for name in self.table.key]
+        readers = self.table.key_readers
+        return tuple(value if read is None else read(value) for value, read in zip(key, readers, strict=True))
 
 
 @dataclass
-class Found:
+class Compared:
     """What a comparison of a range found; the lists of keys are cut off."""
 
     source: int = 0
@@ -106,12 +100,12 @@ class Comparison:
     most: int
     _noted: set[Key] = field(default_factory=set)
 
-    def compare(self, chunk: ChunkRange, given_up: set[Key], resolved: set[Key]) -> Found:
+    def compare(self, chunk: ChunkRange, given_up: set[Key], resolved: set[Key]) -> Compared:
         """The keys of the range that only one side has; those of open and discarded letters are not missing.
 
         `resolved` are keys of letters that a replay has done with: it may have filtered their records.
         """
-        found, after = Found(), chunk.after
+        found, after = Compared(), chunk.after
         while after != chunk.upto:
             (upto,) = self.source.table.edges(after, chunk.upto, PART_ROWS, 1)
             missing = self._part(found, ChunkRange(after, upto))
@@ -122,7 +116,7 @@ class Comparison:
             after = upto
         return found
 
-    def _part(self, found: Found, part: ChunkRange) -> Iterable[Key]:
+    def _part(self, found: Compared, part: ChunkRange) -> Iterable[Key]:
         """The keys of the source that are not in the sink; what the sink has too many goes into `found`."""
         wanted = {self.source.comparable(key): key for key in self.source.keys(part)}
         missing, surplus = dict(wanted), []
@@ -145,7 +139,7 @@ class Comparison:
     def _is_text(self) -> bool:
         return any(isinstance(value, str) for value in self.whole.upto)
 
-    def _note_surplus(self, found: Found, keys: list[Key]) -> None:
+    def _note_surplus(self, found: Compared, keys: list[Key]) -> None:
         if keys and self._is_text:
             there = self.source.has(keys, self.whole.after, self.whole.upto)
             # In the sink's order of text the ranges may overlap.

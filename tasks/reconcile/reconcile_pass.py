@@ -11,10 +11,12 @@ from prefect_batch.blocks.credentials import hide_passwords
 from prefect_batch.blocks.key_sum import KeySum, are_integers
 from prefect_batch.blocks.keys import Key, key_text
 from prefect_batch.blocks.letters.place import open_place
+from prefect_batch.blocks.opening import open_source
 from prefect_batch.blocks.parameters.tables import Query, Table
 from prefect_batch.blocks.state.accounts import Account, finished, read_accounts
 from prefect_batch.blocks.state.cursor import Cursor
-from prefect_batch.tasks.reconcile.compare import Comparison, Found, Side, pick_out
+from prefect_batch.tasks.error_text import own_error
+from prefect_batch.tasks.reconcile.compare import Compared, Comparison, Side, pick_out
 from prefect_batch.tasks.reconcile.letter_keys import LetterSums, letter_keys, sum_letters
 from prefect_batch.tasks.reconcile.reconciliation import RangeDifference, Reconciliation
 
@@ -54,7 +56,7 @@ def reconcile_pass(cursor: Cursor, source: object, sink: object, most: int) -> R
     try:
         return _Pass(cursor, accounts, letters, _comparison(cursor, source, sink, most)).reconcile(found)
     except (SQLAlchemyError, TypeError) as error:
-        said = hide_passwords(str(getattr(error, "orig", None) or error)).strip().partition("\n")[0]
+        said = hide_passwords(str(own_error(error))).strip().partition("\n")[0]
         doubt = f"the keys of source and sink could not be compared: {said}"
         return Reconciled(replace(found, doubts=(doubt, *doubts)), accounts, [], letters.decided, cursor.pass_id)
 
@@ -66,7 +68,7 @@ def _incomparable(source: object, sink: object) -> str | None:
     if not isinstance(sink, Table):
         return "the sink is not a table, so it cannot be asked for keys"
     names = {
-        column.name for column in replace(sink, key=list(source.key_columns), write="upsert").open_source().all_columns
+        column.name for column in open_source(replace(sink, key=list(source.key_columns), write="upsert")).all_columns
     }
     if lacking := [name for name in source.key_columns if name not in names]:
         return (
@@ -82,7 +84,7 @@ def _comparison(cursor: Cursor, source: Table | Query, sink: Table, most: int) -
     position = cursor.position
     assert position.upper is not None
     whole = ChunkRange(position.start, position.upper)
-    return Comparison(Side(source.open_source()), Side(mirror.open_source(), repeats=repeats), whole, most)
+    return Comparison(Side(open_source(source)), Side(open_source(mirror), repeats=repeats), whole, most)
 
 
 def _ranges(cursor: Cursor) -> tuple[list[Account], list[str]]:
@@ -179,7 +181,7 @@ class _Pass:
         return [RangeDifference(f"({key_text(upper)}, end]", 0, beyond, (), ())] if beyond else []
 
 
-def _judge(account: Account, seen: Found, most: int) -> tuple[RangeDifference | None, str | None]:
+def _judge(account: Account, seen: Compared, most: int) -> tuple[RangeDifference | None, str | None]:
     """The difference of a range, and what is in doubt about it; at most `most` keys of a kind are named."""
     missing = seen.missing.count
     perhaps = seen.replayed + (0 if account.filtered.is_unknown else account.tally.filtered)
@@ -203,7 +205,7 @@ def _judge(account: Account, seen: Found, most: int) -> tuple[RangeDifference | 
     return RangeDifference(account.range.text, lost, seen.surplus, shown, surplus, beside), doubt
 
 
-def _named(account: Account, seen: Found, lost: int, perhaps: int) -> tuple[Sequence[Key], int]:
+def _named(account: Account, seen: Compared, lost: int, perhaps: int) -> tuple[Sequence[Key], int]:
     """The lost keys, and 0; or all that are not in the sink, and how many of them may have been filtered."""
     if not lost:
         return [], 0

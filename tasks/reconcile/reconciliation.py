@@ -4,16 +4,10 @@ import html
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from prefect_batch.blocks.errors import BatchError
-
-__all__ = ["KeysDiffer", "RangeDifference", "Reconciliation", "Verdict"]
+__all__ = ["RangeDifference", "Reconciliation", "Verdict"]
 
 Verdict = Literal["agrees", "differs", "could not verify"]
 MOST_SHOWN = 10
-
-
-class KeysDiffer(BatchError):
-    """Something differs between source and sink, or could not be verified, and this was asked to fail then."""
 
 
 @dataclass(frozen=True)

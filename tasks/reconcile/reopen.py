@@ -31,13 +31,12 @@ def reopen(cursor: Cursor, finished: Sequence[Account], again: Sequence[Account]
         if done and planned and planned[-1].done:
             planned.pop()
         planned.append(Planned(chunk.upto, done))
+    message = f"{len(again):,} ranges in which reconcile found keys missing are to be done again"
     return replace(
-        cursor,
+        cursor.become("stopped", message),
         position=Position(position.start, position.upper, prefix, tuple(planned)),
         tally=_less(cursor.tally, [account.tally for account in again]),
         pass_id=secrets.token_hex(4),  # No result of before may come from a cache.
-        status="stopped",
-        message=f"{len(again):,} ranges in which reconcile found keys missing are to be done again",
     )
 
 

@@ -2,67 +2,82 @@
 
 import html
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import Any
 
+from prefect_batch.blocks.chunks import ErrorCount, Tally
+from prefect_batch.blocks.state.samples import Sample
 from prefect_batch.tasks.report.picture import draw, image_uri
 from prefect_batch.tasks.report.progress import duration_text
 
-if TYPE_CHECKING:
-    from prefect_batch.tasks.report.report import Report
-
-__all__ = ["as_html", "as_markdown"]
+__all__ = ["TOP_ERRORS", "Page", "as_html", "as_markdown"]
 
 TOP_ERRORS = 5
-_MEANING = {
-    "complete": "The pass is complete: every record is written, filtered, or kept as a dead letter.",
-    "stopped": "The run stopped before the end of its pass. What it did is saved.",
-    "failed": "The run failed before the end of its pass. What it did before is saved.",
-    "dry run": "A dry run: nothing was written, and nothing saved.",
-}
 
 
-def as_markdown(report: "Report", links: Mapping[str, str]) -> str:
-    """The report for an artifact; `links` are pages that belong to it, by their names."""
-    lines = [f"## {report.title}", "", _MEANING.get(report.status, ""), ""]
-    if report.message:
+@dataclass(frozen=True)
+class Page:
+    """What a page shows of a run.
+
+    `meaning` says what its status means, in a sentence. `run` counts this run alone, `whole` its pass; `rate` is in
+    records per second, and `max_failure_rate` None where it is not known. `letters_place` is empty where the run
+    buried nothing. `next_steps` are what a person may want to do now, each with how.
+    """
+
+    title: str
+    meaning: str
+    message: str
+    run: Tally
+    whole: Tally
+    seconds: float
+    rate: float
+    max_failure_rate: float | None
+    resources: Mapping[str, Any]
+    samples: Sequence[Sample]
+    errors: Sequence[ErrorCount]
+    letters_place: str
+    next_steps: Sequence[tuple[str, str]]
+
+
+def as_markdown(page: Page, links: Mapping[str, str]) -> str:
+    """The page for an artifact; `links` are pages that belong to it, by their names."""
+    lines = [f"## {page.title}", "", page.meaning, ""]
+    if page.message:
         # A block of code keeps the lines of the message, and shows nothing of it as Markdown.
-        lines += ["```", report.message.replace("```", "'''"), "```", ""]
-    lines += ["| | | |", "| --- | ---: | --- |", *(f"| {' | '.join(row)} |" for row in _rows(report)), ""]
-    if svg := draw(report.series.samples):
+        lines += ["```", page.message.replace("```", "'''"), "```", ""]
+    lines += ["| | | |", "| --- | ---: | --- |", *(f"| {' | '.join(row)} |" for row in _rows(page)), ""]
+    if svg := draw(page.samples):
         lines += [f"![How the run went over time]({image_uri(svg)})", ""]
-    if report.errors:
+    if page.errors:
         lines += ["### Why records failed", "", "| records | error | example | its key |", "| ---: | --- | --- | --- |"]
-        lines += [f"| {' | '.join(map(_cell, row))} |" for row in _errors(report)]
+        lines += [f"| {' | '.join(map(_cell, row))} |" for row in _errors(page)]
         lines.append("")
-    if report.has_letters:
-        lines += [f"The failed records are kept whole, with their errors, in `{report.letters_place}`", ""]
-    lines += ["### What to do next", "", *(f"- {what}: `{how}`" for what, how in report.next_steps), ""]
+    if page.letters_place:
+        lines += [f"The failed records are kept whole, with their errors, in `{page.letters_place}`", ""]
+    lines += ["### What to do next", "", *(f"- {what}: `{how}`" for what, how in page.next_steps), ""]
     if links:
         lines += [" · ".join(f"[{name}]({url})" for name, url in links.items()), ""]
     return "\n".join(lines)
 
 
-def as_html(report: "Report") -> str:
-    """The report for a notebook."""
-    svg = draw(report.series.samples)
+def as_html(page: Page) -> str:
+    """The page for a notebook."""
+    svg = draw(page.samples)
     picture = f'<img src="{image_uri(svg)}" alt="How the run went over time" style="max-width:100%">' if svg else ""
-    message = f"<pre>{html.escape(report.message)}</pre>" if report.message else ""
-    place = f"<p>Failed records: <code>{html.escape(report.letters_place)}</code></p>" if report.has_letters else ""
-    steps = "".join(f"<li>{what}: <code>{html.escape(how)}</code></li>" for what, how in report.next_steps)
-    errors = _table(("records", "error", "example", "its key"), _errors(report)) if report.errors else ""
-    return (
-        f"<b>{html.escape(report.title)}</b>{message}"
-        f"{_table((), _rows(report))}{picture}{errors}{place}<ul>{steps}</ul>"
-    )
+    message = f"<pre>{html.escape(page.message)}</pre>" if page.message else ""
+    place = f"<p>Failed records: <code>{html.escape(page.letters_place)}</code></p>" if page.letters_place else ""
+    steps = "".join(f"<li>{what}: <code>{html.escape(how)}</code></li>" for what, how in page.next_steps)
+    errors = _table(("records", "error", "example", "its key"), _errors(page)) if page.errors else ""
+    return f"<b>{html.escape(page.title)}</b>{message}{_table((), _rows(page))}{picture}{errors}{place}<ul>{steps}</ul>"
 
 
-def _rows(report: "Report") -> list[tuple[str, str, str]]:
+def _rows(page: Page) -> list[tuple[str, str, str]]:
     """What the run did: the word, the number, what it means."""
-    run, whole = report.run, report.whole
-    limit = report.policy.get("max_failure_rate")
+    run, whole = page.run, page.whole
+    limit = page.max_failure_rate
     stops = f"; more than {100 * limit:g}% stop a run" if limit is not None else ""
     rows = [
-        ("read", f"{run.read:,}", f"in {duration_text(report.seconds)}, {report.rate:,.0f} per second"),
+        ("read", f"{run.read:,}", f"in {duration_text(page.seconds)}, {page.rate:,.0f} per second"),
         ("written", f"{run.written:,}", f"{run.rows_written:,} rows" if run.rows_written != run.written else ""),
         ("filtered", f"{run.filtered:,}", "the function returned None"),
         ("failed", f"{run.failed:,}", f"{run.failure_rate:.2%}{stops}"),
@@ -72,15 +87,15 @@ def _rows(report: "Report") -> list[tuple[str, str, str]]:
         rows.append(("whole pass", f"{whole.read:,}", f"with earlier runs: {counts}"))
     mean = f"{run.seconds / run.chunks:.1f} s of work each" if run.chunks else ""
     retries = f", {run.retries:,} retries" if run.retries else ""
-    return [*rows, ("chunks", f"{run.chunks:,}", mean + retries), *_resources(report)]
+    return [*rows, ("chunks", f"{run.chunks:,}", mean + retries), *_resources(page)]
 
 
-def _resources(report: "Report") -> list[tuple[str, str, str]]:
-    rows, resources = [], report.resources
+def _resources(page: Page) -> list[tuple[str, str, str]]:
+    rows, resources = [], page.resources
     if peak := resources.get("peak_rss_bytes"):
         rows.append(("memory", f"{peak / 2**20:,.0f} MB", "at most, worker processes included"))
     if cpu := resources.get("cpu_seconds"):
-        cores = f"{cpu / report.seconds:.1f} cores busy on average" if report.seconds else ""
+        cores = f"{cpu / page.seconds:.1f} cores busy on average" if page.seconds else ""
         rows.append(("CPU", duration_text(cpu), cores))
     if connections := resources.get("connections"):
         rows.append(("connections", f"{connections:,}", "to databases, when it ended"))
@@ -91,10 +106,10 @@ def _resources(report: "Report") -> list[tuple[str, str, str]]:
     return rows
 
 
-def _errors(report: "Report") -> list[tuple[str, str, str, str]]:
+def _errors(page: Page) -> list[tuple[str, str, str, str]]:
     return [
         (f"{error.count:,}", error.error_type, error.example_message, error.example_key)
-        for error in report.errors[:TOP_ERRORS]
+        for error in page.errors[:TOP_ERRORS]
     ]
 
 

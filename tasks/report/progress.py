@@ -81,11 +81,15 @@ class Progress:
         return max(0, self.total - self.whole.read) / rate
 
     def line(self, now: float) -> str:
-        """The progress as one line of text."""
+        """The progress as one line of text, with the job's name."""
+        return f"{self.job}: {self.text(now)}"
+
+    def text(self, now: float) -> str:
+        """The progress as text, without the job's name."""
         whole, share, rate = self.whole, self.share(), self.rate(now)
-        done = f"{self.job}: {whole.read:,} records"
+        done = f"{whole.read:,} records"
         if self.total is not None and share is not None:
-            done = f"{self.job}: {whole.read:,} of {max(self.total, whole.read):,} records ({share:.1%})"
+            done = f"{whole.read:,} of {max(self.total, whole.read):,} records ({share:.1%})"
         speed = "" if rate is None else f", {rate:,.0f}/s"
         return f"{done}{speed}, {self._ahead(now)}, {whole.failed:,} failed ({whole.failure_rate:.2%})"
 

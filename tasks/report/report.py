@@ -6,14 +6,17 @@ from datetime import datetime
 from typing import Any
 
 from prefect_batch.blocks.chunks import ErrorCount, Tally
+from prefect_batch.blocks.errors import FailureRateExceeded
 from prefect_batch.blocks.jobs import main_job, of_replay, pass_title
 from prefect_batch.blocks.letters.bury import letters_folder
+from prefect_batch.blocks.parameters.failure_policy import FailurePolicy
 from prefect_batch.blocks.state.cursor import Cursor
 from prefect_batch.blocks.state.samples import Series
-from prefect_batch.tasks.report.page import TOP_ERRORS, as_html, as_markdown
+from prefect_batch.blocks.state.statuses import MEANINGS
+from prefect_batch.tasks.report.page import TOP_ERRORS, Page, as_html, as_markdown
 from prefect_batch.tasks.report.progress import duration_text
 
-__all__ = ["Report", "count_errors", "explain", "report_of"]
+__all__ = ["Report", "count_errors", "failures_exceeded", "report_of"]
 
 
 def count_errors(known: tuple[ErrorCount, ...], more: tuple[ErrorCount, ...], most: int = 20) -> tuple[ErrorCount, ...]:
@@ -126,10 +129,27 @@ class Report:
 
     def markdown(self, links: Mapping[str, str] | None = None) -> str:
         """The report as Markdown, for an artifact; `links` are pages that belong to it, by their names."""
-        return as_markdown(self, links or {})
+        return as_markdown(self._page(), links or {})
 
     def _repr_html_(self) -> str:
-        return as_html(self)
+        return as_html(self._page())
+
+    def _page(self) -> Page:
+        return Page(
+            title=self.title,
+            meaning=MEANINGS[self.status],
+            message=self.message,
+            run=self.run,
+            whole=self.whole,
+            seconds=self.seconds,
+            rate=self.rate,
+            max_failure_rate=self.policy.get("max_failure_rate"),
+            resources=self.resources,
+            samples=self.series.samples,
+            errors=self.errors,
+            letters_place=self.letters_place if self.has_letters else "",
+            next_steps=self.next_steps,
+        )
 
 
 def report_of(cursor: Cursor) -> Report:
@@ -155,18 +175,17 @@ def report_of(cursor: Cursor) -> Report:
     )
 
 
-def explain(cursor: Cursor, reason: str, *, dry_run: bool) -> str:
-    """Why the threshold stopped a run, with the most frequent errors, the letters' place and the way on."""
-    errors = "".join(
-        f"\n  {error.count:,} × {error.error_type}: {error.example_message} (key {error.example_key})"
-        for error in cursor.run.errors[:3]
-    )
-    letters = "" if dry_run else f"\nThe failed records are in {cursor.dead_letters}/{main_job(cursor.job)}."
-    again = (
-        "replay again: all letters that are open then are replayed"
-        if of_replay(cursor.job)
-        else "call the job again: it goes on where it stopped"
-    )
-    return (
-        f"{cursor.job}: {reason}.{errors}{letters}\nMend the cause, or allow more with max_failure_rate, and {again}."
-    )
+def failures_exceeded(
+    cursor: Cursor, policy: FailurePolicy, *, dry_run: bool, final: bool
+) -> FailureRateExceeded | None:
+    """Why the policy stops the cursor's latest run, with its most frequent errors; None while it may go on.
+
+    `final` as in `FailurePolicy.exceeded`.
+    """
+    run = cursor.run
+    reason = policy.exceeded(run.tally, final=final)
+    if reason is None:
+        return None
+    letters = None if dry_run else f"{cursor.dead_letters}/{main_job(cursor.job)}"
+    again = {"way_on": "replay again: all letters that are open then are replayed"} if of_replay(cursor.job) else {}
+    return FailureRateExceeded(cursor.job, reason, run.tally, policy, run.errors, letters, **again)

@@ -4,7 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 import psutil
 import pyarrow as pa
@@ -21,7 +21,7 @@ from prefect_batch.blocks.key_sum import KeySum, sum_of_keys
 from prefect_batch.blocks.keys import Key, key_text
 from prefect_batch.blocks.letters.record_json import LINE, RAW
 from prefect_batch.blocks.letters.redaction import Redaction
-from prefect_batch.tasks.error_text import let_go, normalise, trace_text
+from prefect_batch.tasks.error_text import let_go, normalise, own_error, trace_text, type_name
 from prefect_batch.tasks.work.outputs import Outputs, first_records, places
 from prefect_batch.tasks.work.process_record import Failure
 
@@ -92,28 +92,20 @@ def _letter(batch: Batch, source: Source, replays: Replays | None, failure: Fail
     origin, record = None, dict(zip(batch.names, row, strict=False))
     if replays is not None:
         origin, record = replays.origin_of(row), replays.record_of(row)
-    # Of a write, the database's own error; SQLAlchemy's wrapper would repeat the statement and its parameters.
-    error: BaseException = getattr(failure.error, "orig", None) or failure.error
+    error = own_error(failure.error)
     tb = error.__traceback__
     if failure.stage == "process" and tb is not None and tb.tb_next is not None:
         tb = tb.tb_next  # The first frame is ours.
     return DeadLetter(
         key=source.key_of(row),
         stage=failure.stage,
-        error_type=_type_name(error),
+        error_type=type_name(error),
         error_message=str(error),
         traceback=trace_text(error, tb),
         attempts=failure.attempts + (origin.attempts if origin else 0),
-        failed_at=datetime.now(timezone.utc),
+        failed_at=datetime.now(UTC),
         record=record,
         origin=origin,
-    )
-
-
-def _type_name(error: BaseException) -> str:
-    kind = type(error)
-    return (
-        kind.__qualname__ if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}.{kind.__qualname__}"
     )
 
 
@@ -124,11 +116,11 @@ def letter_of(record: Unreadable) -> DeadLetter:
     return DeadLetter(
         key=record.key,
         stage="read",
-        error_type=f"{type(error).__module__}.{type(error).__qualname__}",
+        error_type=type_name(error),
         error_message=str(error),
         traceback=trace_text(error, None),
         attempts=1,
-        failed_at=datetime.now(timezone.utc),
+        failed_at=datetime.now(UTC),
         record={RAW: record.raw, LINE: record.line},
     )
 

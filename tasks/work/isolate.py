@@ -8,7 +8,8 @@ import contextlib
 import itertools
 from collections.abc import Callable
 
-from prefect_batch.blocks.contracts import SinkTransaction, WriteAgain, WritesApart
+from prefect_batch.blocks.contracts import SinkTransaction, WritesOneByOne
+from prefect_batch.blocks.errors import WriteAgain
 from prefect_batch.tasks.error_text import let_go
 from prefect_batch.tasks.work.outputs import Outputs, row_count, rows_of, write_outputs
 from prefect_batch.tasks.work.refusals import Refusals
@@ -39,7 +40,7 @@ def isolate(
     """
     refusals = refusals or Refusals(hold=False)
     refused: _Refused = []
-    pending, singly = [outputs], isinstance(transaction, WritesApart)
+    pending, singly = [outputs], isinstance(transaction, WritesOneByOne)
     while pending:
         part = pending.pop()
         error = _attempt(transaction, part)
@@ -49,12 +50,12 @@ def isolate(
             continue
         if fails_chunk(error):
             raise error
-        apart = None
+        one_by_one = None
         if singly and _seems_dense(part, error):
-            apart = _write_apart(transaction, part, fails_chunk)
-            singly = apart is not None
-        bad, rest = apart or _divided(part, error)
-        if apart or rest:
+            one_by_one = _write_one_by_one(transaction, part, fails_chunk)
+            singly = one_by_one is not None
+        bad, rest = one_by_one or _divided(part, error)
+        if one_by_one or rest:
             let_go(error)  # That of a record alone goes into its letter.
         if len(bad) + sum(map(len, rest)) < len(part):
             refusals.taken()
@@ -73,17 +74,17 @@ def _seems_dense(outputs: Outputs, error: Exception) -> bool:
     return blamed is None or blamed < DENSE_ROWS
 
 
-def _write_apart(
+def _write_one_by_one(
     transaction: SinkTransaction, outputs: Outputs, fails_chunk: Callable[[BaseException], bool]
 ) -> tuple[_Refused, list[Outputs]] | None:
     """The records that are refused, and those of which only a write alone can tell why; all others are written.
 
     None when the sink could not write each for itself; then none of them is.
     """
-    assert isinstance(transaction, WritesApart)
+    assert isinstance(transaction, WritesOneByOne)
     try:
         with transaction.savepoint():
-            errors = transaction.write_apart(rows_of(outputs))
+            errors = transaction.write_one_by_one(rows_of(outputs))
     except Exception as error:
         if fails_chunk(error):
             raise

@@ -3,11 +3,10 @@
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import Any, Self, overload
 
 import numpy as np
 import pyarrow as pa
-from typing_extensions import Self
 
 from prefect_batch.blocks.arrow_values import records_of
 from prefect_batch.blocks.batches import Record

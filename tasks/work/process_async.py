@@ -96,4 +96,4 @@ async def _in_time(call: Any, timeout_seconds: float | None) -> Any:
         return task.result()
     task.cancel()
     await asyncio.wait({task}, timeout=1)
-    raise RecordTimeout(f"the record took longer than {timeout_seconds:g} s")
+    raise RecordTimeout(timeout_seconds)

@@ -11,7 +11,7 @@ from prefect_batch.blocks.batches import Batch, Record
 from prefect_batch.blocks.dead_letter import Stage
 from prefect_batch.blocks.errors import BadOutput, RecordTimeout, SkipRecord, StopBatch, WorkerDied
 from prefect_batch.tasks.work.outputs import Item, ItemRows
-from prefect_batch.tasks.work.record_guard import IDLE, Guard
+from prefect_batch.tasks.work.record_guard import IDLE, RecordGuard
 
 __all__ = ["Failure", "Function", "process_batch", "rows_of"]
 
@@ -30,7 +30,7 @@ class Failure:
 
 
 def process_batch(
-    function: Function, batch: Batch, record_retries: int, guard: Guard | None = None
+    function: Function, batch: Batch, record_retries: int, guard: RecordGuard | None = None
 ) -> tuple[Sequence[Item], list[Failure]]:
     """The outputs of the batch's records, and those that failed; who is in neither was filtered.
 
@@ -47,7 +47,7 @@ def process_batch(
 
 
 class _Calls(NamedTuple):
-    """What the calls for a batch need: see `Guard` for `in_hand` and `begun`; `first` is its first record's number."""
+    """What the calls for a batch need; `first` is its first record's number, and the others as in `RecordGuard`."""
 
     function: Function
     batch: Batch

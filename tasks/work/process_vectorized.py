@@ -176,7 +176,7 @@ def _column(values: Sequence[Any], arrow: pa.DataType) -> tuple[pa.Array, dict[i
     for index, value in enumerate(values):
         try:
             fitting.append(pa.scalar(value, type=arrow).as_py())
-        except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:  # noqa: PERF203 - for such columns only
+        except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
             misfits[index] = error
             fitting.append(None)
     return pa.array(fitting, type=arrow), misfits

@@ -4,14 +4,14 @@ import threading
 import time
 from collections.abc import Callable
 
-__all__ = ["Pace", "forget_pace", "keep_pace", "pace_of", "set_pace"]
+__all__ = ["RateLimit", "forget_rate_limit", "keep_rate_limit", "rate_limit_of", "set_rate_limit"]
 
 SLEEP_SECONDS = 0.2
 # So much unused time may be made up for: that of a commit, for instance.
 CREDIT_SECONDS = 1.0
 
 
-class Pace:
+class RateLimit:
     """Makes the threads of this process wait, in their turn, so that they take no more than `rate` records a second.
 
     In a time of t seconds they start on at most rate * (t + 1) records, and one batch. `cell` holds the rate, 0 for no
@@ -51,28 +51,28 @@ class Pace:
         return self._owed
 
 
-_paces: dict[str, Pace] = {}
+_rate_limits: dict[str, RateLimit] = {}
 _lock = threading.Lock()
 
 
-def pace_of(run_id: str) -> Pace:
-    """The pace of this run in this process; without a limit until one is set."""
+def rate_limit_of(run_id: str) -> RateLimit:
+    """The rate limit of this run in this process; 0, which is none, until one is set."""
     with _lock:
-        return _paces.setdefault(run_id, Pace())
+        return _rate_limits.setdefault(run_id, RateLimit())
 
 
-def keep_pace(run_id: str, pace: Pace) -> None:
-    """Let the run's chunks in this process keep to this pace."""
+def keep_rate_limit(run_id: str, rate_limit: RateLimit) -> None:
+    """Let the run's chunks in this process keep to this rate limit."""
     with _lock:
-        _paces[run_id] = pace
+        _rate_limits[run_id] = rate_limit
 
 
-def set_pace(run_id: str, rate: float) -> None:
+def set_rate_limit(run_id: str, rate: float) -> None:
     """Let the run, in this process, take so many records per second from now on; 0 for no limit."""
-    pace_of(run_id).rate = rate
+    rate_limit_of(run_id).rate = rate
 
 
-def forget_pace(run_id: str) -> None:
+def forget_rate_limit(run_id: str) -> None:
     """Drop what this process keeps of a run that has ended."""
     with _lock:
-        _paces.pop(run_id, None)
+        _rate_limits.pop(run_id, None)

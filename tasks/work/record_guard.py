@@ -10,17 +10,17 @@ from types import FrameType
 from typing import Any
 
 from prefect_batch.blocks.batches import Record
-from prefect_batch.blocks.errors import RecordTimeout, WorkerDied
+from prefect_batch.blocks.errors import RecordTimeout
 
-__all__ = ["IDLE", "SHARED_BYTES", "Guard", "died"]
+__all__ = ["IDLE", "SHARED_BYTES", "RecordGuard"]
 
 # No record is in hand: the worker reads, writes or waits.
 IDLE = -1
-# The record in hand, and the pace.
+# The record in hand, and the rate limit.
 SHARED_BYTES = 16
 
 
-class Guard:
+class RecordGuard:
     """Tells the parent, through shared memory, which record of a chunk is in hand, and ends it at its time limit.
 
     Who processes a batch puts the number of each record in its chunk into ``in_hand[0]``, and `IDLE` after it; with a
@@ -98,11 +98,4 @@ class Guard:
             left -= time.monotonic() - self.begun[0]
         signal.setitimer(signal.ITIMER_REAL, left if left > 0 else self.timeout)
         if left <= 0:
-            raise RecordTimeout(f"the record took longer than {self.timeout:g} s")
-
-
-def died(record: int) -> WorkerDied:
-    """The error of a record that ended its worker process twice."""
-    return WorkerDied(
-        f"the worker process died twice while it processed this record (number {record + 1} of its chunk)"
-    )
+            raise RecordTimeout(self.timeout)

@@ -11,7 +11,7 @@ from prefect_batch.blocks.batches import Batch
 from prefect_batch.blocks.errors import RemoteError, RunStopped, SinkRefuses, StopBatch
 from prefect_batch.blocks.letters.redaction import Redaction, redaction_key
 from prefect_batch.blocks.transient import is_transient
-from prefect_batch.tasks.error_text import normalise, printed
+from prefect_batch.tasks.error_text import normalise, own_error, printed, type_name
 
 __all__ = ["hold", "open_redaction", "redacted_errors"]
 
@@ -67,11 +67,8 @@ def _redacted(error: Exception) -> Exception:
     if isinstance(error, StopBatch):
         return StopBatch(_text(str(error)))
     if isinstance(error, SinkRefuses):
-        count, message = error.args
-        return SinkRefuses(count, normalise(_text(message)))
-    kind = type(error)
-    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    message = normalise(_text(str(getattr(error, "orig", None) or error)))
+        return SinkRefuses(error.records, normalise(_text(error.error)))
+    name, message = type_name(error), normalise(_text(str(own_error(error))))
     frames = printed(traceback.format_tb, error.__traceback__)
     return RemoteError(name, message, f"{frames}{name}: {message}", is_transient(error))
 

@@ -2,6 +2,7 @@
 
 from prefect_batch.blocks.credentials import hide_passwords
 from prefect_batch.blocks.errors import RecordError, SinkRefuses
+from prefect_batch.tasks.error_text import own_error
 
 __all__ = ["ENOUGH_RECORDS", "Refusals"]
 
@@ -47,7 +48,7 @@ class Refusals:
             self._raise()
 
     def _raise(self) -> None:
-        # The database's own error; SQLAlchemy's wrapper would repeat the statement and its parameters.
-        error = getattr(self._latest, "orig", None) or self._latest
+        assert self._latest is not None
+        error = own_error(self._latest)
         message = " ".join(hide_passwords(str(error)).split())[:MESSAGE_CHARACTERS]
         raise SinkRefuses(self._count, f"{type(error).__name__}: {message}") from self._latest

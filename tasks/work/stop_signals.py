@@ -2,7 +2,19 @@
 
 from prefect_batch.blocks.errors import RunStopped
 
-__all__ = ["abandon", "check_abandoned", "check_refusing", "forget_told", "is_abandoned", "refuse"]
+__all__ = [
+    "NOT_BEGUN",
+    "ROLLED_BACK",
+    "abandon",
+    "check_abandoned",
+    "check_refusing",
+    "forget_signals",
+    "is_abandoned",
+    "refuse",
+]
+
+ROLLED_BACK = "the run was told to stop at once; this chunk was rolled back"
+NOT_BEGUN = "the run is about to stop; this chunk was not begun"
 
 _abandoned: set[str] = set()
 _refusing: set[str] = set()
@@ -30,7 +42,7 @@ def check_abandoned(run_id: str) -> None:
         RunStopped: it was; the chunk is rolled back.
     """
     if run_id in _abandoned:
-        raise RunStopped("the run was told to stop at once; this chunk was rolled back")
+        raise RunStopped(ROLLED_BACK)
 
 
 def check_refusing(run_id: str) -> None:
@@ -40,10 +52,10 @@ def check_refusing(run_id: str) -> None:
         RunStopped: it is, and so the chunk is not begun.
     """
     if run_id in _refusing:
-        raise RunStopped("the run is about to stop; this chunk was not begun")
+        raise RunStopped(NOT_BEGUN)
 
 
-def forget_told(run_id: str) -> None:
+def forget_signals(run_id: str) -> None:
     """Drop what this process was told of a run that has ended."""
     _abandoned.discard(run_id)
     _refusing.discard(run_id)

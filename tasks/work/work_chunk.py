@@ -5,9 +5,7 @@ import functools
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
-
-from typing_extensions import Self
+from typing import Any, NamedTuple, Self
 
 from prefect_batch.blocks.batches import Batch
 from prefect_batch.blocks.chunks import ChunkRange, ChunkResult
@@ -15,9 +13,9 @@ from prefect_batch.blocks.contracts import GivesTables, Sink, SinkTransaction, S
 from prefect_batch.blocks.jobs import PassRef
 from prefect_batch.blocks.letters.bury import DeadLetters
 from prefect_batch.blocks.letters.redaction import Redaction
+from prefect_batch.blocks.opening import PinnedFiles, open_sink, open_source
 from prefect_batch.blocks.parameters.letters import Letters
 from prefect_batch.blocks.parameters.specs import SinkSpec, SourceSpec
-from prefect_batch.blocks.pinned_files import PinnedFiles
 from prefect_batch.blocks.processor import Processor, resolve_processor
 from prefect_batch.blocks.transient import fails_chunk
 from prefect_batch.tasks.work.count import Count
@@ -26,12 +24,12 @@ from prefect_batch.tasks.work.outputs import Item, Outputs, first_records, place
 from prefect_batch.tasks.work.process_async import process_async
 from prefect_batch.tasks.work.process_record import Failure, process_batch
 from prefect_batch.tasks.work.process_vectorized import process_vectorized
-from prefect_batch.tasks.work.rate_limit import forget_pace, pace_of
-from prefect_batch.tasks.work.record_guard import Guard
+from prefect_batch.tasks.work.rate_limit import forget_rate_limit, rate_limit_of
+from prefect_batch.tasks.work.record_guard import RecordGuard
 from prefect_batch.tasks.work.redact_errors import hold, open_redaction, redacted_errors
 from prefect_batch.tasks.work.refusals import Refusals
 from prefect_batch.tasks.work.replayed import settle, unread
-from prefect_batch.tasks.work.stop_signals import check_abandoned, forget_told
+from prefect_batch.tasks.work.stop_signals import check_abandoned, forget_signals
 
 __all__ = ["ChunkJob", "forget", "work_chunk"]
 
@@ -81,26 +79,26 @@ _lock = threading.Lock()
 def _open(job: ChunkJob) -> _Ends:
     with _lock:
         if job.run_id not in _opened:
-            source = job.source.open_source()
+            source = open_source(job.source)
             letters = DeadLetters(job.dead_letters, job.job, job.pass_number, source.schema)
             processor = resolve_processor(job.process)
             redaction = open_redaction(job.redact)
-            _opened[job.run_id] = _Ends(source, job.sink.open_sink(), letters, processor, redaction)
+            _opened[job.run_id] = _Ends(source, open_sink(job.sink), letters, processor, redaction)
         return _opened[job.run_id]
 
 
 def forget(run_id: str) -> None:
     """Drop what this process keeps of a run that has ended."""
     _opened.pop(run_id, None)
-    forget_told(run_id)
-    forget_pace(run_id)
+    forget_signals(run_id)
+    forget_rate_limit(run_id)
 
 
 def work_chunk(
     job: ChunkJob,
     chunk: ChunkRange,
     *,
-    guard: Guard | None = None,
+    guard: RecordGuard | None = None,
     before_commit: Callable[[], None] | None = None,
 ) -> ChunkResult:
     """Process the chunk's records and write them, all in one transaction; what failed is buried before the commit.
@@ -119,7 +117,7 @@ def work_chunk(
 
 
 def _work(
-    job: ChunkJob, chunk: ChunkRange, ends: _Ends, guard: Guard | None, before_commit: Callable[[], None] | None
+    job: ChunkJob, chunk: ChunkRange, ends: _Ends, guard: RecordGuard | None, before_commit: Callable[[], None] | None
 ) -> ChunkResult:
     if job.dry_run:
         return _rehearse(job, chunk, ends, guard)
@@ -146,21 +144,21 @@ def _work(
 _Processed = tuple[Batch, list[Outputs], list[Failure]]
 
 
-def _process(job: ChunkJob, chunk: ChunkRange, ends: _Ends, guard: Guard | None) -> Iterator[_Processed]:
+def _process(job: ChunkJob, chunk: ChunkRange, ends: _Ends, guard: RecordGuard | None) -> Iterator[_Processed]:
     """The chunk's batches, each with its outputs and its failures."""
     source, tables = ends.source, ends.processor.vectorized
     read = source.read_tables if tables and isinstance(source, GivesTables) else source.read
-    check, pace = functools.partial(check_abandoned, job.run_id), pace_of(job.run_id)
+    check, rate_limit = functools.partial(check_abandoned, job.run_id), rate_limit_of(job.run_id)
     for batch in read(chunk, job.batch_rows):
         check()
-        pace.wait(len(batch), check)
+        rate_limit.wait(len(batch), check)
         hold(ends.redaction, batch)
         gone = unread(source, batch)
         yield (batch, [], gone) if gone else (batch, *_process_batch(job, batch, ends, guard))
 
 
 def _process_batch(
-    job: ChunkJob, batch: Batch, ends: _Ends, guard: Guard | None
+    job: ChunkJob, batch: Batch, ends: _Ends, guard: RecordGuard | None
 ) -> tuple[list[Outputs], list[Failure]]:
     processor = ends.processor
     if processor.vectorized:
@@ -242,7 +240,7 @@ class _Writing:
         return self._transaction
 
 
-def _rehearse(job: ChunkJob, chunk: ChunkRange, ends: _Ends, guard: Guard | None) -> ChunkResult:
+def _rehearse(job: ChunkJob, chunk: ChunkRange, ends: _Ends, guard: RecordGuard | None) -> ChunkResult:
     """A dry run: the records are processed and counted, and nothing is written anywhere."""
     count = Count(chunk, ends.redaction)
     for batch, outputs, failures in _process(job, chunk, ends, guard):

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from prefect_batch.blocks.chunks import ChunkRange
 from prefect_batch.tasks.work.work_chunk import ChunkJob
 
-__all__ = ["Line", "Order", "Outfit"]
+__all__ = ["LogLine", "WorkOrder", "WorkerSetup"]
 
 
 @dataclass(frozen=True)
-class Outfit:
+class WorkerSetup:
     """What a worker gets at its start: the run's job, its function in bytes, and where to import from.
 
     `urls` are the URLs behind ``secret/…`` connections, which the worker would need Prefect to look up, as it would
@@ -26,7 +26,7 @@ class Outfit:
 
 
 @dataclass(frozen=True)
-class Order:
+class WorkOrder:
     """A chunk to work on in such batches, and the records in it that are not to be tried again.
 
     `hold_refused`: the chunk is held back if the sink takes none of its records.
@@ -39,7 +39,7 @@ class Order:
 
 
 @dataclass(frozen=True)
-class Line:
+class LogLine:
     """A line of the worker's log."""
 
     level: int

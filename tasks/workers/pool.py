@@ -12,24 +12,21 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
-
-from typing_extensions import Self
+from typing import Any, Self
 
 from prefect_batch.blocks.chunks import ChunkRange, ChunkResult
 from prefect_batch.blocks.errors import RecordTimeout, RunStopped, SinkRefuses, WorkerDied
 from prefect_batch.blocks.transient import is_transient
-from prefect_batch.tasks.work.rate_limit import Pace
-from prefect_batch.tasks.work.record_guard import IDLE, SHARED_BYTES, died
-from prefect_batch.tasks.work.stop_signals import abandon, refuse
-from prefect_batch.tasks.workers.messages import Line, Order, Outfit
+from prefect_batch.tasks.work.rate_limit import RateLimit
+from prefect_batch.tasks.work.record_guard import IDLE, SHARED_BYTES
+from prefect_batch.tasks.work.stop_signals import NOT_BEGUN, ROLLED_BACK, abandon, refuse
+from prefect_batch.tasks.workers.messages import LogLine, WorkerSetup, WorkOrder
 
 __all__ = ["WorkerPool", "pool_of", "refuse_waiting", "stop_at_once", "worker_pids"]
 
 Log = Callable[[int, str], None]
 # A record that no alarm can interrupt is ended with its worker after this many times its limit.
 PATIENCE = 1.25
-ROLLED_BACK = "the run was told to stop at once; this chunk was rolled back"
 
 _pools: dict[str, "WorkerPool"] = {}
 
@@ -64,13 +61,13 @@ class _Worker:
 
     hung: int | None = None
 
-    def __init__(self, outfit: bytes) -> None:
+    def __init__(self, setup: bytes) -> None:
         ours, theirs = multiprocessing.Pipe()
         with theirs, tempfile.TemporaryFile() as file:
             file.truncate(SHARED_BYTES)
             self._shared = mmap.mmap(file.fileno(), SHARED_BYTES)
             self._in_hand = memoryview(self._shared).cast("q")
-            self.pace = Pace(memoryview(self._shared)[8:].cast("d"))
+            self.rate_limit = RateLimit(memoryview(self._shared)[8:].cast("d"))
             self._in_hand[0] = IDLE
             descriptors = (theirs.fileno(), file.fileno())
             command = [
@@ -82,7 +79,7 @@ class _Worker:
             ]
             self._process = subprocess.Popen(command, pass_fds=descriptors)  # noqa: S603 - our own module
         self.connection = ours
-        self.connection.send_bytes(outfit)
+        self.connection.send_bytes(setup)
 
     @property
     def in_hand(self) -> int:
@@ -106,9 +103,9 @@ class WorkerPool:
     A worker that dies costs its chunk one attempt; the record in hand is tried once more, and then given up.
     """
 
-    def __init__(self, outfit: Outfit, size: int) -> None:
-        self._outfit = pickle.dumps(outfit)
-        self._run_id, self._timeout = outfit.job.run_id, outfit.timeout_seconds
+    def __init__(self, setup: WorkerSetup, size: int) -> None:
+        self._setup = pickle.dumps(setup)
+        self._run_id, self._timeout = setup.job.run_id, setup.timeout_seconds
         self._size = size
         self._idle: queue.SimpleQueue[_Worker | None] = queue.SimpleQueue()
         self._all: set[_Worker] = set()
@@ -130,8 +127,8 @@ class WorkerPool:
         self._starter.shutdown()
 
     def _start(self) -> _Worker:
-        worker = self._starter.submit(_Worker, self._outfit).result()
-        worker.pace.rate = self._rate
+        worker = self._starter.submit(_Worker, self._setup).result()
+        worker.rate_limit.rate = self._rate
         self._all.add(worker)
         return worker
 
@@ -141,11 +138,11 @@ class WorkerPool:
             self._idle.put(self._start())
         self._size = max(size, self._size)
 
-    def set_pace(self, rate: float) -> None:
+    def set_rate_limit(self, rate: float) -> None:
         """Let each worker take so many records per second from now on, also within a chunk; 0 for no limit."""
         self._rate = rate
         for worker in list(self._all):
-            worker.pace.rate = rate
+            worker.rate_limit.rate = rate
 
     @property
     def pids(self) -> list[int]:
@@ -174,18 +171,19 @@ class WorkerPool:
             RunStopped: the workers were ended.
         """
         doomed: dict[int, Exception] = {
-            record: died(record) for (of, record), times in self._deaths.items() if of == chunk and times > 1
+            record: WorkerDied(record) for (of, record), times in self._deaths.items() if of == chunk and times > 1
         }
         while True:
             worker = self._wait_for_worker()
             try:
-                answer = self._ask(worker, Order(chunk, batch_rows, doomed, hold_refused), log)
+                answer = self._ask(worker, WorkOrder(chunk, batch_rows, doomed, hold_refused), log)
             except (EOFError, ConnectionError) as error:
                 hung = self._replace(worker, chunk)
                 if hung is None:
-                    raise WorkerDied("a worker process died; was it out of memory?") from error
+                    raise WorkerDied from error
                 # Its alarm was not heard: the rest of the chunk is done again without this record.
-                doomed[hung] = RecordTimeout(f"the record took longer than {self._timeout:g} s and was ended by force")
+                assert self._timeout is not None
+                doomed[hung] = RecordTimeout(self._timeout, by_force=True)
                 continue
             if not isinstance(answer, (ChunkResult, SinkRefuses)) and not is_transient(answer):
                 self.refuse()  # Before its worker goes on to the next chunk.
@@ -201,16 +199,16 @@ class WorkerPool:
             raise RunStopped(ROLLED_BACK)
         if self._refusing:
             self._idle.put(worker)
-            raise RunStopped("the run is about to stop; this chunk was not begun")
+            raise RunStopped(NOT_BEGUN)
         return worker
 
-    def _ask(self, worker: _Worker, order: Order, log: Log) -> Any:
+    def _ask(self, worker: _Worker, order: WorkOrder, log: Log) -> Any:
         worker.hung = None
         worker.connection.send(order)
         while True:
             self._await(worker)
             answer = worker.connection.recv()
-            if not isinstance(answer, Line):
+            if not isinstance(answer, LogLine):
                 return answer
             log(answer.level, answer.text)
 

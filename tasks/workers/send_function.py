@@ -1,17 +1,38 @@
 """A user's function on its way to another process: by name where that process can import it, else by value."""
 
+import io
+import linecache
 import sys
 import types
+from collections import ChainMap
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import cloudpickle
 
-__all__ = ["ship"]
+__all__ = ["send_function"]
 
 
-def ship(function: Callable[..., Any]) -> bytes | None:
+def _code_from(file: str, lines: list[str], make: Callable[..., types.CodeType], arguments: Any) -> types.CodeType:
+    """Return the code that `make` gives, as code of this file, whose lines tracebacks show from now on."""
+    if lines:
+        linecache.cache[file] = (sum(map(len, lines)), None, lines, file)
+    return make(*arguments).replace(co_filename=file)
+
+
+def _reduce_code(code: types.CodeType) -> tuple[Any, ...]:
+    make, arguments = cloudpickle.Pickler.dispatch_table[types.CodeType](code)
+    return _code_from, (code.co_filename, linecache.getlines(code.co_filename), make, arguments)
+
+
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc] # It has no types.
+    """Sends code with its file, which cloudpickle 3.1.3 leaves out, and with its lines: a cell's are in no file."""
+
+    dispatch_table: ClassVar[Any] = ChainMap({types.CodeType: _reduce_code}, cloudpickle.Pickler.dispatch_table)
+
+
+def send_function(function: Callable[..., Any]) -> bytes | None:
     """The function as bytes for `pickle.loads`; None if it holds something that cannot leave this process.
 
     What lives in ``__main__`` (a script, a notebook), or in a module that was not found by the import path, is sent by
@@ -22,13 +43,14 @@ def ship(function: Callable[..., Any]) -> bytes | None:
     try:
         if by_value:
             cloudpickle.register_pickle_by_value(module)
-        shipped: bytes = cloudpickle.dumps(function)
+        sent = io.BytesIO()
+        _Pickler(sent).dump(function)
     except Exception:  # noqa: BLE001 - pickling calls into whatever the function refers to
         return None
     finally:
         if by_value:
             cloudpickle.unregister_pickle_by_value(module)
-    return shipped
+    return sent.getvalue()
 
 
 def _importable(module: types.ModuleType) -> bool:

@@ -19,15 +19,15 @@ from dataclasses import replace
 from multiprocessing.connection import Connection
 from typing import Any
 
-from prefect_batch.blocks.credentials import hide_passwords, know_url
+from prefect_batch.blocks.credentials import know_url
 from prefect_batch.blocks.errors import RemoteError, SinkRefuses, StopBatch
 from prefect_batch.blocks.letters.redaction import know_redaction_key
 from prefect_batch.blocks.transient import is_transient
-from prefect_batch.tasks.error_text import printed
-from prefect_batch.tasks.work.rate_limit import Pace, keep_pace
-from prefect_batch.tasks.work.record_guard import SHARED_BYTES, Guard
+from prefect_batch.tasks.error_text import own_error, printed, type_name
+from prefect_batch.tasks.work.rate_limit import RateLimit, keep_rate_limit
+from prefect_batch.tasks.work.record_guard import SHARED_BYTES, RecordGuard
 from prefect_batch.tasks.work.work_chunk import work_chunk
-from prefect_batch.tasks.workers.messages import Line, Order, Outfit
+from prefect_batch.tasks.workers.messages import LogLine, WorkerSetup, WorkOrder
 
 _PR_SET_PDEATHSIG = 1
 
@@ -35,7 +35,7 @@ _PR_SET_PDEATHSIG = 1
 class _Parent:
     """The way to the parent, for one message at a time, and each of them whole: else it would understand no more."""
 
-    def __init__(self, connection: "Connection[Any, Any]", guard: Guard) -> None:
+    def __init__(self, connection: "Connection[Any, Any]", guard: RecordGuard) -> None:
         self._connection, self._guard = connection, guard
         self._lock = threading.Lock()  # The user's function may log from threads of its own.
 
@@ -51,7 +51,7 @@ class _ToParent(logging.Handler):
         self._parent = parent
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._parent.send(Line(record.levelno, self.format(record)))
+        self._parent.send(LogLine(record.levelno, self.format(record)))
 
 
 def _die_with(parent: int) -> None:
@@ -74,25 +74,24 @@ def _remote(error: Exception) -> Exception:
     if isinstance(error, StopBatch):
         return StopBatch(str(error))
     if isinstance(error, SinkRefuses):
-        return SinkRefuses(*error.args)
-    kind = type(error)
-    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    message = hide_passwords(str(getattr(error, "orig", None) or error))
-    text = hide_passwords(printed(traceback.format_exception, error))
-    return RemoteError(name, message, text, is_transient(error))
+        return error
+    text = printed(traceback.format_exception, error)
+    return RemoteError(type_name(error), str(own_error(error)), text, is_transient(error))
 
 
-def _work(connection: "Connection[Any, Any]", to_parent: _Parent, outfit: Outfit, guard: Guard, parent: int) -> None:
-    job = outfit.job
-    if outfit.function is not None:
-        job = replace(job, process=pickle.loads(outfit.function))  # noqa: S301 - from our parent
+def _work(
+    connection: "Connection[Any, Any]", to_parent: _Parent, setup: WorkerSetup, guard: RecordGuard, parent: int
+) -> None:
+    job = setup.job
+    if setup.function is not None:
+        job = replace(job, process=pickle.loads(setup.function))  # noqa: S301 - from our parent
 
     def check_parent() -> None:
         if os.getppid() != parent:
             os._exit(1)
 
     while True:
-        order: Order = connection.recv()
+        order: WorkOrder = connection.recv()
         try:
             guard.begin_chunk(order.doomed)
             ordered = replace(job, batch_rows=order.batch_rows, hold_refused=order.hold_refused)
@@ -108,21 +107,21 @@ def _main() -> None:
     descriptor, memory, parent = map(int, sys.argv[1:])
     _die_with(parent)
     connection: Connection[Any, Any] = Connection(descriptor)
-    outfit: Outfit = connection.recv()
-    sys.path[:] = outfit.path
-    if outfit.redaction_key is not None:
-        know_redaction_key(outfit.redaction_key)
-    for name, url in outfit.urls.items():
+    setup: WorkerSetup = connection.recv()
+    sys.path[:] = setup.path
+    if setup.redaction_key is not None:
+        know_redaction_key(setup.redaction_key)
+    for name, url in setup.urls.items():
         know_url(name, url)
     shared = mmap.mmap(memory, SHARED_BYTES)
-    guard = Guard(shared, outfit.timeout_seconds)
+    guard = RecordGuard(shared, setup.timeout_seconds)
     logging.captureWarnings(capture=True)
     to_parent = _Parent(connection, guard)
     logging.basicConfig(handlers=[_ToParent(to_parent)], level=logging.INFO, format="%(message)s")
-    keep_pace(outfit.job.run_id, Pace(memoryview(shared)[8:].cast("d")))
+    keep_rate_limit(setup.job.run_id, RateLimit(memoryview(shared)[8:].cast("d")))
     gc.freeze()
     try:
-        _work(connection, to_parent, outfit, guard, parent)
+        _work(connection, to_parent, setup, guard, parent)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return  # The parent needs it no longer.
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -12,6 +12,7 @@ from sqlalchemy import types as sql
 from prefect_batch.blocks.batches import Record
 from prefect_batch.blocks.databases.rows import Same, same_columns
 from prefect_batch.blocks.databases.standard import write_rows
+from prefect_batch.blocks.databases.statements import quoted_table
 from prefect_batch.blocks.databases.target import Target
 
 __all__ = ["write_mysql"]
@@ -19,28 +20,25 @@ __all__ = ["write_mysql"]
 _PLAIN = {int, float, str, bytes, bool, type(None)}
 
 
-def write_mysql(connection: Connection, target: Target, mode: str, records: list[Record]) -> None:
-    """Write the records in this mode (upsert, insert or update); all or an error.
+def write_mysql(connection: Connection, target: Target, write: str, records: list[Record]) -> None:
+    """As `Dialect.write`.
 
     ON DUPLICATE KEY acts on whichever unique key collides, so it is used only where the declared one is the only one.
-
-    Raises:
-        RecordError: a record cannot be written as it is.
-        sqlalchemy.exc.DBAPIError: the database refused.
     """
     for same in same_columns(records, target):
         stored = Same(same.names, [_stored(c, n, target) for n, c in zip(same.names, same.columns, strict=True)])
-        if mode == "insert" or (mode == "upsert" and target.only_key_is_unique):
-            connection.exec_driver_sql(_insert(connection, target, same.names, upsert=mode == "upsert"), stored.rows)
+        if write == "insert" or (write == "upsert" and target.only_key_is_unique):
+            connection.exec_driver_sql(_insert(connection, target, same.names, upsert=write == "upsert"), stored.rows)
         else:
-            write_rows(connection, target, mode, stored)
+            write_rows(connection, target, write, stored)
 
 
 def _insert(connection: Connection, target: Target, names: tuple[str, ...], *, upsert: bool) -> str:
     quote = connection.dialect.identifier_preparer.quote_identifier
-    table = f"{quote(target.schema)}.{quote(target.name)}" if target.schema else quote(target.name)
     columns = [quote(name) for name in names]
-    statement = f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join(['%s'] * len(names))})"
+    statement = (
+        f"INSERT INTO {quoted_table(target, quote)} ({', '.join(columns)}) VALUES ({', '.join(['%s'] * len(names))})"
+    )
     if not upsert:
         return statement
     others = [f"{c} = VALUES({c})" for c, name in zip(columns, names, strict=True) if name not in target.key]
@@ -60,7 +58,7 @@ def _storable(value: Any, column: sql.TypeEngine[Any]) -> Any:
         if value != value:  # noqa: PLR0124 - pandas.NaT
             return None
         # The driver writes a datetime without its zone; the session's zone is UTC.
-        return value.astimezone(timezone.utc).replace(tzinfo=None) if value.tzinfo else value
+        return value.astimezone(UTC).replace(tzinfo=None) if value.tzinfo else value
     if isinstance(value, UUID):
         return value.hex if getattr(column, "length", None) == 32 else str(value)
     if isinstance(value, (dict, list)) and isinstance(column, (sql.JSON, sql.String)):

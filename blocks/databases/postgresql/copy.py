@@ -1,15 +1,32 @@
 """COPY to PostgreSQL with psycopg 3: from rows, or from an Arrow table as CSV."""
 
+from collections.abc import Callable, Sequence
+from datetime import date, datetime
+from decimal import Decimal
+from operator import attrgetter
+from types import NoneType
 from typing import Any
+from uuid import UUID
 
 import pyarrow as pa
 from pyarrow import csv
 from sqlalchemy import Connection
 from sqlalchemy import types as sql
 
+from prefect_batch.blocks.databases.rows import Same
 from prefect_batch.blocks.databases.target import Target
 
-__all__ = ["copy_rows", "copy_table", "cursor_of", "goes_as_csv", "quote", "wrapped"]
+__all__ = ["copy_rows", "copy_table", "cursor_of", "goes_as_csv", "plain_table", "quote", "wrapped"]
+
+_ARROW: dict[type, pa.DataType] = {
+    bool: pa.bool_(),
+    int: pa.int64(),
+    float: pa.float64(),
+    str: pa.string(),
+    date: pa.date32(),
+}
+# Written as text, which is what a database gets anyway.
+_TEXTS: dict[type, Callable[[Any], str]] = {Decimal: str, datetime: str, UUID: attrgetter("hex")}
 
 
 def copy_rows(connection: Connection, rows: list[tuple[Any, ...]], into: str) -> None:
@@ -72,3 +89,26 @@ def quote(name: str) -> str:
     """The name as an identifier."""
     # % would begin a parameter, but psycopg looks for those only where it is given some.
     return '"' + name.replace('"', '""') + '"'
+
+
+def plain_table(same: Same) -> pa.Table | None:
+    """The rows as a table, where each column has values of one simple type; decimals and moments as their text.
+
+    None where that could change a value.
+    """
+    try:
+        columns = [_plain_column(column) for column in same.columns]
+    except (pa.ArrowException, ValueError, OverflowError):
+        return None
+    return None if any(column is None for column in columns) else pa.table(columns, names=list(same.names))
+
+
+def _plain_column(values: Sequence[Any]) -> pa.Array | None:
+    kinds = set(map(type, values))
+    kinds.discard(NoneType)
+    if len(kinds) != 1:
+        return None if kinds else pa.nulls(len(values))
+    kind = kinds.pop()
+    if text := _TEXTS.get(kind):
+        return pa.array([value if value is None else text(value) for value in values], pa.string())
+    return pa.array(values, _ARROW[kind]) if kind in _ARROW else None

@@ -7,12 +7,13 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from prefect_batch.blocks.contracts import WriteAgain
+from prefect_batch.blocks.databases.dialect import Refused
 from prefect_batch.blocks.databases.postgresql.copy import cursor_of, quote
+from prefect_batch.blocks.databases.statements import on_conflict
 from prefect_batch.blocks.databases.target import Target
-from prefect_batch.blocks.errors import RowNotFound
+from prefect_batch.blocks.errors import RowNotFound, WriteAgain
 
-__all__ = ["ROW", "Apart", "write_apart"]
+__all__ = ["ROW", "NumberedRows", "write_one_by_one"]
 
 # The column that numbers the rows in the temporary table; the others are c0, c1, … in the order of the names.
 ROW = "prefect_batch_row"
@@ -61,16 +62,16 @@ END
 
 
 @dataclass(frozen=True)
-class Apart:
+class NumberedRows:
     """Rows to write singly: `copy` copies them, numbered from 0, into a table whose columns are `ROW` and the names."""
 
-    mode: str
+    write: str
     names: tuple[str, ...]
-    rows: int
+    count: int
     copy: Callable[[str], None]
 
 
-def write_apart(connection: Connection, target: Target, table: str, apart: Apart) -> dict[int, Exception | None] | None:
+def write_one_by_one(connection: Connection, target: Target, table: str, numbered: NumberedRows) -> Refused | None:
     """Write the rows, each for itself, in their order; those that the database refused, and why.
 
     `table` is the target's name, quoted. None where a column's type would not take from a text all that COPY takes.
@@ -83,16 +84,16 @@ def write_apart(connection: Connection, target: Target, table: str, apart: Apart
 
     cursor = cursor_of(connection)
     types = _types(cursor, table)
-    if any(name not in types for name in apart.names):
+    if any(name not in types for name in numbered.names):
         return None
-    staged = f"prefect_batch_apart_{hashlib.sha256(f'{table} {apart.names}'.encode()).hexdigest()[:12]}"
-    write = _statement(target, table, staged, apart, types)
-    if write is None:
+    staged = f"prefect_batch_rows_{hashlib.sha256(f'{table} {numbered.names}'.encode()).hexdigest()[:12]}"
+    statement = _statement(target, table, staged, numbered, types)
+    if statement is None:
         return None
-    block = _BLOCK.format(rows=apart.rows, group=GROUP_ROWS, write=write, refused=_REFUSED)
+    block = _BLOCK.format(rows=numbered.count, group=GROUP_ROWS, write=statement, refused=_REFUSED)
     try:
-        _stage(cursor, staged, len(apart.names))
-        apart.copy(staged)
+        _stage(cursor, staged, len(numbered.names))
+        numbered.copy(staged)
         cursor.execute(sql.SQL("DO {}").format(sql.Literal(block)))
     except errors.InsufficientPrivilege as error:
         # For temporary tables, or for the language; what concerns a row was caught within the block.
@@ -127,16 +128,16 @@ def _stage(cursor: Any, staged: str, columns: int) -> None:
     )
 
 
-def _statement(target: Target, table: str, staged: str, apart: Apart, types: dict[str, str]) -> str | None:
+def _statement(target: Target, table: str, staged: str, numbered: NumberedRows, types: dict[str, str]) -> str | None:
     """What writes the rows from prefect_batch_first to prefect_batch_last, in PL/pgSQL; None if there is none."""
-    quoted = {name: quote(name) for name in apart.names}
-    cast = [f"c{place}::{types[name]} AS {quoted[name]}" for place, name in enumerate(apart.names)]
+    quoted = {name: quote(name) for name in numbered.names}
+    cast = [f"c{place}::{types[name]} AS {quoted[name]}" for place, name in enumerate(numbered.names)]
     rows = (
         f"SELECT {', '.join(cast)} FROM {staged} "
         f"WHERE {ROW} BETWEEN prefect_batch_first AND prefect_batch_last ORDER BY {ROW}"
     )
-    others = [name for name in apart.names if name not in target.key]
-    if apart.mode == "update":
+    others = [name for name in numbered.names if name not in target.key]
+    if numbered.write == "update":
         if not others:
             return None
         settings = ", ".join(f"{quoted[name]} = s.{quoted[name]}" for name in others)
@@ -149,11 +150,9 @@ def _statement(target: Target, table: str, staged: str, apart: Apart, types: dic
         )
     columns = ", ".join(quoted.values())
     insert = f"INSERT INTO {table} ({columns}) OVERRIDING SYSTEM VALUE {rows}"
-    if apart.mode == "insert":
+    if numbered.write == "insert":
         return f"{insert};"
-    settings = ", ".join(f"{quoted[name]} = excluded.{quoted[name]}" for name in others)
-    action = f"UPDATE SET {settings}" if others else "NOTHING"
-    return f"{insert} ON CONFLICT ({', '.join(quoted[name] for name in target.key)}) DO {action};"
+    return f"{insert} {on_conflict(target, numbered.names, quote)};"
 
 
 def _error(target: Target, state: str, message: str, detail: str, hint: str) -> Exception | None:
@@ -164,7 +163,7 @@ def _error(target: Target, state: str, message: str, detail: str, hint: str) -> 
     import psycopg
 
     if state == _MISSING:
-        return RowNotFound(f"table {target.name} has no row with this key ({', '.join(target.key)})")
+        return RowNotFound(target.name, target.key)
     if state[:2] not in _TOLD_IN_FULL:
         return None
     try:

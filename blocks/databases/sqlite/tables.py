@@ -1,16 +1,33 @@
 """Rows of SQLite as Arrow tables, where every value fits its column; by columns, which is faster than by values."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import time
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from sqlalchemy import Connection, Engine, Select
 
-__all__ = ["sqlite_table"]
+from prefect_batch.blocks.batches import Batch
+from prefect_batch.blocks.databases.fetch import fetch_batches, row_bytes
+
+__all__ = ["fetch_tables", "sqlite_table", "stream"]
 
 # With more digits, two decimals may be the same float.
 _FLOAT_DIGITS = 15
+
+
+def stream(connection: Connection) -> Any:
+    """The driver's own cursor."""
+    driver: Any = connection.connection.driver_connection
+    return driver.cursor()
+
+
+def fetch_tables(engine: Engine, statement: Select[Any], batch_rows: int, schema: pa.Schema) -> Iterator[Batch]:
+    """The statement's rows in batches, as a table where every value fits, else as they are stored."""
+    for rows in fetch_batches(engine, statement, batch_rows, stream):
+        table = sqlite_table(rows, schema)
+        yield Batch(tuple(schema.names), rows if table is None else None, row_bytes(rows), table=table)
 
 
 def sqlite_table(rows: list[tuple[Any, ...]], schema: pa.Schema) -> pa.Table | None:

@@ -9,50 +9,39 @@ from sqlalchemy import Connection
 
 from prefect_batch.blocks.arrow_values import records_of, values_of
 from prefect_batch.blocks.batches import Record
+from prefect_batch.blocks.databases.dialect import Refused
 from prefect_batch.blocks.databases.rows import Same, check_table, same_columns
 from prefect_batch.blocks.databases.sqlite.values import storable
+from prefect_batch.blocks.databases.statements import on_conflict, quoted_table
 from prefect_batch.blocks.databases.target import Target
 from prefect_batch.blocks.errors import RowNotFound
 
-__all__ = ["write_sqlite", "write_sqlite_apart", "write_sqlite_table"]
+__all__ = ["write_sqlite", "write_sqlite_one_by_one", "write_sqlite_table"]
 
 # What the driver stores as it is; a column that holds only these is not looked at value by value.
 _PLAIN = {int, float, str, bytes, bool, type(None)}
 
 
-def write_sqlite(connection: Connection, target: Target, mode: str, records: list[Record]) -> None:
-    """Write the records in this mode (upsert, insert or update); all or an error.
-
-    Raises:
-        RecordError: a record cannot be written as it is.
-        sqlalchemy.exc.DBAPIError: the database refused.
-    """
+def write_sqlite(connection: Connection, target: Target, write: str, records: list[Record]) -> None:
+    """As `Dialect.write`."""
     for same in same_columns(records, target):
         columns = [_stored(column, name, target) for name, column in zip(same.names, same.columns, strict=True)]
-        _write(connection, target, mode, Same(same.names, columns))
+        _write(connection, target, write, Same(same.names, columns))
 
 
-def write_sqlite_table(connection: Connection, target: Target, mode: str, table: pa.Table) -> None:
-    """Write the table's rows in this mode (upsert, insert or update); all or an error.
-
-    Raises:
-        RecordError: a record cannot be written as it is.
-        sqlalchemy.exc.DBAPIError: the database refused.
-    """
+def write_sqlite_table(connection: Connection, target: Target, write: str, table: pa.Table) -> None:
+    """As `Dialect.write_table`."""
     check_table(table, target)
     columns = [_stored(_values(table.column(name)), name, target) for name in table.column_names]
-    _write(connection, target, mode, Same(tuple(table.column_names), columns))
+    _write(connection, target, write, Same(tuple(table.column_names), columns))
 
 
-def write_sqlite_apart(
-    connection: Connection, target: Target, mode: str, rows: list[Record] | pa.Table
-) -> dict[int, Exception | None] | None:
-    """Write the rows, each for itself, in this mode; those that were refused, by their place, and why.
-
-    None where they have to be written in the usual way, some by some.
+def write_sqlite_one_by_one(
+    connection: Connection, target: Target, write: str, rows: list[Record] | pa.Table
+) -> Refused | None:
+    """As `Dialect.write_one_by_one`.
 
     Raises:
-        RecordError: a record cannot be written as it is.
         sqlite3.Error: a trigger of the database's has ended the transaction.
     """
     if isinstance(rows, pa.Table):
@@ -61,32 +50,32 @@ def write_sqlite_apart(
     if others:
         return None
     columns = [_stored(column, name, target) for name, column in zip(same.names, same.columns, strict=True)]
-    statement, values = _statement(connection, target, mode, Same(same.names, columns))
+    statement, values = _statement(connection, target, write, Same(same.names, columns))
     driver: Any = connection.connection.driver_connection
-    refused: dict[int, Exception | None] = {}
+    refused: Refused = {}
     for place, row in enumerate(values):
         try:
-            if driver.execute(statement, row).rowcount < 1 and mode == "update":
-                refused[place] = _no_row(target)
-        except sqlite3.Error as error:  # noqa: PERF203 - it is what the loop is for
+            if driver.execute(statement, row).rowcount < 1 and write == "update":
+                refused[place] = RowNotFound(target.name, target.key)
+        except sqlite3.Error as error:
             if not driver.in_transaction:
                 raise
             refused[place] = error
     return refused
 
 
-def _write(connection: Connection, target: Target, mode: str, same: Same) -> None:
-    statement, rows = _statement(connection, target, mode, same)
+def _write(connection: Connection, target: Target, write: str, same: Same) -> None:
+    statement, rows = _statement(connection, target, write, same)
     result = connection.exec_driver_sql(statement, rows)
-    if mode == "update" and result.rowcount < len(rows):
-        raise _no_row(target)
+    if write == "update" and result.rowcount < len(rows):
+        raise RowNotFound(target.name, target.key)
 
 
-def _statement(connection: Connection, target: Target, mode: str, same: Same) -> tuple[str, list[tuple[Any, ...]]]:
+def _statement(connection: Connection, target: Target, write: str, same: Same) -> tuple[str, list[tuple[Any, ...]]]:
     """What writes a row, and its parameters for each."""
-    if mode == "update":
+    if write == "update":
         return _update(connection, target, same)
-    return _insert(connection, target, same.names, upsert=mode == "upsert"), same.rows
+    return _insert(connection, target, same.names, upsert=write == "upsert"), same.rows
 
 
 def _values(column: pa.ChunkedArray) -> list[Any]:
@@ -104,12 +93,8 @@ def _stored(column: Sequence[Any], name: str, target: Target) -> Sequence[Any]:
 def _insert(connection: Connection, target: Target, names: tuple[str, ...], *, upsert: bool) -> str:
     quote = connection.dialect.identifier_preparer.quote_identifier
     columns, places = ", ".join(map(quote, names)), ", ".join("?" * len(names))
-    statement = f"INSERT INTO {_table(connection, target)} ({columns}) VALUES ({places})"
-    if not upsert:
-        return statement
-    others = [f"{quote(name)} = excluded.{quote(name)}" for name in names if name not in target.key]
-    action = f"UPDATE SET {', '.join(others)}" if others else "NOTHING"
-    return f"{statement} ON CONFLICT ({', '.join(map(quote, target.key))}) DO {action}"
+    statement = f"INSERT INTO {quoted_table(target, quote)} ({columns}) VALUES ({places})"
+    return f"{statement} {on_conflict(target, names, quote)}" if upsert else statement
 
 
 def _update(connection: Connection, target: Target, same: Same) -> tuple[str, list[tuple[Any, ...]]]:
@@ -119,14 +104,5 @@ def _update(connection: Connection, target: Target, same: Same) -> tuple[str, li
     settings = ", ".join(f"{quote(name)} = ?" for name in others)
     condition = " AND ".join(f"{quote(name)} = ?" for name in target.key)
     columns = [same.columns[same.names.index(name)] for name in (*others, *target.key)]
-    statement = f"UPDATE {_table(connection, target)} SET {settings} WHERE {condition}"
+    statement = f"UPDATE {quoted_table(target, quote)} SET {settings} WHERE {condition}"
     return statement, list(zip(*columns, strict=True))
-
-
-def _no_row(target: Target) -> RowNotFound:
-    return RowNotFound(f"table {target.name} has no row with this key ({', '.join(target.key)})")
-
-
-def _table(connection: Connection, target: Target) -> str:
-    quote = connection.dialect.identifier_preparer.quote_identifier
-    return f"{quote(target.schema)}.{quote(target.name)}" if target.schema else quote(target.name)

@@ -1,6 +1,7 @@
 """Files by their names, local or at an fsspec URL: listed, and read from any byte on."""
 
 import hashlib
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -12,6 +13,7 @@ from prefect_batch.blocks.credentials import hide_passwords, storage_options
 from prefect_batch.blocks.errors import BadParameter, BadSource, DefinitionChanged
 from prefect_batch.blocks.file_list import File
 from prefect_batch.blocks.parameters.files import COMPRESSIONS, ENDINGS, Files
+from prefect_batch.blocks.stores.remote import in_memory
 from prefect_batch.blocks.suggestions import near
 
 __all__ = ["FileSystem"]
@@ -53,7 +55,7 @@ class FileSystem:
     @property
     def only_here(self) -> bool:
         """Whether they are in this process's memory."""
-        return "memory" in self._opened[0].protocol
+        return in_memory(self._opened[0])
 
     @cached_property
     def _base(self) -> str:
@@ -76,7 +78,7 @@ class FileSystem:
             found = {self._name(path): (path, info) for path, info in self._found().items()}
             heads = self._heads({name: path for name, (path, info) in found.items() if not _etag(info)})
         except PermissionError as error:
-            raise BadSource(f"{self._spec.path} may not be read: {hide_passwords(str(error))}") from error
+            raise BadSource(f"{self._spec.path} may not be read: {error}", self._spec.path) from error
         return [
             File(name, int(info.get("size") or files.size(path) or 0), _version(info), heads.get(name, ""))
             for name, (path, info) in sorted(found.items())
@@ -85,7 +87,7 @@ class FileSystem:
     def _none(self, message: str) -> dict[str, dict[str, Any]]:
         if self._spec.allow_empty:
             return {}
-        raise BadSource(message)
+        raise BadSource(message, self._spec.path)
 
     def _found(self) -> dict[str, dict[str, Any]]:
         files, root = self._opened
@@ -98,7 +100,7 @@ class FileSystem:
         else:
             message = f"there is no file {self._spec.path}: {self._near(root)}"
             if self.local:
-                raise BadSource(message)
+                raise BadSource(message, self._spec.path)
             return self._none(message)  # An object store knows no empty directories.
         found = {path: info for path, info in found.items() if info["type"] == "file"}
         return found or self._none(f"no file matches {self._spec.path}: {self._near(root)}")
@@ -109,7 +111,7 @@ class FileSystem:
         assert self._spec.format is not None
         endings = ENDINGS[self._spec.format]
         if self._spec.format != "parquet":
-            endings += tuple(ending + packed for ending in endings for packed in COMPRESSIONS)
+            endings += tuple(ending + packed for ending in endings for packed in COMPRESSIONS.values())
         fitting = {path: info for path, info in shown.items() if path.lower().endswith(endings)}
         return fitting or self._none(
             f"the directory {self._spec.path} has {len(shown):,} files, and the name of none ends in "
@@ -161,8 +163,8 @@ class FileSystem:
         now = self.stat(file.name)
         if change := "it is gone" if now is None else file._replace(head="").changes(now):
             raise DefinitionChanged(
-                f"the file {file.name} is not what it was when the pass began: {change}. Bring it back, or start a new "
-                "pass with restart=True"
+                f"the file {file.name} is not what it was when the pass began: {change}",
+                "Bring it back, or start a new pass with restart=True",
             )
 
     def read(self, name: str, start: int, end: int) -> bytes:
@@ -178,11 +180,9 @@ class FileSystem:
                 return self._local(path, start, end)
             content: bytes = self._opened[0].cat_file(path, start=start, end=end)
         except FileNotFoundError as error:
-            raise BadSource(f"the file {name} is gone") from error
+            raise BadSource(f"the file {name} is gone", name) from error
         except PermissionError as error:
-            raise BadSource(
-                f"the file {name} may not be read: {error.strerror or hide_passwords(str(error))}"
-            ) from error
+            raise BadSource(f"the file {name} may not be read: {error.strerror or error}", name) from error
         except OSError:
             raise
         except Exception as error:
@@ -221,4 +221,5 @@ def _version(info: dict[str, Any]) -> str:
     if etag := _etag(info):
         return etag
     changed = next((info[name] for name in ("mtime", "LastModified", "updated", "created") if info.get(name)), "")
-    return str(changed)
+    # In memory it is seconds where files are listed, and a moment where one is asked for.
+    return str(changed.timestamp() if isinstance(changed, datetime) else changed)

@@ -5,10 +5,10 @@ import pyarrow as pa
 from prefect_batch.blocks.errors import BadSource
 from prefect_batch.blocks.suggestions import near
 
-__all__ = ["as_schema", "chosen", "plain_schema"]
+__all__ = ["as_schema", "read_columns", "without_metadata"]
 
 
-def plain_schema(schema: pa.Schema) -> pa.Schema:
+def without_metadata(schema: pa.Schema) -> pa.Schema:
     """The schema without what says how a file is written: dictionaries, and notes of pandas."""
     fields = [
         pa.field(f.name, f.type.value_type if pa.types.is_dictionary(f.type) else f.type, f.nullable) for f in schema
@@ -16,7 +16,7 @@ def plain_schema(schema: pa.Schema) -> pa.Schema:
     return pa.schema(fields)
 
 
-def chosen(schema: pa.Schema, columns: list[str] | None, file: str) -> pa.Schema:
+def read_columns(schema: pa.Schema, columns: list[str] | None, file: str) -> pa.Schema:
     """The columns that are read.
 
     Raises:
@@ -27,7 +27,8 @@ def chosen(schema: pa.Schema, columns: list[str] | None, file: str) -> pa.Schema
         raise BadSource(f"{file} has more than one column {', '.join(twice)}: a record cannot have both")
     for name in columns or []:
         if name not in schema.names:
-            raise BadSource(f"{file} has no column {name}: {near(name, schema.names)}")
+            meant = near(name, schema.names)
+            raise BadSource(f"{file} has no column {name}: {meant}", file, name, meant)
     return schema if columns is None else pa.schema([schema.field(name) for name in columns])
 
 
@@ -48,7 +49,9 @@ def as_schema(found: pa.Schema, wanted: pa.Schema, file: str, *, exactly: bool) 
         other = found.field(field.name).type
         if not _fits(other, field.type):
             raise BadSource(
-                f"{file} has {other} in column {field.name}, and the first file has {field.type}: write them alike"
+                f"{file} has {other} in column {field.name}, and the first file has {field.type}: write them alike",
+                file,
+                field.name,
             )
 
 

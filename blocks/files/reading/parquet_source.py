@@ -13,7 +13,7 @@ from prefect_batch.blocks.chunks import ChunkRange
 from prefect_batch.blocks.errors import BadParameter, BadSource
 from prefect_batch.blocks.file_list import File, FileList, Portion, portions
 from prefect_batch.blocks.files.reading.file_system import FileSystem
-from prefect_batch.blocks.files.reading.parquet_schema import as_schema, chosen, plain_schema
+from prefect_batch.blocks.files.reading.parquet_schema import as_schema, read_columns, without_metadata
 from prefect_batch.blocks.keys import Key
 from prefect_batch.blocks.parameters.files import Files
 
@@ -70,6 +70,10 @@ class ParquetSource:
             self._counts[file.name] = [metadata.row_group(g).num_rows for g in range(metadata.num_row_groups)]
         return self._counts[file.name]
 
+    def with_files(self, files: FileList) -> "ParquetSource":
+        """The same source, of these files."""
+        return ParquetSource(self.spec, files)
+
     @property
     def names(self) -> tuple[str, ...]:
         """The names of the columns that a record has, in order."""
@@ -82,7 +86,7 @@ class ParquetSource:
         known = self.files.files or self.system.list()
         if not known:
             return pa.schema([])
-        return chosen(plain_schema(self._open(known[0]).schema_arrow), self.spec.columns, known[0].name)
+        return read_columns(without_metadata(self._open(known[0]).schema_arrow), self.spec.columns, known[0].name)
 
     def check(self) -> list[str]:
         """Warnings about the files.
@@ -196,7 +200,7 @@ class ParquetSource:
         """These rows of the row group, in tables, each with the row that it begins with."""
         opened = self._open(file)
         schema = self.schema
-        as_schema(plain_schema(opened.schema_arrow), schema, file.name, exactly=self.spec.columns is None)
+        as_schema(without_metadata(opened.schema_arrow), schema, file.name, exactly=self.spec.columns is None)
         at = 0
         try:
             for batch in opened.iter_batches(rows, row_groups=[group], columns=schema.names, use_threads=False):

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from prefect_batch.blocks.file_list import File, Portion, portions
-from prefect_batch.blocks.files.reading.text_file import HEAD_BYTES, Start, Stretch, TextFile, packing_of
+from prefect_batch.blocks.files.reading.text_file import HEAD_BYTES, RecordStart, Stretch, TextFile, packing_of
 from prefect_batch.blocks.files.reading.text_set import TextSet
 from prefect_batch.blocks.keys import Key
 
@@ -49,7 +49,7 @@ def next_edge(texts: TextSet, after: Key | None, upto: Key, rows: int) -> Key:
 def _cut(texts: TextSet, text: TextFile, portion: Portion, rows: int) -> tuple[Key | None, int]:
     """The key of the record that is so many after the portion's start, and how many there are if there are fewer."""
     after = portion.after
-    start = texts.data(portion.file) if after is None else Start(after[1], after[2])
+    start = texts.data(portion.file) if after is None else RecordStart(after[1], after[2])
     if not texts.multiline and not texts.system.local:
         return _leap(texts, text, start, rows), 0
     seen = -1 if after is not None else 0  # The record of the key itself was counted before.
@@ -63,14 +63,14 @@ def _cut(texts: TextSet, text: TextFile, portion: Portion, rows: int) -> tuple[K
     return None, max(0, seen)
 
 
-def _leap(texts: TextSet, text: TextFile, start: Start, rows: int) -> Key:
+def _leap(texts: TextSet, text: TextFile, start: RecordStart, rows: int) -> Key:
     """The key of the first record that starts so many average records further, without reading those between.
 
     Every line is a record here, and what its number is remains unknown.
     """
     width = text.form.width
     bytes_on = int(rows * texts.record_bytes) // width * width
-    lines = text.stretches(Start(start.offset + max(bytes_on, width), None), HEAD_BYTES)
+    lines = text.stretches(RecordStart(start.offset + max(bytes_on, width), None), HEAD_BYTES)
     for place, stretch in enumerate(lines):
         first = 1 if place == 0 else 0  # What it begins with is the rest of a line.
         if len(stretch.starts) > first:
@@ -78,7 +78,7 @@ def _leap(texts: TextSet, text: TextFile, start: Start, rows: int) -> Key:
     return end_of(text.file)
 
 
-def found_at(text: TextFile, starts: Sequence[Start]) -> Iterator[Stretch]:
+def found_at(text: TextFile, starts: Sequence[RecordStart]) -> Iterator[Stretch]:
     """The records that start at these places, each alone.
 
     The file is read from its top up to the last of them: only so it is certain that these are still records of it.

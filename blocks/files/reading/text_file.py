@@ -14,7 +14,7 @@ from prefect_batch.blocks.files.reading.record_ends import Ends, RecordEnds
 from prefect_batch.blocks.parameters.files import Files, ending_of
 from prefect_batch.blocks.parameters.text_form import TextForm, text_form
 
-__all__ = ["Start", "Stretch", "TextFile", "packing_of"]
+__all__ = ["RecordStart", "Stretch", "TextFile", "packing_of"]
 
 BLOCK_BYTES = 2**20
 # What the processor's cache holds is searched for ends twice as fast.
@@ -26,7 +26,7 @@ HEAD_BYTES = 64 * 2**10
 _NONE = np.empty(0, np.int64)
 
 
-class Start(NamedTuple):
+class RecordStart(NamedTuple):
     """Where a record starts: its byte in the file, or in what the file unpacks to, and its line, counted from 1.
 
     `line` is None where it is not known.
@@ -48,12 +48,12 @@ class Stretch(NamedTuple):
     starts: Any
     ends: Any
     lines: Any
-    following: Start
+    following: RecordStart
     unclosed: bool
 
-    def start(self, place: int) -> Start:
+    def start(self, place: int) -> RecordStart:
         """Where the record at this place starts."""
-        return Start(self.base + int(self.starts[place]), None if self.lines is None else int(self.lines[place]))
+        return RecordStart(self.base + int(self.starts[place]), None if self.lines is None else int(self.lines[place]))
 
     def record(self, place: int) -> bytes:
         """The bytes of the record at this place, with the end of its line."""
@@ -91,9 +91,9 @@ class TextFile:
         quote = spec.quote if spec.multiline else None
         delimiter, quote, escape = (spec.delimiter, quote, spec.escape) if spec.format == "csv" else (None, None, None)
         self.form: TextForm = text_form(spec.encoding, delimiter, quote, escape, head)
-        self.first = Start(self.form.mark(head), 1)
+        self.first = RecordStart(self.form.mark(head), 1)
 
-    def stretches(self, start: Start, block_bytes: int = BLOCK_BYTES) -> Iterator[Stretch]:
+    def stretches(self, start: RecordStart, block_bytes: int = BLOCK_BYTES) -> Iterator[Stretch]:
         """All records from this one on.
 
         Raises:
@@ -116,11 +116,11 @@ class TextFile:
         if kept:
             yield self._stretch(kept, start, Ends(np.array([len(kept)]), lines_kept), unclosed=finder.inside)
 
-    def _stretch(self, raw: bytes, start: Start, ends: Ends, *, unclosed: bool) -> Stretch:
+    def _stretch(self, raw: bytes, start: RecordStart, ends: Ends, *, unclosed: bool) -> Stretch:
         (base, line), stops = start, ends.records
         starts = np.concatenate([[0], stops[:-1]])
         lines = ends.lines[ends.lines <= len(raw)]
-        following = Start(base + len(raw), None if line is None else line + len(lines))
+        following = RecordStart(base + len(raw), None if line is None else line + len(lines))
         numbers = None
         if line is not None:
             same = ends.records is ends.lines
@@ -142,7 +142,7 @@ class TextFile:
             short[places] = (first == 10) | (first == 13)
         return short
 
-    def _check_length(self, kept: bytes, start: Start) -> None:
+    def _check_length(self, kept: bytes, start: RecordStart) -> None:
         if len(kept) > MOST_RECORD_BYTES:
             where = f"byte {start.offset:,}" if start.line is None else f"line {start.line:,}"
             raise BadSource(

@@ -82,7 +82,7 @@ def _one_by_one(stretch: Stretch, parser: Parser) -> Parsed:
     for place in range(len(stretch.starts)):
         try:
             texts[place] = parser.as_utf8(stretch.record(place))
-        except UnicodeDecodeError as error:  # noqa: PERF203 - for stretches with bad records only
+        except UnicodeDecodeError as error:
             reasons[place] = f"{error.reason} at byte {error.start + 1} of the record: it is not in {error.encoding}"
     places = list(texts)
     reasons.update({places[index]: reason for index, reason in parser.faults(list(texts.values())).items()})

@@ -12,7 +12,7 @@ from prefect_batch.blocks.file_list import File, FileList, Portion
 from prefect_batch.blocks.files.reading.csv_parser import csv_parser, header_of
 from prefect_batch.blocks.files.reading.file_system import FileSystem
 from prefect_batch.blocks.files.reading.json_parser import columns_of, json_parser, object_of
-from prefect_batch.blocks.files.reading.text_file import HEAD_BYTES, Start, TextFile, packing_of
+from prefect_batch.blocks.files.reading.text_file import HEAD_BYTES, RecordStart, TextFile, packing_of
 from prefect_batch.blocks.files.reading.text_parse import Parser
 from prefect_batch.blocks.parameters.files import Files
 from prefect_batch.blocks.parameters.type_names import schema_of
@@ -29,7 +29,7 @@ class _Top(NamedTuple):
     """A file's columns as it names them, and where its records begin."""
 
     names: list[str]
-    data: Start
+    data: RecordStart
 
 
 class TextSet:
@@ -62,7 +62,7 @@ class TextSet:
         """The first file that is not empty; if the pass has no files, of those that are there."""
         return next((file for file in self.files.files or self.system.list() if file.size), None)
 
-    def data(self, file: File) -> Start:
+    def data(self, file: File) -> RecordStart:
         """Where the file's records begin."""
         return self._top(file).data
 
@@ -132,7 +132,8 @@ class TextSet:
         for what, wanted in (("columns", self.spec.columns), ("schema", given.names)):
             for name in wanted or []:
                 if name not in names:
-                    raise BadSource(f"{self.spec.path} has no column {name}, as {what} says: {near(name, names)}")
+                    path, meant = self.spec.path, near(name, names)
+                    raise BadSource(f"{path} has no column {name}, as {what} says: {meant}", path, name, meant)
         return pa.schema([self._field(name, given) for name in self.spec.columns or names])
 
     def _field(self, name: str, given: pa.Schema) -> pa.Field:
@@ -151,7 +152,7 @@ class TextSet:
             for place in range(min(SAMPLE_RECORDS, len(stretch.starts)) if stretch else 0):
                 try:
                     found.append(object_of(text.form.as_utf8(stretch.record(place)).decode()))  # type: ignore[union-attr]
-                except ValueError:  # noqa: PERF203 - a thousand lines at most
+                except ValueError:
                     continue
         return columns_of(found)
 

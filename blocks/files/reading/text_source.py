@@ -12,7 +12,14 @@ from prefect_batch.blocks.errors import BadParameter, BadSource
 from prefect_batch.blocks.file_list import FileList, Portion, portions
 from prefect_batch.blocks.files.reading.json_parser import parse_objects
 from prefect_batch.blocks.files.reading.text_edges import end_of, found_at, is_end, next_edge
-from prefect_batch.blocks.files.reading.text_file import BLOCK_BYTES, HEAD_BYTES, Start, Stretch, TextFile, packing_of
+from prefect_batch.blocks.files.reading.text_file import (
+    BLOCK_BYTES,
+    HEAD_BYTES,
+    RecordStart,
+    Stretch,
+    TextFile,
+    packing_of,
+)
 from prefect_batch.blocks.files.reading.text_parse import Fault, parse_stretch
 from prefect_batch.blocks.files.reading.text_set import TextSet
 from prefect_batch.blocks.keys import Key
@@ -45,6 +52,10 @@ class TextSource:
     def files(self) -> FileList:
         """The files of the pass; those that are there now, if none were given."""
         return self.texts.files
+
+    def with_files(self, files: FileList) -> "TextSource":
+        """The same source, of these files."""
+        return TextSource(self.spec, files)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -156,7 +167,7 @@ class TextSource:
         known = {file.name: file for file in self.files.files}
         for name in sorted({key[0] for key in keys} & known.keys()):
             text = self.texts.open(known[name])
-            for stretch in found_at(text, [Start(key[1], key[2]) for key in keys if key[0] == name]):
+            for stretch in found_at(text, [RecordStart(key[1], key[2]) for key in keys if key[0] == name]):
                 for batch in self._of_stretch(text, stretch, 1):
                     yield Batch(batch.names, [batch.row(place) for place in range(len(batch))])
 
@@ -174,7 +185,7 @@ class TextSource:
 
     def _of(self, portion: Portion, text: TextFile) -> Iterator[Stretch]:
         after, stop = portion.after, None if is_end(portion.upto) else portion.upto
-        start = self.texts.data(portion.file) if after is None else Start(after[1], after[2])
+        start = self.texts.data(portion.file) if after is None else RecordStart(after[1], after[2])
         # Beyond a range's end, to find where its last record ends.
         wanted = BLOCK_BYTES if stop is None else stop[1] - start.offset + HEAD_BYTES
         for place, stretch in enumerate(text.stretches(start, min(wanted, BLOCK_BYTES))):

@@ -10,11 +10,10 @@ from prefect_batch.blocks.errors import BadSink
 from prefect_batch.blocks.kinds.csv_form import as_csv, csv_schema
 from prefect_batch.blocks.kinds.json_form import check_json, json_default, json_values
 from prefect_batch.blocks.kinds.kind import kind_of, plain_type
-from prefect_batch.blocks.parameters.files import Format
+from prefect_batch.blocks.parameters.files import COMPRESSIONS, Format
 
 __all__ = ["PartFormat", "PartWriter", "written_schema"]
 
-ENDINGS = {"gzip": ".gz", "zstd": ".zst"}
 _WRITTEN: dict[str, str] = {"parquet": "Parquet", "csv": "CSV", "jsonl": "JSON"}
 
 # Row groups of this size are read quickly and held in memory easily, whatever the size of the batches.
@@ -57,7 +56,7 @@ class PartFormat:
     @property
     def suffix(self) -> str:
         """What the files' names end with."""
-        return f".{self.name}" + (ENDINGS[self.codec] if self.packed and self.codec else "")
+        return f".{self.name}" + (COMPRESSIONS[self.codec] if self.packed and self.codec else "")
 
     @property
     def packed(self) -> bool:
@@ -74,7 +73,8 @@ class PartFormat:
             if self.name in kind_of(field.type).refused:
                 raise BadSink(
                     f"column {field.name} is {field.type}, which {_WRITTEN[self.name]} cannot hold: let the processor "
-                    "make text of it, or write another format"
+                    "make text of it, or write another format",
+                    column=field.name,
                 )
 
     def check_values(self, table: pa.Table) -> None:

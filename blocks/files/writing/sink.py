@@ -3,7 +3,8 @@
 import contextlib
 import threading
 from collections.abc import Iterator, Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
+from pathlib import Path
 
 import pyarrow as pa
 
@@ -21,7 +22,7 @@ from prefect_batch.blocks.kinds.of_values import schema_of_records
 from prefect_batch.blocks.parameters.files import Files
 from prefect_batch.blocks.parameters.type_names import schema_of
 from prefect_batch.blocks.stores.opening import open_store
-from prefect_batch.blocks.stores.store import Store, put
+from prefect_batch.blocks.stores.store import Store, local_path, put
 
 __all__ = ["FilesSink", "open_files_sink"]
 
@@ -89,6 +90,11 @@ class FilesSink:
     def only_here(self) -> bool:
         """Whether the files are in the memory of this process."""
         return self._store.only_here
+
+    @property
+    def fills(self) -> Path | None:
+        """The directory; None where it is not on this machine."""
+        return local_path(self._store.place)
 
     def check(self, source_schema: pa.Schema) -> list[str]:
         """Warnings about the sink: none.
@@ -194,5 +200,5 @@ class FilesSink:
 
     def end_pass(self, pass_: PassRef) -> None:
         """Make the pass's parts those of the sink, and write the manifest."""
-        now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        now = datetime.now(UTC).isoformat(timespec="seconds")
         publish(self._store, pass_, self._format, now, self._compact_bytes)

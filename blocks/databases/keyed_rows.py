@@ -1,0 +1,130 @@
+"""Rows that a key puts in order: their columns, and what can be asked of ranges of the key."""
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, and_, column, literal_column, select, table, text
+from sqlalchemy import types as sql
+
+from prefect_batch.blocks.databases.columns import SourceColumn, escape_colons, missing_table, table_columns
+from prefect_batch.blocks.databases.end import SqlEnd
+from prefect_batch.blocks.databases.keyset import beyond, up_to
+from prefect_batch.blocks.errors import BadSource
+from prefect_batch.blocks.keys import Key, encode_key, plain_key
+from prefect_batch.blocks.parameters.tables import Query, Table
+
+__all__ = ["KeyedRows"]
+
+
+class KeyedRows(SqlEnd):
+    """The rows of a table or query in the order of its key. Connects when first used; holds no connection between."""
+
+    def __init__(self, spec: Table | Query) -> None:
+        super().__init__(spec.connection)
+        self.spec = spec
+        self.key = spec.key_columns
+        self.name = f"table {spec.name}" if isinstance(spec, Table) else "the query"
+
+    @cached_property
+    def all_columns(self) -> list[SourceColumn]:
+        """Every column of the table or query, also those that are not read.
+
+        Raises:
+            BadSource: there is no such table.
+        """
+        if isinstance(self.spec, Query):
+            with self.engine.connect() as connection:
+                return self.dialect.query_columns(connection, self.spec.sql)
+        found = table_columns(self.engine, self.spec.name, self.spec.schema)
+        if found is None:
+            raise BadSource(missing_table(self.engine, self.spec.name, self.spec.schema), self.name)
+        return found
+
+    @cached_property
+    def columns(self) -> list[SourceColumn]:
+        """The columns that a record has: those asked for, and always the key's."""
+        asked = self.spec.columns if isinstance(self.spec, Table) and self.spec.columns else None
+        wanted = None if asked is None else {*asked, *self.key}
+        return [c for c in self.all_columns if wanted is None or c.name in wanted]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the columns that a record has, in order."""
+        return tuple(c.name for c in self.columns)
+
+    @cached_property
+    def _key_types(self) -> dict[str, sql.TypeEngine[Any]]:
+        if self.dialect.raw_keys:
+            return {name: sql.NullType() for name in self.key}
+        return {c.name: c.type for c in self.all_columns if c.name in self.key}
+
+    @cached_property
+    def key_readers(self) -> list[Callable[[Any], Any] | None]:
+        """For each column of the key, what makes Python values of the stored ones; None where they are that."""
+        types = {c.name: c.type for c in self.all_columns}
+        return [self.dialect.read_value(types[name]) for name in self.key]
+
+    @cached_property
+    def key_expressions(self) -> list[ColumnElement[Any]]:
+        """The key's columns, to compare, order and select."""
+        return [column(name, self._key_types.get(name, sql.NullType())) for name in self.key]
+
+    def select(self, *columns: ColumnElement[Any]) -> Select[Any]:
+        """These columns of the source's rows, with the user's condition."""
+        if isinstance(self.spec, Query):
+            statement = f"(\n{escape_colons(self.spec.sql)}\n) batch_query"
+            return select(*columns).select_from(text(statement))
+        statement_of_table = select(*columns).select_from(table(self.spec.name, schema=self.spec.schema))
+        if self.spec.where:
+            # As a literal column it is taken as it stands: a colon in it is no parameter.
+            return statement_of_table.where(literal_column(f"(\n{self.spec.where}\n)"))
+        return statement_of_table
+
+    def within(self, after: Key | None, upto: Key | None) -> ColumnElement[bool]:
+        """Whether a row's key lies in ``(after, upto]``; None is no bound."""
+        columns, row_values = self.key_expressions, self.dialect.row_values
+        bounds = [] if after is None else [beyond(columns, after, row_values=row_values)]
+        bounds += [] if upto is None else [up_to(columns, upto, row_values=row_values)]
+        return and_(True, *bounds)
+
+    def last_key(self, after: Key | None = None) -> Key | None:
+        """The highest key beyond `after`; None when there is no row.
+
+        Raises:
+            BadSource: the key cannot be saved exactly.
+        """
+        descending = [c.desc() for c in self.key_expressions]
+        key = self._one(self.select(*self.key_expressions).where(self.within(after, None)).order_by(*descending))
+        if key is not None:
+            encode_key(key)
+            if any(value != value for value in key):  # noqa: PLR0124 - NaN differs from itself
+                raise BadSource(
+                    f"{self.name} has NaN in its key {self.key}: rows cannot be found again by it", self.name
+                )
+        return key
+
+    def edges(self, after: Key | None, upto: Key, rows: int, most: int) -> list[Key]:
+        """At most `most` keys in ``(after, upto]``, each `rows` rows after the former; the last may be `upto`.
+
+        The offset counts along the key's index from the former edge, so the cost is that of the rows between.
+        """
+        found: list[Key] = []
+        with self.engine.connect() as connection:
+            while len(found) < most and after != upto:
+                statement = self.select(*self.key_expressions).where(self.within(after, upto))
+                row = connection.execute(statement.order_by(*self.key_expressions).offset(rows - 1).limit(1)).first()
+                after = upto if row is None else plain_key(row)
+                found.append(after)
+        return found
+
+    def back(self, upto: Key, rows: int) -> Key | None:
+        """The key `rows` rows before `upto`; None for the start."""
+        descending = [c.desc() for c in self.key_expressions]
+        statement = self.select(*self.key_expressions).where(self.within(None, upto))
+        return self._one(statement.order_by(*descending).offset(rows))
+
+    def _one(self, statement: Select[Any]) -> Key | None:
+        with self.engine.connect() as connection:
+            row = connection.execute(statement.limit(1)).first()
+        return None if row is None else plain_key(row)

@@ -1,0 +1,38 @@
+"""The databases that are known here, a line for each; any other is spoken to in standard SQL."""
+
+from sqlalchemy import Engine
+from sqlalchemy.engine import URL
+
+from prefect_batch.blocks.databases.dialect import Dialect
+from prefect_batch.blocks.databases.mysql.dialect import MYSQL
+from prefect_batch.blocks.databases.postgresql.dialect import POSTGRESQL
+from prefect_batch.blocks.databases.sqlite.dialect import SQLITE
+
+__all__ = ["DIALECTS", "dialect_named", "dialect_of", "with_driver"]
+
+STANDARD = Dialect()
+DIALECTS = (
+    STANDARD,
+    SQLITE,
+    POSTGRESQL,
+    MYSQL,
+)
+_BY_NAME = {name: dialect for dialect in DIALECTS for name in dialect.schemes}
+
+
+def dialect_named(name: str, driver: str | None = None) -> Dialect:
+    """The dialect of the database of this name, with this driver or else with ours; the names are SQLAlchemy's."""
+    known = _BY_NAME.get(name, STANDARD)
+    is_ours = driver is None or f"{name}+{driver}" in known.schemes.values()
+    return known if is_ours else known.by_another_driver()
+
+
+def dialect_of(engine: Engine) -> Dialect:
+    """The dialect of the engine's database, with the engine's driver."""
+    return dialect_named(engine.dialect.name, engine.dialect.driver)
+
+
+def with_driver(url: URL) -> tuple[URL, Dialect]:
+    """The URL, with our driver where it names none, and the dialect of its database."""
+    known = dialect_named(url.get_backend_name())
+    return url.set(drivername=known.schemes.get(url.drivername, url.drivername)), known

@@ -1,0 +1,128 @@
+"""SQLite: one file, one writer, and values that are numbers, text or bytes."""
+
+import contextlib
+import sqlite3
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Select, event
+from sqlalchemy import types as sql
+from sqlalchemy.engine import URL
+from sqlalchemy.pool import QueuePool
+
+from prefect_batch.blocks.databases.columns import SourceColumn
+from prefect_batch.blocks.databases.dialect import Dialect, Explained
+from prefect_batch.blocks.databases.sqlite.errors import is_of_sink, verdict
+from prefect_batch.blocks.databases.sqlite.location import file_of, in_memory, is_private, shared_memory
+from prefect_batch.blocks.databases.sqlite.tables import fetch_tables, stream
+from prefect_batch.blocks.databases.sqlite.values import reader
+from prefect_batch.blocks.databases.sqlite.write import write_sqlite, write_sqlite_one_by_one, write_sqlite_table
+from prefect_batch.blocks.databases.statements import explain
+
+__all__ = ["SQLITE"]
+
+
+def _arguments(url: URL) -> dict[str, Any]:
+    # For a database in memory SQLAlchemy would open a connection, and so a database, for each thread.
+    opened = {"creator": shared_memory()} if is_private(url) else {"connect_args": {"check_same_thread": False}}
+    return {"poolclass": QueuePool, "max_overflow": -1, **opened}
+
+
+def _in_memory(engine: Engine) -> bool:
+    if in_memory(engine.url):
+        return True
+    with engine.connect() as connection:
+        # The URL of a block's engine need not tell what it opens.
+        return not connection.exec_driver_sql("SELECT file FROM pragma_database_list WHERE name = 'main'").scalar()
+
+
+def _set_up(engine: Engine) -> None:
+    event.listen(engine, "connect", _set_up_connection)
+    event.listen(engine, "begin", _begin)
+
+
+def _set_up_connection(connection: Any, _record: Any) -> None:
+    """Explicit BEGIN (or SAVEPOINT would not work), WAL (readers beside a writer), 30 s of patience.
+
+    FULL, or a power cut could undo a commit that the cursor counts as done; it costs one fsync a chunk.
+    """
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    try:
+        cursor.execute("PRAGMA busy_timeout = 30000")
+        cursor.execute("PRAGMA journal_mode")
+        if cursor.fetchone()[0] == "delete":
+            # A read-only file, or one that another connection is using just now, keeps its mode.
+            with contextlib.suppress(sqlite3.OperationalError):
+                cursor.execute("PRAGMA journal_mode = WAL").fetchall()
+        cursor.execute("PRAGMA synchronous = FULL")
+    finally:
+        cursor.close()
+
+
+def _begin(connection: Connection) -> None:
+    connection.exec_driver_sql(connection.get_execution_options().get("sqlite_begin", "BEGIN"))
+
+
+def _for_writing(engine: Engine) -> Engine:
+    """The same engine and pool, but transactions take the write lock when they begin.
+
+    A transaction that reads first and asks for the lock later fails at once with "database is locked" if another
+    one wrote in between; one that asks at its beginning waits for its turn.
+    """
+    return engine.execution_options(sqlite_begin="BEGIN IMMEDIATE")
+
+
+def _query_columns(connection: Connection, statement: str) -> list[SourceColumn]:
+    """A temporary view knows the declared types of the columns that a SELECT passes through."""
+    driver = connection.exec_driver_sql
+    driver(f"CREATE TEMP VIEW prefect_batch_query AS\n{statement}\n")
+    try:
+        rows = driver("PRAGMA temp.table_info(prefect_batch_query)").fetchall()
+    finally:
+        driver("DROP VIEW temp.prefect_batch_query")
+    dialect: Any = connection.dialect
+    resolve = dialect._resolve_type_affinity  # noqa: SLF001 - as its own reflection does
+    return [SourceColumn(row[1], resolve(row[2]) if row[2] else sql.NullType()) for row in rows]
+
+
+def _made_type(kind: sql.TypeEngine[Any], _in_key: bool) -> sql.TypeEngine[Any]:
+    # INTEGER, and not BIGINT, is SQLite's own row number; NUMERIC would round decimals.
+    exact: dict[type, sql.TypeEngine[Any]] = {
+        sql.BigInteger: sql.Integer(),
+        sql.Numeric: sql.Text(),
+        sql.Uuid: sql.Text(),
+        sql.Interval: sql.Float(),
+    }
+    return next((to for of, to in exact.items() if type(kind) is of), kind)
+
+
+def _explain(connection: Connection, statement: Select[Any]) -> Explained:
+    plan = tuple(str(row[-1]) for row in explain(connection, "EXPLAIN QUERY PLAN", statement))
+    scans = any(step.startswith("SCAN") and "INDEX" not in step for step in plan)
+    return Explained(any("TEMP B-TREE" in step for step in plan), scans, plan)
+
+
+SQLITE = Dialect(
+    schemes={"sqlite": "sqlite+pysqlite"},
+    arguments=_arguments,
+    set_up=_set_up,
+    for_writing=_for_writing,
+    in_memory=_in_memory,
+    file=file_of,
+    one_thread=True,  # Threads hand the interpreter over at every row.
+    one_writer=True,
+    row_values=True,
+    raw_keys=True,
+    query_columns=_query_columns,
+    refused_key=lambda _type: None,
+    made_type=_made_type,
+    read_value=reader,
+    stream=stream,
+    table_reader=lambda _engine, _columns: fetch_tables,
+    write=write_sqlite,
+    write_table=write_sqlite_table,
+    write_one_by_one=write_sqlite_one_by_one,
+    explain=_explain,
+    verdict=verdict,
+    is_of_sink=is_of_sink,
+)

@@ -1,0 +1,39 @@
+"""Pieces of SQL and sentences that several databases share."""
+
+from collections.abc import Callable
+from typing import Any
+
+from sqlalchemy import Connection, Select
+from sqlalchemy.engine.interfaces import Dialect as SqlDialect
+
+from prefect_batch.blocks.databases.target import Target
+
+__all__ = ["compiled", "explain", "on_conflict", "quoted_table"]
+
+Quote = Callable[[str], str]
+
+
+def compiled(statement: Select[Any], dialect: SqlDialect) -> tuple[str, Any]:
+    """The statement as text for the driver, and its parameters as the driver takes them."""
+    found = statement.compile(dialect=dialect)
+    if found.positional:
+        return str(found), tuple(found.params[name] for name in found.positiontup or ())
+    return str(found), found.params
+
+
+def explain(connection: Connection, prefix: str, statement: Select[Any]) -> Any:
+    """What the database answers to this statement behind a prefix such as ``EXPLAIN``."""
+    text, parameters = compiled(statement, connection.dialect)
+    return connection.exec_driver_sql(f"{prefix} {text}", parameters)
+
+
+def quoted_table(target: Target, quote: Quote) -> str:
+    """The table's name, with its schema if it names one."""
+    return f"{quote(target.schema)}.{quote(target.name)}" if target.schema else quote(target.name)
+
+
+def on_conflict(target: Target, names: tuple[str, ...], quote: Quote) -> str:
+    """What makes an INSERT of these columns an upsert by the key, in SQLite, PostgreSQL and their kin."""
+    others = [f"{quote(name)} = excluded.{quote(name)}" for name in names if name not in target.key]
+    action = f"UPDATE SET {', '.join(others)}" if others else "NOTHING"
+    return f"ON CONFLICT ({', '.join(map(quote, target.key))}) DO {action}"

@@ -1,0 +1,80 @@
+"""Which parameter opens as what: a table or a query, files, dead letters. Each engine is imported when it is needed."""
+
+from typing import TYPE_CHECKING, cast, overload
+
+from prefect_batch.blocks.contracts import OfFiles, Sink, Source
+from prefect_batch.blocks.file_list import FileList
+from prefect_batch.blocks.parameters.files import Files
+from prefect_batch.blocks.parameters.letters import Letters
+from prefect_batch.blocks.parameters.specs import SinkSpec, SourceSpec
+from prefect_batch.blocks.parameters.tables import Query, Table, check_key
+
+if TYPE_CHECKING:
+    from prefect_batch.blocks.databases.source import SqlSource
+    from prefect_batch.blocks.letters.source import LettersSource
+
+__all__ = ["PinnedFiles", "open_sink", "open_source"]
+
+
+class PinnedFiles:
+    """The parameter of a source of files, with the files that a pass reads: what a chunk gets as its source.
+
+    Not a dataclass: Prefect would walk through all of them at every task run.
+    """
+
+    def __init__(self, spec: SourceSpec | Letters, files: FileList) -> None:
+        self.spec, self.files = spec, files
+
+
+@overload
+def open_source(spec: Table | Query) -> "SqlSource": ...
+@overload
+def open_source(spec: Letters) -> "LettersSource": ...
+@overload
+def open_source(spec: SourceSpec | PinnedFiles | Letters) -> Source: ...
+def open_source(spec: SourceSpec | PinnedFiles | Letters) -> Source:
+    """The source that this parameter names; it connects when first used.
+
+    Of files, those of the list are read, or, without one, those that are there now.
+
+    Raises:
+        BadParameter: the table has no key to be read by.
+    """
+    if isinstance(spec, PinnedFiles):
+        # Not isinstance: that would look at the files that are there now, before Python 3.12.
+        return cast("OfFiles", open_source(spec.spec)).with_files(spec.files)
+    if isinstance(spec, Files):
+        return _open_files(spec)
+    if isinstance(spec, Letters):
+        from prefect_batch.blocks.letters.source import LettersSource
+
+        return LettersSource(spec, open_source(spec.origin) if spec.records == "source" and spec.origin else None)
+    from prefect_batch.blocks.databases.source import SqlSource
+
+    check_key(spec.key)
+    return SqlSource(spec)
+
+
+def _open_files(spec: Files) -> Source:
+    if spec.format == "parquet":
+        from prefect_batch.blocks.files.reading.parquet_source import ParquetSource
+
+        return ParquetSource(spec)
+    from prefect_batch.blocks.files.reading.text_source import TextSource
+
+    return TextSource(spec)
+
+
+def open_sink(spec: SinkSpec) -> Sink:
+    """The sink that this parameter names; it connects when first used.
+
+    Raises:
+        BadParameter: the files cannot be written as asked for.
+    """
+    if isinstance(spec, Files):
+        from prefect_batch.blocks.files.writing.sink import open_files_sink
+
+        return open_files_sink(spec)
+    from prefect_batch.blocks.databases.sink import SqlSink
+
+    return SqlSink(spec)
