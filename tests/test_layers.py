@@ -27,6 +27,7 @@ ROOMS = (
         "blocks.prefect_api": "Calls to the Prefect API, made again while it does not answer.",
         "blocks.stores": "A directory, local or in an object store, in which a file appears whole or not at all.",
     },
+    {"blocks.kinds": "The one table of kinds of values: in Arrow, in Python, as text and in JSON."},
     {
         "blocks.credentials": "Connections as a person names them, and the secrets behind them.",
         "blocks.keys": "Keys: tuples of values that can be saved exactly.",

@@ -16,7 +16,8 @@ from sqlalchemy.pool import StaticPool
 
 from prefect_batch import Files, Query, Table, dead_letters, process_records, replay_dead_letters
 from prefect_batch.blocks.databases import connections
-from prefect_batch.blocks.databases.connections import close_engines, is_in_memory, open_engine, sqlite_file
+from prefect_batch.blocks.databases.connections import close_engines, file_of, open_engine
+from prefect_batch.blocks.databases.known_dialects import dialect_of
 from prefect_batch.blocks.databases.sqlite.location import in_memory, is_private
 from prefect_batch.blocks.errors import BadPlace, BadSink, BadSource, Refused
 from prefect_batch.blocks.letters.place import open_place
@@ -44,6 +45,10 @@ FILES = ("memory://{}/x", "dir::memory://{}/x", "filecache::memory://{}/x", "sim
 # What makes worker processes necessary, and what leaves the choice.
 NEEDED = {"workers=processes": {"workers": "processes"}, "record_timeout": {"record_timeout": 30}}
 FREE: dict[str, dict[str, Any]] = {"many records": {}, "threads": {"workers": "threads"}}
+
+
+def is_in_memory(engine):
+    return dialect_of(engine).in_memory(engine)
 
 
 @dataclass(frozen=True)
@@ -224,7 +229,7 @@ def test_a_database_in_memory_is_told_by_each_spelling(template):
     url = at(template)
     assert in_memory(make_url(url))
     assert is_in_memory(open_engine(url))
-    assert sqlite_file(url) is None
+    assert file_of(url) is None
 
 
 @pytest.mark.parametrize("template", ON_DISK.values(), ids=ON_DISK)
@@ -234,7 +239,7 @@ def test_a_file_is_not_taken_for_memory(template, tmp_path, monkeypatch):
     fill(url)
     assert not in_memory(make_url(url))
     assert not is_in_memory(open_engine(url))
-    assert sqlite_file(url) is not None
+    assert file_of(url) is not None
     assert len([file for file in Path(tmp_path).iterdir() if "-" not in file.name]) == 1
 
 

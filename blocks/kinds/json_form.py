@@ -2,7 +2,7 @@
 
 import json
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, time
 from decimal import Decimal
 from typing import Any
@@ -172,7 +172,7 @@ def json_text(value: Any, column: str) -> str:
     return json.dumps(value)
 
 
-def is_json(value: Any, arrays: tuple[type, ...] = (list,)) -> bool:
+def is_json(value: Any, arrays: tuple[type[Sequence[Any]], ...] = (list,)) -> bool:
     """Whether JSON has such a value, with all its parts; `arrays` are the types of arrays."""
     if isinstance(value, dict):
         return all(isinstance(key, str) and is_json(each, arrays) for key, each in value.items())
