@@ -7,13 +7,17 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Errors only: pip's warnings are about the machine, and a newcomer would take them for ours.
 QUIETLY := --quiet --quiet
 
+# The share of lines and branches is printed, and must not be below `fail_under` in pyproject.toml; of a part of the
+# tests it says nothing: make test COVERAGE=
+COVERAGE := --cov --cov-report=
+
 .PHONY: demo test lint bench docs clean
 
 demo: $(VENV)/.installed
 	@$(BIN)/prefect-batch demo
 
 test: $(VENV)/.installed-test
-	$(BIN)/pytest -n 3 --dist worksteal
+	$(BIN)/pytest -n 3 --dist worksteal $(COVERAGE)
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff format --check .
