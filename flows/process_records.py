@@ -99,8 +99,8 @@ def process_records(
 ) -> Report | State:
     """Run a function over every record of a table or of files, so that it survives bad records, crashes and restarts.
 
-    Interrupt it in any way and call it again: it goes on where it stood. A record that fails becomes a dead letter; a
-    run in which too many fail stops. The source is read in ranges of its key, (after, upto], each one a task run and
+    Interrupt it in any way and call it again: it resumes where it left off. A record that fails becomes a dead letter;
+    a run in which too many fail stops. The source is read in ranges of its key, (after, upto], each one a task run and
     a transaction of the sink.
 
     Args:
@@ -111,29 +111,29 @@ def process_records(
         sink: Where the results go: a table, or files.
         mode: full reads everything in every pass; incremental only keys beyond the end of the former pass.
         overlap: Incremental: read this many records, or this span of time, before the former end again.
-        limit: Stop after about this many records; a later run goes on from there.
+        limit: Stop after about this many records; a later run resumes there.
         dry_run: Process and report, but write nothing and save nothing.
-        restart: Give an unfinished pass up, and start a new one from the beginning.
+        restart: Abandon an unfinished pass, and start a new one from the beginning.
         max_failure_rate: The share of failed records, from 0 to 1, that may not be exceeded: 0.05 is 5 %.
         max_failures: The number of failed records that may not be exceeded; no limit if empty.
-        min_records: Records of this run that must have been read before the rate is judged.
+        min_records: Records of this run that must have been read before the rate is checked.
         circuit_breaker: After so many chunks in a row of which the sink took no record, stop and bury nothing of them;
             never if empty.
-        alert: Notification blocks that are told when a run fails or crashes, such as slack-webhook/data-team.
+        alert: Notification blocks that alert when a run fails or crashes, such as slack-webhook/data-team.
         dead_letters: The directory for failed records; below Prefect's home if empty.
         run_window: The hours in which it may run, with their time zone: 22:00-06:00 Europe/Berlin, or several, with
-            commas between them. Outside of them a run ends at once; when they end, it stops, and the next run goes on.
-        max_duration: Stop after so many seconds, or after a duration such as PT2H; the next run goes on.
-        max_rate: Records per second that may be read, over all chunks at work; no limit if empty.
+            commas between them. Outside of them a run ends at once; when they end, it stops, and the next run resumes.
+        max_duration: Stop after so many seconds, or after a duration such as PT2H; the next run resumes.
+        max_rate: Records per second that may be read, over all running chunks; no limit if empty.
         health: Checks of databases, or of Prefect's limits, that make the run wait while a number is too high.
         min_free_disk_mb: Stop before a disk that the run fills has less than so many MB left; 0 to let it run full.
         redact: Columns of the source, such as email, that no dead letter, log line, message or artifact may show.
-        record_timeout: Seconds that one record may take before it is given up; no limit if empty.
+        record_timeout: Seconds that one record may take before it fails; no limit if empty.
         record_retries: How often a record that fails is tried again.
         chunk_size: Records per chunk: one transaction, one checkpoint. If empty, as many as take 5 seconds.
-        concurrency: Chunks at work at once. By default one per core, at most 4; with threads and SQLite, 1.
+        concurrency: Chunks that run at the same time. By default one per core, at most 4; with threads and SQLite, 1.
         workers: processes or threads; if empty, processes for many records on more than one core.
-        max_memory_mb: Beyond this, batches get smaller, then fewer chunks are at work. By default half of the memory.
+        max_memory_mb: Beyond this, batches get smaller, then fewer chunks run. By default half of the memory.
         retries: How often a chunk is tried again after a passing error, such as a lost connection.
         retry_delay_seconds: Seconds before the first retry; doubled before each further one, up to 15.
 
@@ -141,13 +141,13 @@ def process_records(
         The report of this run.
 
     Raises:
-        Refused: the job cannot start as it is asked for; the message says what to do. Nothing was changed.
-        FailureRateExceeded: too many records failed.
-        ChunkFailed: a chunk failed as a whole.
-        CircuitOpen: the sink took not one record of several chunks in a row.
-        RunStopped: the processor raised `StopBatch`.
-        DiskNearlyFull: a disk that the run fills has too little space left.
-        LostOwnership: another run took the job over.
+        Refused: The job cannot start as it is asked for; the message says what to do. Nothing was changed.
+        FailureRateExceeded: Too many records failed.
+        ChunkFailed: A chunk failed as a whole.
+        CircuitOpen: The sink took not one record of several chunks in a row.
+        RunStopped: The processor raised `StopBatch`.
+        DiskNearlyFull: A disk that the run fills has too little space left.
+        LostOwnership: Another run took the job over.
     """
     try:
         return run_job(

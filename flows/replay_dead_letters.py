@@ -58,8 +58,8 @@ def replay_dead_letters(
 ) -> Report | State:
     """Run a job's function over its open dead letters again, and write what succeeds to the job's sink.
 
-    A record that succeeds resolves its letter; one that fails is an open letter still, with one attempt more. The
-    letters are chosen when the replay begins. Interrupt it in any way and call it again: it goes on where it stood.
+    A record that succeeds resolves its letter; one that fails stays an open letter, with one more attempt. The
+    letters are chosen when the replay begins. Interrupt it in any way and call it again: it resumes where it left off.
 
     Args:
         job: The job whose letters are replayed.
@@ -73,28 +73,28 @@ def replay_dead_letters(
         since: Letters of records that failed then or later; UTC if no zone is given.
         until: Letters of records that failed before; UTC if no zone is given.
         where: An SQL condition on the letters, such as error_type = 'ValueError' AND record.qty < 0.
-        limit: Stop after about this many letters; a later replay goes on from there.
+        limit: Stop after about this many letters; a later replay resumes there.
         dry_run: Process and report, but write and resolve nothing.
-        restart: Give an interrupted replay up, and choose the letters anew.
+        restart: Abandon an interrupted replay, and select letters again.
         max_failure_rate: The share of letters, from 0 to 1, that may fail again: by default it stops if hardly any
             succeeds.
         max_failures: The number of letters that may fail again; no limit if empty.
-        min_records: Letters that must have been read before the rate is judged.
+        min_records: Letters that must have been read before the rate is checked.
         chunk_size: Letters per chunk: one transaction, one checkpoint. If empty, as many as take 5 seconds.
-        concurrency: Chunks at work at once. By default one per core, at most 4; with threads and SQLite, 1.
+        concurrency: Chunks that run at the same time. By default one per core, at most 4; with threads and SQLite, 1.
         retries: How often a chunk is tried again after a passing error, such as a lost connection.
         retry_delay_seconds: Seconds before the first retry; doubled before each further one, up to 15.
         record_retries: How often a record that fails is tried again.
-        record_timeout: Seconds that one record may take before it is given up; no limit if empty.
+        record_timeout: Seconds that one record may take before it fails; no limit if empty.
         workers: processes or threads; if empty, processes for many records on more than one core.
-        max_memory_mb: Beyond this, batches get smaller, then fewer chunks are at work. By default half of the memory.
+        max_memory_mb: Beyond this, batches get smaller, then fewer chunks run. By default half of the memory.
 
     Returns:
         The report of this replay.
 
     Raises:
-        Refused: it cannot start as it is asked for, or the job is at work; the message says what to do.
-        FailureRateExceeded: too many letters failed again; they are open letters still.
+        Refused: It cannot start as it is asked for, or the job is running; the message says what to do.
+        FailureRateExceeded: too many letters failed again; they stay open letters.
         ChunkFailed: a chunk failed as a whole.
         RunStopped: the processor raised `StopBatch`.
     """

@@ -1,7 +1,7 @@
-"""A Prefect server on SQLite that does not stand still; takes the options of ``prefect server start``.
+"""A Prefect server on SQLite without pauses; it takes the options of ``prefect server start``.
 
-Python collects garbage in whatever thread is at work. In that of the server's event loop it sometimes comes upon a
-cursor whose connection waits for SQLite's lock, and waits with it; but the lock is held by a transaction that only the
+Python collects garbage in whatever thread allocates. In the thread of the server's event loop it sometimes finds a
+cursor whose connection waits for SQLite's lock, and waits with it; but that lock is held by a transaction that only the
 loop can end. So nothing moves until SQLite gives up, after a minute. Here a thread of its own collects, and may wait.
 """
 

@@ -18,10 +18,10 @@ _stacks: dict[tuple[tuple[CodeType, int, int], ...], str] = {}
 
 
 def printed(lines: Callable[..., list[str]], *args: Any) -> str:
-    """What this function of `traceback` gives, as one text; empty where Python cannot.
+    """Return the lines that a function of `traceback` makes, as one text.
 
     Before 3.11.8 and 3.12.2 it sometimes fails with a SystemError while another thread does the same
-    (https://github.com/python/cpython/issues/106905), which is no reason to fail a chunk.
+    (https://github.com/python/cpython/issues/106905), which is no reason to fail a chunk: the text is empty then.
     """
     for _ in range(ATTEMPTS):
         with contextlib.suppress(SystemError):
@@ -59,9 +59,10 @@ def type_name(error: BaseException) -> str:
 
 
 def let_go(error: BaseException) -> None:
-    """Take the tracebacks from the error and from what led to it: their frames hold all records of its batch, and it.
+    """Remove the tracebacks from the error and from its causes.
 
-    Left to the garbage collector, such rings add up to a gigabyte before it comes to them.
+    Their frames hold all records of the batch, and the error itself. Left to the garbage collector, such cycles add up
+    to a gigabyte before they are collected.
     """
     seen: set[int] = set()
     pending: list[BaseException | None] = [error]

@@ -64,7 +64,7 @@ class ChunkCache(CachePolicy):
 
 
 def _delays(retries: int, first_seconds: float) -> list[float]:
-    """Twice as long before each retry, up to a bound; Prefect takes at most 50 delays and repeats the last."""
+    """The seconds before each retry, doubled up to a bound; Prefect takes at most 50 and repeats the last."""
     return [min(LONGEST_DELAY_SECONDS, first_seconds * 2**retry) for retry in range(min(retries, 50))]
 
 
@@ -99,7 +99,7 @@ def _log(level: int, text: str) -> None:
 def chunk_task(
     job: ChunkJob, *, definition: str, retries: int, retry_delay_seconds: float
 ) -> Task[[ChunkJob, ChunkRange], dict[str, Any]]:
-    """`run_chunk` with this run's retries and cache; a dry run has no cache."""
+    """Return `run_chunk` with this run's retries and cache. A dry run has no cache."""
     cache = ChunkCache(place=cache_place(job.job, job.pass_number, job.pass_id), definition=definition)
     return run_chunk.with_options(
         cache_policy=NO_CACHE if job.dry_run else cache,
@@ -112,7 +112,7 @@ def chunk_task(
 
 
 def forget_cache(job: str, pass_number: int, pass_id: str) -> None:
-    """Remove a finished pass's cache entries, which Prefect would keep for ever; only a local storage is cleaned."""
+    """Remove the cache entries of a finished pass from a local storage: Prefect would keep them for ever."""
     storage = get_result_store().result_storage
     if isinstance(storage, LocalFileSystem) and storage.basepath:
         place = Path(storage.basepath).expanduser() / cache_place(job, pass_number, pass_id)

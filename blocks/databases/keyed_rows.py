@@ -119,7 +119,7 @@ class KeyedRows(SqlEnd):
         return found
 
     def back(self, upto: Key, rows: int) -> Key | None:
-        """The key `rows` rows before `upto`; None for the start."""
+        """Return the key `rows` rows before `upto`, or None for the start."""
         descending = [c.desc() for c in self.key_expressions]
         statement = self.select(*self.key_expressions).where(self.within(None, upto))
         return self._one(statement.order_by(*descending).offset(rows))

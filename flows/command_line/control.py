@@ -18,16 +18,16 @@ def stop(
     wait: bool = True,
     as_json: AsJson = False,
 ) -> Ending | None:
-    """Stop a running job after its chunks at work; its next run goes on where it stopped.
+    """Stop a running job after its running chunks. Its next run resumes where it stopped.
 
     Parameters
     ----------
     job:
         The job's name.
     now:
-        Roll the chunks at work back instead of finishing them.
+        Roll the running chunks back instead of finishing them.
     wait:
-        Come back when it has stopped, and show where it stands; with --no-wait, at once.
+        Return when it has stopped, and show its status; with --no-wait, return at once.
     """
     from prefect_batch.flows.operations.control import is_at_work
     from prefect_batch.flows.operations.control import stop as ask
@@ -55,7 +55,7 @@ def tune(job: str, *changes: str, as_json: AsJson = False) -> None:
         The job's name.
     changes:
         concurrency, max_rate (records per second), max_failure_rate (0 to 1) or max_failures, each with its new value;
-        none takes a limit away.
+        none removes a limit.
     """
     from prefect_batch.flows.operations.control import tune as ask
 

@@ -33,7 +33,7 @@ def plan(file: Path, *, param: Changes = None, as_json: AsJson = False) -> None:
 
 
 def run(file: Path, *, param: Changes = None, as_json: AsJson = False) -> Ending:
-    """Run a job; interrupted in any way, the same command goes on.
+    """Run a job. After an interruption of any kind, the same command resumes it.
 
     Parameters
     ----------

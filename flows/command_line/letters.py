@@ -89,7 +89,7 @@ def failures(
     pass_number:
         The pass; the latest if it is left out.
     status:
-        Of open letters, or of resolved or discarded ones, or of all.
+        Which letters to show.
     export:
         Write the letters to a file of this format, with all their columns.
     output:
@@ -128,7 +128,7 @@ def _print_letters(tables: Iterable[Any], *, as_json: bool) -> None:
 
 
 def _export(tables: Iterable[Any], kind: str, file: Path) -> int:
-    """Write the letters to the file, readable by this user only; how many there are."""
+    """Write the letters to the file, readable by this user only, and return how many there are."""
     import pandas as pd
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -158,7 +158,7 @@ def replay(
     restart: Annotated[bool, Parameter(negative=())] = False,
     as_json: AsJson = False,
 ) -> Ending:
-    """Run a job's function over its dead letters again; what succeeds is resolved.
+    """Run a job's function over its dead letters again. What succeeds is resolved.
 
     Parameters
     ----------
@@ -173,7 +173,7 @@ def replay(
     dry_run:
         Process and report, but write and resolve nothing.
     restart:
-        Give an interrupted replay up, and choose the letters anew.
+        Abandon the interrupted replay and select letters again.
     as_json:
         Print the report as JSON.
     """
@@ -196,7 +196,7 @@ def discard(
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
-    """Give dead letters up: they are kept with your reason, and no longer replayed.
+    """Discard dead letters: they are kept with your reason, and no longer replayed.
 
     Parameters
     ----------
@@ -223,7 +223,7 @@ def discard(
 
 
 def purge(job: str, *, older_than: timedelta, yes: Yes = False, as_json: AsJson = False) -> None:
-    """Remove letters that were resolved long ago; open and discarded ones stay.
+    """Remove letters that were resolved long ago. Open and discarded ones stay.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The command line ``prefect-batch``: its commands are in the modules ``command_…`` beside this one."""
+"""The command line ``prefect-batch``: its commands are in the modules beside this one."""
 
 import os
 import sys
@@ -23,7 +23,7 @@ app.register_install_completion_command(help="Complete commands and options with
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run a command; ends with one of the codes in `Ending`, and a sentence if it could not do what it was asked."""
+    """Run a command. It ends with one of the codes in `Ending`, and a sentence if it could not do what was asked."""
     # Where no server is configured Prefect starts one, slowly and not quietly; a user's own settings come first.
     os.environ.setdefault("PREFECT_SERVER_LOGGING_LEVEL", "CRITICAL")
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")

@@ -1,4 +1,4 @@
-"""What all commands share: how they print, as text or JSON, how they ask, and with which code they end."""
+"""What all commands share: printing as text or JSON, questions, and exit codes."""
 
 import json
 import os
@@ -34,7 +34,7 @@ Yes = Annotated[bool, Parameter(name="--yes", negative=(), help="Do not ask.")]
 
 
 class Ending(IntEnum):
-    """The code that a command ends with; docs/command-line.md tells what each one means."""
+    """The exit code of a command; docs/command-line.md describes each one."""
 
     DONE = 0
     REFUSED = 1
@@ -47,7 +47,7 @@ class Ending(IntEnum):
 
 
 def ending_of(error: BatchError) -> Ending:
-    """The code for a command that ended with this error."""
+    """The exit code for a command that ended with this error."""
     if isinstance(error, FailureRateExceeded):
         return Ending.LIMIT
     if isinstance(error, JobIsOwned):
@@ -65,7 +65,7 @@ class Encoded(Protocol):
 
 
 def print_found(found: Encoded | Sequence[Encoded], *, as_json: bool, nothing: str = "nothing was found") -> None:
-    """Print one thing, or a list of them: as text, or as one JSON document; an empty list is said in words."""
+    """Print one thing, or a list of them, as text or as one JSON document. An empty list is stated in words."""
     if isinstance(found, Sequence):
         text = "\n\n".join(map(str, found)) or nothing
         say(json.dumps([one.encode() for one in found], indent=2, default=str) if as_json else text)
@@ -89,10 +89,13 @@ class Done:
 
 
 def print_outcome(state: "State[Any]", *, as_json: bool) -> Ending:
-    """Print how a flow ended: its report, or the sentence of its state; the code to end with.
+    """Print how a flow ended: its report, or the sentence of its state.
+
+    Returns:
+        The exit code.
 
     Raises:
-        BatchError: the flow ended with it.
+        BatchError: The flow ended with it.
     """
     result: Any = None if state.is_cancelled() else state.result(raise_on_failure=False)
     if isinstance(result, BatchError):
@@ -105,7 +108,7 @@ def print_outcome(state: "State[Any]", *, as_json: bool) -> Ending:
 
 
 def say(text: str) -> None:
-    """Print a line of the command's output; a reader that has gone, as behind ``| head``, is no error."""
+    """Print a line of the command's output. A closed pipe, as behind ``| head``, is no error."""
     try:
         print(text, flush=True)  # noqa: T201 - a program's output
     except BrokenPipeError:
@@ -114,10 +117,10 @@ def say(text: str) -> None:
 
 
 def confirm(question: str) -> None:
-    """Go on only if a person says yes.
+    """Continue only if a person says yes.
 
     Raises:
-        SystemExit: they said no, or nobody is there to ask.
+        SystemExit: They said no, or nobody can be asked.
     """
     try:
         answer = input(f"{question} [y/N] ")

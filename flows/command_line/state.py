@@ -1,4 +1,4 @@
-"""The commands that look at, and change, where a job stands: ``status``, ``history`` and ``reset``."""
+"""The commands for the state of a job: ``status``, ``history`` and ``reset``."""
 
 import json
 import sys
@@ -24,14 +24,14 @@ CLEAR = "\x1b[H\x1b[2J"
 def status(
     job: str | None = None, *, watch: Annotated[bool, Parameter(negative=())] = False, as_json: AsJson = False
 ) -> None:
-    """Show where a job stands, or all jobs.
+    """Show the status of a job, or of all jobs.
 
     Parameters
     ----------
     job:
         The job's name; all jobs if it is left out.
     watch:
-        Go on showing it until no run is at work; with --json, one document in a line for each change.
+        Update it until no run is active; with --json, one document in a line for each change.
     as_json:
         Print JSON: one object for a job, a list for all.
     """
@@ -51,7 +51,7 @@ def status(
 
 
 def _watch(look: Callable[[], "list[JobStatus]"], *, as_json: bool) -> None:
-    """Show each change until nobody is at work: on a terminal in place, elsewhere one after the other."""
+    """Show each change until no run is active: in place on a terminal, one after the other elsewhere."""
     from prefect_batch.flows.operations.control import is_at_work
 
     in_place = sys.stdout.isatty() and not as_json
@@ -68,7 +68,7 @@ def _watch(look: Callable[[], "list[JobStatus]"], *, as_json: bool) -> None:
 
 
 def history(job: str, *, as_json: AsJson = False) -> None:
-    """Show the latest runs of a job, with their counts and how long they took; at most 50 former ones.
+    """Show the latest runs of a job, at most 50, with their counts and durations.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ def history(job: str, *, as_json: AsJson = False) -> None:
 
 
 def reset(job: str, *, yes: Yes = False, as_json: AsJson = False) -> None:
-    """Forget where a job stands: its next run starts a new pass from the beginning.
+    """Reset a job: its next run starts a new pass from the beginning.
 
     What it has written stays, and so do its dead letters.
 

@@ -1,4 +1,4 @@
-"""The end of the demo: the failed flights through a mended function, and the proof that none is lost."""
+"""The end of the demo: the failed flights go through a fixed function, and nothing is lost."""
 
 from typing import TYPE_CHECKING, cast
 
@@ -11,7 +11,7 @@ __all__ = ["replay_and_reconcile"]
 
 
 def replay_and_reconcile(job: str) -> None:
-    """Replay the job's dead letters with the mended function, and compare source and sink.
+    """Replay the job's dead letters with the fixed function, and compare source and sink.
 
     Raises:
         BatchError: a record is neither in the sink nor accounted for.

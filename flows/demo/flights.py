@@ -29,7 +29,7 @@ _COLUMNS = (
 
 @processor
 def minutes_gained(flight: dict[str, Any]) -> dict[str, Any]:
-    """How many minutes a flight made up in the air; fails for those that never arrived."""
+    """Return how many minutes a flight made up in the air; raise for a flight that never arrived."""
     return {
         "id": flight["id"],
         "flight": f"{flight['carrier']}{flight['flight']}",
@@ -41,7 +41,7 @@ def minutes_gained(flight: dict[str, Any]) -> dict[str, Any]:
 
 @processor
 def minutes_gained_if_arrived(flight: dict[str, Any]) -> dict[str, Any]:
-    """The same, mended: a flight that never arrived has gained nothing that could be told."""
+    """The same function, fixed: a flight that never arrived has no known gain."""
     if flight["arr_delay"] is None or flight["air_time"] is None:
         route = f"{flight['origin']}-{flight['dest']}"
         return {"id": flight["id"], "flight": f"{flight['carrier']}{flight['flight']}", "route": route}
@@ -49,10 +49,13 @@ def minutes_gained_if_arrived(flight: dict[str, Any]) -> dict[str, Any]:
 
 
 def build_flights(database: Path) -> int:
-    """Write the table ``flights`` to a new SQLite database; the number of its rows.
+    """Write the table ``flights`` to a new SQLite database.
+
+    Returns:
+        The number of its rows.
 
     Raises:
-        BadSource: the package with the data is not installed.
+        BadSource: The package with the data is not installed.
     """
     partial = database.with_suffix(".partial")
     partial.unlink(missing_ok=True)

@@ -179,9 +179,12 @@ def _expect_success(child: subprocess.Popen[bytes]) -> None:
 
 @contextlib.contextmanager
 def _server(home: Path) -> Iterator[str]:
-    """A Prefect server of the demo's own, quiet, and ended with it; its API's URL.
+    """Start a Prefect server of the demo's own, quiet, and end it with the block.
 
     Prefect would start one by itself, but that one outlives a killed run.
+
+    Yields:
+        The URL of its API.
     """
     _say("Starting a Prefect server; this can take half a minute …")
     began = time.monotonic()

@@ -1,4 +1,4 @@
-"""Asking a running job, from outside: to stop, or to go on with other limits."""
+"""Requests to a running job, from outside: to stop, or to continue with other limits."""
 
 import getpass
 import os
@@ -21,7 +21,7 @@ _TUNED = ("concurrency", "max_rate", "max_failure_rate", "max_failures")
 
 @dataclass(frozen=True)
 class Acknowledged:
-    """What a run was asked; it is done within a few seconds."""
+    """What a run was asked to do. It does so within a few seconds."""
 
     job: str
     run_id: str
@@ -38,10 +38,10 @@ class Acknowledged:
 def stop(job: str, *, now: bool = False) -> Acknowledged:
     """Ask the run that works on this job to stop: after its chunks in flight, or now, rolling them back.
 
-    The next run goes on where it stopped.
+    The next run resumes where it stopped.
 
     Raises:
-        NotAtWork: no run works on it.
+        NotAtWork: The job is not running.
     """
     owner = _owner(job)
     send_request(job, RunRequest(owner.token, _who(), "now" if now else "drain"))
@@ -49,15 +49,15 @@ def stop(job: str, *, now: bool = False) -> Acknowledged:
 
 
 def tune(job: str, **changes: Any) -> Acknowledged:
-    """Ask the run that works on this job to go on with other limits, until it ends; the next one has its own again.
+    """Change the limits of the running job until this run ends. The next run has its own limits again.
 
     Args:
         job: The job's name.
         changes: `concurrency`, `max_rate`, `max_failure_rate` or `max_failures`; None for no limit, where there is one.
 
     Raises:
-        NotAtWork: no run works on it.
-        BadParameter: there is no such limit, or not with this value.
+        NotAtWork: The job is not running.
+        BadParameter: There is no such limit, or not with this value.
     """
     changes = {name: _checked(name, value) for name, value in changes.items()}
     if not changes:

@@ -35,7 +35,7 @@ def discard_dead_letters(
     until: datetime | None = None,
     where: str | None = None,
 ) -> int:
-    """Give open letters of the job's latest pass up, or of the pass named; they are kept, and no longer replayed.
+    """Discard open letters of the job's latest pass, or of the given pass: they are kept, and no longer replayed.
 
     Args:
         job: The job's name.
@@ -50,12 +50,12 @@ def discard_dead_letters(
         where: Only letters for which this SQL condition holds.
 
     Returns:
-        How many letters were discarded.
+        The number of discarded letters.
 
     Raises:
-        UnknownJob: it never ran here.
-        JobIsOwned: it is at work.
-        NotFinished: some letters belong to chunks that an interrupted run or replay will do again.
+        UnknownJob: The job never ran against this Prefect API.
+        JobIsOwned: The job is running.
+        NotFinished: Some letters belong to chunks that an interrupted run or replay will do again.
     """
     selection = _selection(
         pass_number=pass_number, error_type=error_type, message=message, key=key, since=since, until=until, where=where
@@ -103,14 +103,17 @@ def _unfinished_replay(main: Cursor) -> Unfinished:
 
 
 def purge_dead_letters(job: str, *, older_than: timedelta) -> int:
-    """Remove the letters that were resolved longer ago than this, from all passes; how many they were.
+    """Remove the letters of all passes that were resolved longer ago than this.
 
     Open and discarded letters stay.
 
+    Returns:
+        The number of removed letters.
+
     Raises:
-        UnknownJob: it never ran here.
-        JobIsOwned: it is at work.
-        NotFinished: an interrupted replay still needs them.
+        UnknownJob: The job never ran against this Prefect API.
+        JobIsOwned: The job is running.
+        NotFinished: An interrupted replay still needs them.
     """
     if older_than < timedelta():
         raise BadParameter(f"older_than={older_than} must not be negative")

@@ -22,7 +22,7 @@ __all__ = ["Failures", "dead_letters", "failures", "group_number", "group_tables
 
 
 def dead_letters(job: str, pass_number: int | None = None, *, status: LetterStatus | None = None) -> "pd.DataFrame":
-    """The failed records of the job's latest pass, or of the pass named: one row each, as it failed last.
+    """Return the failed records of the job's latest pass, or of the given pass: one row each, as it failed last.
 
     Args:
         job: The job's name.
@@ -30,7 +30,7 @@ def dead_letters(job: str, pass_number: int | None = None, *, status: LetterStat
         status: Only letters that are ``"open"``, ``"resolved"`` or ``"discarded"``.
 
     Raises:
-        UnknownJob: it never ran here.
+        UnknownJob: The job never ran against this Prefect API.
     """
     cursor = load_cursor(job)
     number = cursor.pass_number if pass_number is None else pass_number
@@ -38,13 +38,13 @@ def dead_letters(job: str, pass_number: int | None = None, *, status: LetterStat
 
 
 def failures(job: str, pass_number: int | None = None, *, status: LetterStatus | None = "open") -> "pd.DataFrame":
-    """The open failures of the job's latest pass, or of the pass named, grouped by cause: the most frequent first.
+    """Return the open failures of the job's latest pass, or of the given pass, by cause: the most frequent first.
 
     One row for each type of error and message (numbers, quoted texts, times and UUIDs in it are placeholders), with
     the count, the first and last time, an example with its key, and the deepest frame of your code.
 
     Raises:
-        UnknownJob: it never ran here.
+        UnknownJob: The job never ran against this Prefect API.
     """
     import pandas as pd
 

@@ -43,7 +43,7 @@ def history(job: str) -> History:
     """The latest runs of the job.
 
     Raises:
-        UnknownJob: it never ran here.
+        UnknownJob: The job never ran against this Prefect API.
     """
     cursor = load_cursor(job)
     latest = past_run(cursor, over=cursor.status == "running" and living_owner(job) is None)

@@ -20,10 +20,10 @@ __all__ = ["JobPlan", "plan_job"]
 
 @dataclass(frozen=True)
 class JobPlan:
-    """What a run would do; keys are texts, `records` and `chunks` estimates.
+    """What a run would do. Keys are texts, `records` and `chunks` estimates.
 
-    `statements` are the SQL of the ``first`` chunk and of a ``resumed`` one, where the source is a database; `verdict`
-    and `explain` are what the database says of the latter.
+    `statements` are the SQL of the ``first`` chunk and of a ``resumed`` one, where the source is a database. `verdict`
+    and `explain` are what the database says about the latter.
     """
 
     job: str
@@ -63,10 +63,10 @@ class JobPlan:
 
 
 def plan_job(parameters: Parameters) -> JobPlan:
-    """What a run with these parameters would do; nothing is written, and nothing saved.
+    """Plan a run with these parameters. Nothing is written or saved.
 
     Raises:
-        Refused: the run would be, for the same reason.
+        Refused: The run would be refused, for the same reason.
     """
     chunk_size = parameters.chunks.chunk_size
     saved = CursorStore(parameters.what.job).load()
@@ -121,7 +121,7 @@ def _two_chunks(source: Source, cursor: Cursor, rows: int) -> tuple[ChunkRange |
 
 
 def _chunks(records: int, chunk_size: int | None) -> int:
-    """About how many chunks; of adaptive ones there are fewer, as they grow where the work is quick."""
+    """Estimate the number of chunks. Adaptive chunks are fewer, as they grow where the work is fast."""
     if chunk_size is not None:
         return -(-records // chunk_size)
     return min(MANY_CHUNKS, -(-max(0, records - CANARY_ROWS) // FIRST_ROWS) + 1) if records else 0

@@ -1,4 +1,4 @@
-"""Giving up where a job stands."""
+"""Resetting a job, so that its next run starts a new pass."""
 
 from uuid import uuid4
 
@@ -12,11 +12,11 @@ __all__ = ["reset_job"]
 
 
 def reset_job(job: str) -> None:
-    """Make the job's next run start a new pass; a cursor that cannot be read is deleted.
+    """Make the job's next run start a new pass. A cursor that cannot be read is deleted.
 
     Raises:
-        UnknownJob: it never ran against this Prefect API.
-        JobIsOwned: it is at work.
+        UnknownJob: The job never ran against this Prefect API.
+        JobIsOwned: The job is running.
     """
     store = CursorStore(check_job(job))
     with own_job(job, str(uuid4()), attempt=1):

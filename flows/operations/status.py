@@ -1,4 +1,4 @@
-"""Where jobs stand, and what failed, read from outside."""
+"""The state of jobs, read from outside."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,10 +16,10 @@ __all__ = ["JobStatus", "status", "status_of_all"]
 
 @dataclass(frozen=True)
 class JobStatus:
-    """Where a job stands; `tally` counts its pass, `total` is the estimated number of the pass's records.
+    """The state of a job. `tally` counts its pass, `total` is the estimated number of the pass's records.
 
-    `status` is ``running``, ``stopped``, ``failed``, ``complete`` or ``reset``; `rate` is records per second. While it
-    runs, `waiting` is why it starts no further chunk, if it does not; `limits` and `resources` are those of the run.
+    `status` is ``running``, ``stopped``, ``failed``, ``complete`` or ``reset``. `rate` is records per second. While the
+    job runs, `waiting` is why it starts no further chunk, if so. `limits` and `resources` are those of the run.
     """
 
     job: str
@@ -40,7 +40,7 @@ class JobStatus:
 
     @property
     def seconds_left(self) -> float | None:
-        """An estimate of the seconds to go; None when it does not run, or cannot be known."""
+        """The estimated seconds left, or None when the job does not run or they are unknown."""
         if self.status != "running" or not self.rate:
             return None
         return max(0, self.total - self.tally.read) / self.rate
@@ -106,15 +106,15 @@ def _status(cursor: Cursor) -> JobStatus:
 
 
 def status(job: str) -> JobStatus:
-    """Where the job stands, as its latest run saved it: at most one chunk ago.
+    """Return the state of the job as its latest run saved it, at most one chunk ago.
 
     Raises:
-        UnknownJob: it never ran here.
-        BadCursor: its cursor cannot be read.
+        UnknownJob: The job never ran against this Prefect API.
+        BadCursor: Its cursor cannot be read.
     """
     return _status(load_cursor(job))
 
 
 def status_of_all() -> list[JobStatus]:
-    """Where every job of this Prefect API stands, by name."""
+    """Return the state of every job of this Prefect API, by name."""
     return [_status(Cursor.decode(fields)) for fields in load_all()]

@@ -1,4 +1,4 @@
-"""Alerts: Prefect's notification blocks are told of runs that ended badly. One that fails changes nothing."""
+"""Alerts, sent through Prefect's notification blocks when a run ends badly. A failed alert changes nothing."""
 
 import asyncio
 import inspect
@@ -19,11 +19,7 @@ PATIENCE_SECONDS = 30.0
 
 
 def check_alerts(slugs: Sequence[str]) -> None:
-    """Nothing, when each of these names a notification block that can be loaded.
-
-    Raises:
-        BadParameter: there is no such block, or it cannot notify.
-    """
+    """Raise BadParameter unless each of these names a notification block that can be loaded."""
     for slug in slugs:
         block = _load(slug)
         if not isinstance(block, NotificationBlock):
@@ -49,7 +45,7 @@ def _load(slug: str) -> Any:
 
 
 def send_alerts(slugs: Sequence[str], subject: str, body: str, log: Any) -> None:
-    """Tell these blocks; those that do not take it, or not soon, are named in the log."""
+    """Send the alert through these blocks. Blocks that fail, or do not answer soon, are named in the log."""
     for slug in slugs:
         sending = _Sending(slug, subject, body)
         sending.start()
@@ -71,7 +67,7 @@ class _Sending(threading.Thread):
         self.error: BaseException | None = None
 
     def run(self) -> None:
-        """Send it; what goes wrong is in `error`."""
+        """Send it, and keep an error in `error`."""
         try:
             block = _load(self._slug)
             with block.raise_on_failure():

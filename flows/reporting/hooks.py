@@ -1,4 +1,4 @@
-"""Hooks on the flow's states: they enforce the failure threshold a second time, and tell of what has ended badly.
+"""Hooks on the flow's states: they enforce the failure threshold a second time, and report runs that ended badly.
 
 Several of them run in another process than the flow, so they rebuild what they need from the job's cursor.
 """
@@ -79,7 +79,7 @@ def enforce_threshold(flow: AnyFlow, flow_run: FlowRun, state: State[Any]) -> No
 
 
 def report_failure(flow: AnyFlow, flow_run: FlowRun, state: State[Any]) -> None:  # noqa: ARG001
-    """Write the report of a run that failed, and tell of it."""
+    """Publish the report of a run that failed, and send its alerts."""
     error = state.result(raise_on_failure=False)
     if isinstance(error, JobIsOwned):
         return  # The run that owns the job tells of its own end.
@@ -89,7 +89,7 @@ def report_failure(flow: AnyFlow, flow_run: FlowRun, state: State[Any]) -> None:
 
 
 def report_crash(flow: AnyFlow, flow_run: FlowRun, state: State[Any]) -> None:  # noqa: ARG001
-    """Write the report of a run whose process died, and tell of it."""
+    """Publish the report of a run whose process died, and send its alerts."""
     _tell(flow_run, _ended(flow_run, state, "crashed"), state.message or "", "crash")
 
 

@@ -1,4 +1,4 @@
-"""The report of a run as artifacts and an event; they are extras that never change the outcome of the run."""
+"""The report of a run as artifacts and an event. They never change the outcome of the run."""
 
 import itertools
 import json
@@ -45,7 +45,11 @@ def publish_report(report: Report) -> None:
 
 
 def _put(report: Report, key: str, kind: str, content: str, title: str) -> UUID:
-    """Make the run's artifact of this key, or write it anew; its id."""
+    """Create the run's artifact of this key, or replace it.
+
+    Returns:
+        The artifact's id.
+    """
     run_id = UUID(report.run_id)
     mine = ArtifactFilter(key=ArtifactFilterKey(any_=[key]), flow_run_id=ArtifactFilterFlowRunId(any_=[run_id]))
 
@@ -65,7 +69,7 @@ def _artifact_url(artifact: UUID) -> str | None:
 
 
 def _groups(report: Report) -> list[dict[str, Any]]:
-    """The failures by cause; none where the letters cannot be read just now."""
+    """The failures by cause, or nothing if the letters cannot be read now."""
     try:
         return failure_rows(report)
     except (OSError, ValueError, BatchError):
@@ -73,7 +77,7 @@ def _groups(report: Report) -> list[dict[str, Any]]:
 
 
 def _some_letters(report: Report) -> list[dict[str, Any]]:
-    """A few of the pass's dead letters, as a table shows them; none where they cannot be read just now."""
+    """A few of the pass's dead letters as rows of a table, or nothing if they cannot be read now."""
     columns = ("key", "error_type", "error_message", "stage", "attempts", "failed_at")
     try:
         tables = letter_tables(open_place(report.dead_letters), report.job, columns, report.pass_number)
@@ -107,7 +111,7 @@ def publish_event(job: str, run_id: str, name: str, payload: dict[str, Any]) -> 
 
 
 def numbers_of(report: Report) -> dict[str, Any]:
-    """What an event tells of a run: the counts of this run, and where it stands."""
+    """The payload of an event: the counts of this run, and its status."""
     return {
         "status": report.status,
         "message": report.message,
@@ -128,7 +132,7 @@ MOST_GROUPS = 100
 
 
 def failure_rows(report: Report) -> list[dict[str, Any]]:
-    """The groups of the open letters of the run's pass, or, of a replay, of the job; the largest first."""
+    """The groups of open letters of the run's pass, or of the job for a replay, the largest first."""
     number = None if of_replay(report.job) else report.pass_number
     tables = letter_tables(open_place(report.dead_letters), main_job(report.job), COLUMNS, number, "open")
     letters = (letter for table in tables for letter in table.to_pylist())

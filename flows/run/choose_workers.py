@@ -32,7 +32,7 @@ MOST = 4
 
 
 class Workers(NamedTuple):
-    """How many chunks are at work at once, and what their worker processes get; None for threads."""
+    """How many chunks run at the same time, and what their worker processes get; None means threads."""
 
     size: int
     setup: WorkerSetup | None
@@ -43,10 +43,10 @@ class Workers(NamedTuple):
 
 
 def choose_workers(parameters: Parameters, ends: tuple[End, End], job: ChunkJob, records: int) -> Workers:
-    """Worker processes where they were asked for, or where they are faster for so many records; else threads.
+    """Choose worker processes where they are asked for, or faster for so many records, and threads otherwise.
 
     Raises:
-        BadParameter: worker processes are needed, and the function cannot be sent to them.
+        BadParameter: Worker processes are needed, and the function cannot be sent to them.
     """
     threads = Workers(parameters.run.concurrency or (1 if any(end.one_thread for end in ends) else _cores()), None)
     size = parameters.run.concurrency or _cores()

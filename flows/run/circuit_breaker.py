@@ -18,11 +18,11 @@ class _Held(NamedTuple):
 
 @dataclass
 class Circuit:
-    """Opens when `limit` chunks in a row were refused whole; None: it never does, and nothing is held back.
+    """The circuit breaker: it opens when `limit` chunks in a row were refused whole; with None it never opens.
 
-    A refused chunk is neither finished nor buried. When a chunk that began after it was written, the sink is well and
-    the refused one has bad records only: it is released, to be done again and buried. In a row means in the order in
-    which chunks end, and with no such proof between them.
+    A refused chunk is neither finished nor buried. When a chunk that began after the refusal is written, the sink works
+    and the refused chunk has bad records only: it is released, done again, and its records are buried. "In a row" means
+    in the order in which chunks end, without such a proof between them.
     """
 
     job: str
@@ -37,7 +37,11 @@ class Circuit:
         return set(self._held)
 
     def hold(self, chunk: ChunkRange, refusal: SinkRefuses, now: float) -> CircuitOpen | None:
-        """Hold this chunk back; why the run must stop, or None while it may go on."""
+        """Hold this chunk back.
+
+        Returns:
+            Why the run must stop, or None while it may continue.
+        """
         self._held[chunk] = _Held(refusal, now)
         return self._open() if self.limit is not None and len(self._held) >= self.limit else None
 
@@ -49,7 +53,11 @@ class Circuit:
         self._release(chunk for chunk, held in self._held.items() if held.since <= result.started_at)
 
     def settle(self) -> CircuitOpen | None:
-        """Nothing else is left: release these; or, when the sink took nothing at all, why the run must stop."""
+        """Release the chunks held back, when no others are left.
+
+        Returns:
+            Why the run must stop, if the sink took nothing at all.
+        """
         if not self._has_written and self._records >= ENOUGH_RECORDS:
             return self._open()
         self._release(self._held)

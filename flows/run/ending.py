@@ -47,7 +47,7 @@ def deployed() -> bool:
 
 
 def outside_window(job: str, window: RunWindow, now: datetime) -> State[Any]:
-    """The state of a run that came outside the hours of its job: no failure, and nobody is alarmed."""
+    """Return the state of a run outside the job's hours: it has not failed, and no alert is sent."""
     opens = clock_text(window.opens_at(now), now)
     return Cancelled(
         name="OutsideRunWindow",
@@ -56,10 +56,10 @@ def outside_window(job: str, window: RunWindow, now: datetime) -> State[Any]:
 
 
 def failed(error: BatchError) -> State[Any]:
-    """The state of a run that ended with this error, which Prefect must not try again blindly.
+    """Return the state of a run that ended with this error, which Prefect must not retry blindly.
 
-    A retry would start a new run, with a new count of failures: the limit would be none. A deployment's run that finds
-    the job at work has not failed, and alarms nobody.
+    A retry would start a new run with a new count of failures, so that there would be no limit. A deployment's run that
+    finds the job running has not failed, and sends no alert.
     """
     if isinstance(error, JobIsOwned) and deployed():
         return Cancelled(name="AlreadyRunning", message=f"{error}; this run did nothing")
@@ -73,7 +73,7 @@ def failed(error: BatchError) -> State[Any]:
 
 
 def give_up(walk: Walk, error: BaseException, log: Any) -> None:
-    """Save and report that the run ended with this error; a failure in here must not hide the error itself."""
+    """Save and report that the run ended with this error. A failure in here does not hide the error itself."""
     if isinstance(error, LostOwnership):
         return
     status: Status = "failed" if isinstance(error, Exception) else "stopped"
@@ -96,7 +96,11 @@ def _reason(error: BaseException) -> str:
 
 
 def finish(walk: Walk, status: Status, message: str, log: Any) -> State[Any]:
-    """Save and report the end of a run; a state with the report, or the state Stopped when it was interrupted."""
+    """Save and report the end of a run.
+
+    Returns:
+        A state with the report, or the state Stopped when the run was interrupted.
+    """
     report = _close(walk, status, message, log)
     if status == "complete" and not walk.job.dry_run:
         forget_cache(walk.job.job, walk.job.pass_number, walk.job.pass_id)

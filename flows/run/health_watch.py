@@ -37,7 +37,7 @@ class HealthWatch:
         self._ended.set()
 
     def reason(self) -> str:
-        """Why the run has to wait now; empty when it has not."""
+        """Why the run has to wait now, or an empty text."""
         now, found = time.monotonic(), []
         for check, reason, answered_at in zip(self._checks, self._reasons, self._answered_at, strict=True):
             if now - answered_at > PATIENCE_SECONDS + 2 * check.every_seconds:
@@ -59,11 +59,7 @@ class HealthWatch:
 
 
 def try_checks(checks: Sequence[HealthCheck]) -> None:
-    """Nothing, when all of them give a number.
-
-    Raises:
-        BadParameter: one does not work, and so would hold every run back for ever.
-    """
+    """Raise BadParameter unless each check gives a number: a broken one would hold every run back for ever."""
     for check in checks:
         try:
             look(check)

@@ -1,4 +1,4 @@
-"""Listening, in a thread of its own, to what a run is asked from outside."""
+"""A thread that reads the requests to a run from outside."""
 
 import contextlib
 import threading
@@ -15,9 +15,9 @@ LISTEN_SECONDS = 2.0
 
 
 class Listener:
-    """Reads the requests for the owner of a job while it is entered; `heard` is the latest one.
+    """Reads the requests to the owner of a job while it is entered; `heard` is the latest one.
 
-    A dry run has no owner, and can be asked nothing.
+    A dry run has no owner, and takes no requests.
     """
 
     def __init__(self, owner: Ownership | None) -> None:

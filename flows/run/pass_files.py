@@ -71,11 +71,7 @@ def _unchanged(source: OfFiles, saved: Cursor) -> FileList:
 
 
 def check_files(spec: SourceSpec, saved: Cursor) -> None:
-    """Nothing, when records can be read again by their keys: in files, as long as these are what they were.
-
-    Raises:
-        DefinitionChanged: files have changed since the latest pass.
-    """
+    """Raise DefinitionChanged if files have changed since the latest pass, so that keys cannot be read again."""
     source = open_source(spec)
     if not isinstance(source, OfFiles):
         return
@@ -89,7 +85,7 @@ def check_files(spec: SourceSpec, saved: Cursor) -> None:
 
 
 def files_definition(source: Source | OfFiles) -> dict[str, Any]:
-    """The part of a job's definition that stands for the files of its pass; none for other sources."""
+    """The part of a job's definition that identifies the files of its pass; empty for other sources."""
     if not isinstance(source, OfFiles):
         return {}
     files = source.files

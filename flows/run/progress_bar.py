@@ -24,7 +24,7 @@ NOTEBOOK_SECONDS = 0.2
 
 @contextlib.contextmanager
 def open_bar(total: int | None) -> Iterator[Draw | None]:
-    """What draws the bar; None where nobody sees it: a file, a worker's pipe."""
+    """Yield what draws the bar, or None where nobody sees it: a file, a worker's pipe."""
     console = _log_console()
     if _in_notebook():
         with _notebook_bar(total) as draw:

@@ -58,7 +58,7 @@ class Replay:
 
 
 def replay(asked: Replay) -> State[Any]:
-    """Own the job, choose the letters or go on with those of an interrupted replay, and run over them."""
+    """Own the job, choose the letters or resume those of an interrupted replay, and run over them."""
     main = load_cursor(asked.job)
     asked = replace(asked, selection=asked.selection.of_latest(main))
     flow_run = get_run_context().flow_run  # type: ignore[union-attr]
@@ -179,7 +179,7 @@ def specs_of(cursor: Cursor) -> tuple[SourceSpec, SinkSpec]:
 
 
 def letters_of(saved: Cursor) -> Letters:
-    """The letters of a replay, from its cursor; enough to read and to settle them."""
+    """The letters of a replay, restored from its cursor so far that they can be read and settled."""
     job, place = main_job(saved.job), saved.dead_letters
     replay_list = (place, list_path(job, saved.pass_number))
     return Letters(place, job, saved.pass_number, replay_list, "letter", None, {})

@@ -22,9 +22,9 @@ SAMPLE_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class Resources:
-    """Of this process and the run's workers together; Dask's or Ray's are not seen from here.
+    """The resources that this process and the run's workers use together; Dask's or Ray's are not included.
 
-    `cpu_seconds` since the run began; `free_bytes` by what the place is for; `connections` of this process alone.
+    `cpu_seconds` since the run began, `free_bytes` by what the place is for, `connections` of this process alone.
     """
 
     cpu_seconds: float = 0.0

@@ -69,9 +69,12 @@ class _Run:
 
 
 def run_job(parameters: Parameters, ownership: Ownership | None = None) -> State[Any]:
-    """Check the job, own it, and walk its pass; a state with the report, or one that says why it did not end.
+    """Check the job, own it, and walk its pass.
 
-    With `ownership` the caller owns what the run works on.
+    With `ownership`, the caller owns what the run works on.
+
+    Returns:
+        A state with the report, or one that says why the run did not complete.
     """
     what, window = parameters.what, parameters.run.window
     if window and not window.is_open(now := datetime.now(UTC)):
@@ -104,10 +107,10 @@ def run_job(parameters: Parameters, ownership: Ownership | None = None) -> State
 
 
 def preview(parameters: Parameters, saved: Cursor | None, log: Any) -> tuple[Source, Cursor, list[str]]:
-    """The source and the cursor that a run would begin with, and what it would warn of; nothing is changed.
+    """Return the source and the cursor that a run would begin with, and its warnings. Nothing is changed.
 
     Raises:
-        Refused: the run would be.
+        Refused: The run would be refused.
     """
     what = parameters.what
     source, sink = open_source(what.source), open_sink(what.sink)

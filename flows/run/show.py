@@ -1,4 +1,4 @@
-"""What a person sees while a run is at work: log lines, a progress artifact, a bar."""
+"""What a person sees while a run works: log lines, a progress artifact, a bar."""
 
 import contextlib
 import time
@@ -35,7 +35,7 @@ class Show:
         self._artifact: UUID | None = None
 
     def update(self, *, final: bool = False) -> None:
-        """Show where the run stands now."""
+        """Show the progress of the run."""
         now = time.monotonic()
         if self._bar is not None:
             self._bar(self._progress.whole.read, self._progress.text(now))

@@ -24,7 +24,7 @@ class StopRequest:
         self.way_on = way_on
 
     def ask(self, reason: str, way_on: str | None = None, *, at_once: bool = False) -> None:
-        """Ask the run to stop; the first reason stays."""
+        """Ask the run to stop. The first reason is kept."""
         self.at_once = self.at_once or at_once
         if self.reason is None:
             self.reason, self.way_on = reason, way_on or self.way_on

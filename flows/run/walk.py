@@ -147,7 +147,7 @@ class Walk:
                     future.add_done_callback(self._ended.put)
 
     def _settle(self) -> None:
-        """Nothing but chunks held back is left: do them after all, or stop."""
+        """Do the chunks held back after all, or stop: no others are left."""
         if self.limits.let_start:
             self.limits.problem = self.circuit.settle()
             self._start_chunks()

@@ -157,7 +157,7 @@ def _sample(run: RunState, seen: Resources, waited_seconds: float, worker_connec
 
 
 def _cores(before: Sequence[Sample], now: Sample) -> float:
-    """How many cores were busy since the last sample; 0 where that was just now."""
+    """How many cores were busy since the last sample; 0 if that is just now."""
     since = before[-1] if before else Sample(0.0)
     return round((now.cpu_seconds - since.cpu_seconds) / (now.at - since.at), 2) if now.at > since.at else 0.0
 

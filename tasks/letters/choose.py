@@ -21,9 +21,10 @@ __all__ = ["Choice", "Selection", "Unfinished", "choose"]
 
 @dataclass(frozen=True)
 class Selection:
-    """What a person asked for; None means any. `pass_number` None means all passes; times without a zone are UTC.
+    """The letters that a person asked for; None means any.
 
-    `error_type` may leave out the module; `message` is a part of it, or a group's whole message with its placeholders.
+    `pass_number` None means all passes. Times without a zone are UTC. `error_type` may leave out the module. `message`
+    is a part of the message, or a group's whole message with its placeholders.
     """
 
     pass_number: int | None = None
@@ -45,9 +46,10 @@ class Selection:
             check_condition(self.where)
 
     def of_latest(self, cursor: Cursor) -> "Selection":
-        """The same, of the latest pass where none is named; an incremental job's passes belong together.
+        """The same selection, restricted to the latest pass unless it names one.
 
-        Each full pass reads everything again, so the letters of those before are history.
+        The passes of an incremental job belong together. A full pass reads everything again, so the letters of earlier
+        full passes are history.
         """
         full = self.pass_number is None and cursor.mode == "full"
         return replace(self, pass_number=cursor.pass_number) if full else self

@@ -21,10 +21,17 @@ _ALLOWED = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION}
 
 
 def letters_where(condition: str, letters: Sequence[dict[str, Any]]) -> set[int]:
-    """The places of the letters for which the condition holds; each has `LETTER_COLUMNS` and `record_json`.
+    """Evaluate an SQL condition on letters.
+
+    Args:
+        condition: SQL over `LETTER_COLUMNS` and the fields of the record.
+        letters: Dicts with `LETTER_COLUMNS` and `record_json`.
+
+    Returns:
+        The indices of the letters for which the condition is true.
 
     Raises:
-        BadParameter: it is no condition on letters.
+        BadParameter: It is not a condition on letters.
     """
     records = [decode_record(letter["record_json"]) for letter in letters]
     return _evaluate(condition, letters, (name for record in records for name in record), records)

@@ -22,7 +22,10 @@ _PACKAGE = __file__.replace("\\", "/").rpartition("/tasks/")[0]
 
 
 def deepest_frame(traceback: str) -> str:
-    """Where in the user's own code the error arose: ``orders.py:17 in clean``; empty without a traceback."""
+    """The place in the user's own code where the error arose, as ``orders.py:17 in clean``.
+
+    Empty without a traceback.
+    """
     # A chain of errors has several blocks of frames; the last one is that of the error which was raised.
     last = re.split(r"\n\n(?:During handling|The above exception)[^\n]*\n\n", traceback)[-1]
     frames = list(_FRAME.finditer(last))
@@ -40,10 +43,11 @@ def _is_ours(file: str) -> bool:
 
 @dataclass(frozen=True)
 class FailureGroup:
-    """Letters of one cause; `message` is normalised, `first` and `last` are when they failed (UTC).
+    """The letters of one cause.
 
-    `number` is the group's place by count, from 1; the example is one of its letters; `where` is the deepest frame of
-    the user's code in it.
+    `number` is the group's rank by count, from 1. `message` is normalised. `first` and `last` are when the earliest and
+    the latest of its records failed (UTC). The example is one of its letters, and `where` the deepest frame of the
+    user's code in that letter's stack.
     """
 
     error_type: str
@@ -75,7 +79,14 @@ class _Cause:
 
 
 def group_letters(letters: Iterable[dict[str, Any]]) -> list[FailureGroup]:
-    """The groups of these letters (dicts of `COLUMNS`), the largest first; memory is that of the groups."""
+    """Group letters by cause.
+
+    Args:
+        letters: Dicts of `COLUMNS`; read once, so that memory does not grow with their number.
+
+    Returns:
+        The groups, the largest first.
+    """
     causes: dict[tuple[str, str], _Cause] = {}
     for letter in letters:
         named, failed_at = (letter["error_type"], normalise(letter["error_message"])), letter["failed_at"]

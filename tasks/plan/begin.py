@@ -23,15 +23,15 @@ class BoundSource(Protocol):
     """What beginning a pass needs of a source."""
 
     def last_key(self, after: Key | None = None) -> Key | None:
-        """The highest key beyond `after`; None when there is no row."""
+        """Return the highest key beyond `after`, or None when there is no row."""
 
     def back(self, upto: Key, rows: int) -> Key | None:
-        """The key `rows` rows before `upto`; None for the start."""
+        """Return the key `rows` rows before `upto`, or None for the start."""
 
 
 @dataclass(frozen=True)
 class PassRequest:
-    """What the caller asked for, as far as it decides the pass."""
+    """The caller's parameters that decide which pass is worked on."""
 
     job: str
     definition: dict[str, Any]
@@ -64,12 +64,12 @@ def _flat(definition: dict[str, Any]) -> dict[str, Any]:
 
 
 def begin(saved: Cursor | None, asked: PassRequest, source: BoundSource, run: RunState, newest_letters: int) -> Cursor:
-    """The cursor of the pass to work on: the saved one, or a new one; nothing is saved here.
+    """Return the cursor of the pass to work on: the saved one, or a new one that is not saved yet.
 
     `newest_letters` is the highest pass that has dead letters, so that a lost cursor does not reuse its number.
 
     Raises:
-        DefinitionChanged: the definition is not that of the unfinished or continued pass.
+        DefinitionChanged: The definition is not that of the unfinished or continued pass.
     """
     if saved is None or saved.status == "reset" or asked.restart:
         return _new_pass(saved, asked, source, run, newest_letters, start=None)
@@ -93,7 +93,7 @@ def begin(saved: Cursor | None, asked: PassRequest, source: BoundSource, run: Ru
 
 
 def caution(saved: Cursor | None, now: Cursor, *, appends: bool) -> str | None:
-    """What a person should know before the run goes from the saved cursor to this one, as a sentence; or None.
+    """A warning about moving from the saved cursor to this one, as a sentence, or None.
 
     `appends`: the sink keeps what an earlier pass wrote, and takes the same records beside it.
     """

@@ -1,4 +1,4 @@
-"""How many rows the next chunk has: adapted to how long chunks take. Pure; durations come in as arguments."""
+"""The number of rows of the next chunk, adapted to how long chunks take. Pure: durations are arguments."""
 
 from typing import NamedTuple
 
@@ -30,9 +30,10 @@ class FirstChunks(NamedTuple):
 
 
 def start_of(done: Tally, *, tables: bool) -> FirstChunks:
-    """How a run starts whose pass has done so much; `tables`: its function takes Arrow tables, which are quick.
+    """The first chunk sizes of a run that continues after this tally.
 
-    At the pace of what is done the chunks are not longer than they may be.
+    The rate of the work done so far bounds them, so that no chunk lasts longer than allowed. `tables`: the function
+    takes Arrow tables, which are fast.
     """
     start = FirstChunks(5 * CANARY_ROWS, 8 * FIRST_ROWS) if tables else FirstChunks(CANARY_ROWS, FIRST_ROWS)
     if not (done.read and done.seconds):
@@ -41,10 +42,11 @@ def start_of(done: Tally, *, tables: bool) -> FirstChunks:
 
 
 class ChunkSizer:
-    """The rows of the next chunk: `fixed`, or what takes about five seconds of a chunk's own work.
+    """The number of rows of the next chunk: `fixed`, or as many as take about five seconds of a chunk's own work.
 
-    `records` is about how many the pass has to go: for very many the chunks get longer, so that there are not more than
-    about a thousand of them. `at_once` is how many chunks are at work together, and `first` the rows to begin with.
+    `records` is about how many records remain in the pass: for very many the chunks are longer, so that there are at
+    most about a thousand. `at_once` is the number of chunks that run at the same time, and `first` the rows to begin
+    with.
     """
 
     def __init__(self, fixed: int | None, records: int, at_once: int = 1, first: int = FIRST_ROWS) -> None:
@@ -57,7 +59,7 @@ class ChunkSizer:
         self.rows = fixed or first
 
     def take(self) -> int:
-        """The rows of the next chunk; towards the end of a pass they get fewer, so that all workers end together."""
+        """Return the rows of the next chunk: fewer towards the end of a pass, so that all workers end together."""
         if self._fixed is not None:
             return self._fixed
         share = max(self._left // (2 * self.at_once), FIRST_ROWS, int(LEAST_SECONDS * self._pace))
@@ -66,7 +68,7 @@ class ChunkSizer:
         return rows
 
     def bound(self, most_rows: int | None) -> None:
-        """Plan no chunk with more rows than this; None for no bound. Where the rate is bounded, so is the size."""
+        """Plan no chunk with more rows than this; None removes the bound. A bounded rate bounds the size."""
         self._bound = most_rows
         if most_rows is not None and self.adapts:
             self.rows = min(self.rows, most_rows)

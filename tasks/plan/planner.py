@@ -1,4 +1,4 @@
-"""Which chunks come next: edges by row rank, a few at a time, within the pass and the run's limit."""
+"""Planning of the next chunks: edges by row rank, a few at a time, within the pass and the run's limit."""
 
 from typing import Protocol
 
@@ -17,14 +17,17 @@ class EdgeSource(Protocol):
     """What planning needs of a source."""
 
     def edges(self, after: Key | None, upto: Key, rows: int, most: int) -> list[Key]:
-        """At most `most` keys in ``(after, upto]``, each `rows` rows after the former; the last may be `upto`."""
+        """Return at most `most` keys in ``(after, upto]``, each `rows` rows after the one before it.
+
+        The last may be `upto`.
+        """
 
 
 class Planner:
-    """Hands out the unfinished chunks of a position in order, planning more when it runs short.
+    """Gives out the unfinished chunks of a position in order, and plans more when few are left.
 
-    `sizer` tells the number of rows of a chunk. `limit` bounds the records that this run starts on: planning stops
-    there, and the pass stays unfinished. The first chunk planned has at most `canary` rows; None if it is like others.
+    `sizer` gives the number of rows of a chunk. `limit` bounds the records that this run starts on: planning ends
+    there, and the pass stays unfinished. The first chunk planned has at most `canary` rows, or None for no such bound.
     """
 
     def __init__(self, source: EdgeSource, sizer: ChunkSizer, *, limit: int | None, canary: int | None) -> None:
@@ -54,9 +57,10 @@ class Planner:
         return planned
 
     def learn(self, chunk: ChunkRange, tally: Tally) -> bool:
-        """Let a finished chunk decide on the size of the next ones; one that an earlier run planned does not.
+        """Adapt the size of the next chunks to a finished one, unless an earlier run planned it.
 
-        Whether chunks have just become as small as they can be, and are too long.
+        Returns:
+            Whether chunks have just reached their smallest size and still take too long.
         """
         before = self._sizer.at_floor
         if rows := self._own.pop(chunk, None):

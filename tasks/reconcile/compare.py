@@ -33,7 +33,7 @@ class Side:
     repeats: bool = False
 
     def sum(self, chunk: ChunkRange) -> KeySum:
-        """The sum of the range's keys, worked out by the database; they are integers."""
+        """The sum of the range's keys, computed by the database; the keys are integers."""
         columns = self.table.key_expressions
         rows = self.table.select(*columns).where(self.table.within(chunk.after, chunk.upto))
         inner = (rows.distinct() if self.repeats else rows).subquery()
@@ -50,13 +50,16 @@ class Side:
             yield from map(plain_key, batch)
 
     def beyond(self, upto: Key) -> int:
-        """How many rows lie beyond this key."""
+        """The number of rows beyond this key."""
         with self.table.engine.connect() as connection:
             statement = self.table.select(func.count()).where(self.table.within(upto, None))
             return int(connection.execute(statement).scalar_one())
 
     def has(self, keys: Iterable[Key], after: Key | None, upto: Key | None) -> set[Key]:
-        """Which of these keys are there in ``(after, upto]``, whatever the order of text; in their comparable form."""
+        """Return those of these keys that exist in ``(after, upto]``, in their comparable form.
+
+        The order of text does not matter.
+        """
         keys, columns = list(keys), self.table.key_expressions
         found: set[Key] = set()
         with self.table.engine.connect() as connection:
@@ -75,7 +78,7 @@ class Side:
 
 @dataclass
 class Compared:
-    """What a comparison of a range found; the lists of keys are cut off."""
+    """The result of comparing a range; its lists of keys are cut off."""
 
     source: int = 0
     sink: int = 0
@@ -88,10 +91,10 @@ class Compared:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The two sides, the whole pass, and how many keys of a kind are to be named.
+    """The comparison of source and sink over the ranges of a pass; at most so many keys of a kind are named.
 
-    Where the two databases order text differently, a key may lie in another range there: what seems to be missing or
-    too many is then asked for by itself. At most some 10,000 keys of each side are in memory.
+    Where the two databases order text differently, a key may be in another range there: a key that seems to be missing
+    or extra is then looked up by itself. At most about 10,000 keys of each side are in memory.
     """
 
     source: Side
@@ -101,9 +104,10 @@ class Comparison:
     _noted: set[Key] = field(default_factory=set)
 
     def compare(self, chunk: ChunkRange, given_up: set[Key], resolved: set[Key]) -> Compared:
-        """The keys of the range that only one side has; those of open and discarded letters are not missing.
+        """Find the keys of the range that only one side has.
 
-        `resolved` are keys of letters that a replay has done with: it may have filtered their records.
+        Keys of open and discarded letters (`given_up`) are not missing. `resolved` are keys of letters that a replay
+        resolved: it may have filtered their records.
         """
         found, after = Compared(), chunk.after
         while after != chunk.upto:
@@ -117,7 +121,7 @@ class Comparison:
         return found
 
     def _part(self, found: Compared, part: ChunkRange) -> Iterable[Key]:
-        """The keys of the source that are not in the sink; what the sink has too many goes into `found`."""
+        """Yield the source's keys that are not in the sink, and add the sink's extra keys to `found`."""
         wanted = {self.source.comparable(key): key for key in self.source.keys(part)}
         missing, surplus = dict(wanted), []
         for key in self.sink.keys(part):
@@ -154,7 +158,7 @@ MOST_TRIES = 200_000
 
 
 def pick_out(keys: Sequence[Key], filtered: KeySum) -> list[Key] | None:
-    """Which of the keys are left when those with the sum `filtered` are taken away; None if that takes too long."""
+    """Return the keys that remain without those whose sum is `filtered`, or None if finding them takes too long."""
     sums = [sum_of_keys([key]) for key in keys]
     whole = sum(sums, KeySum())
     left, wanted = whole.count - filtered.count, (whole.first - filtered.first, whole.second - filtered.second)

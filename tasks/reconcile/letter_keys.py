@@ -15,7 +15,7 @@ __all__ = ["LetterKeys", "LetterSums", "letter_keys", "sum_letters"]
 
 @dataclass
 class LetterSums:
-    """The letters by status; by chunk the sum of the keys of those not resolved; chunks with some that are not open."""
+    """Counts of letters by status, and for each chunk the sum of the keys of its unresolved letters."""
 
     by_status: Counter[str] = field(default_factory=Counter)
     unresolved: dict[str, KeySum] = field(default_factory=dict)
@@ -50,9 +50,16 @@ def sum_letters(place: Store, job: str, pass_number: int) -> LetterSums:
 
 
 def letter_keys(place: Store, job: str, pass_number: int, known: Mapping[str, bool]) -> dict[str, LetterKeys]:
-    """The keys of some chunks' letters, by digest; by an empty one those of chunks that are not known.
+    """Read the keys of the letters of some chunks.
 
-    `known` are the digests of the known chunks, each with whether its letters are wanted.
+    Args:
+        place: The store with the letters.
+        job: The job's name.
+        pass_number: The pass.
+        known: The digests of the known chunks, each with whether its letters are wanted.
+
+    Returns:
+        The keys by the digest of their chunk; under an empty digest those of unknown chunks.
     """
     found = {digest: LetterKeys() for digest, wanted in known.items() if wanted}
     found[""] = LetterKeys()

@@ -62,7 +62,7 @@ def reconcile_pass(cursor: Cursor, source: object, sink: object, most: int) -> R
 
 
 def _incomparable(source: object, sink: object) -> str | None:
-    """Why the keys of these two cannot be compared at all; None when they can."""
+    """Return why the keys of these two cannot be compared at all, or None."""
     if not isinstance(source, (Table, Query)):
         return "the source is not in a database, so its keys cannot be asked for again"
     if not isinstance(sink, Table):
@@ -88,7 +88,7 @@ def _comparison(cursor: Cursor, source: Table | Query, sink: Table, most: int) -
 
 
 def _ranges(cursor: Cursor) -> tuple[list[Account], list[str]]:
-    """The accounts of what is finished, and what is in doubt about them."""
+    """Return the accounts of the finished ranges, and the doubts about them."""
     position, doubts = cursor.position, []
     accounts = read_accounts(open_place(cursor.dead_letters), cursor.job, cursor.pass_number)
     chain, end = finished(accounts, position.start, position.prefix)
@@ -182,7 +182,7 @@ class _Pass:
 
 
 def _judge(account: Account, seen: Compared, most: int) -> tuple[RangeDifference | None, str | None]:
-    """The difference of a range, and what is in doubt about it; at most `most` keys of a kind are named."""
+    """Return the difference of a range and the doubt about it; at most `most` keys of a kind are named."""
     missing = seen.missing.count
     perhaps = seen.replayed + (0 if account.filtered.is_unknown else account.tally.filtered)
     lost, doubt = 0, None
@@ -206,7 +206,7 @@ def _judge(account: Account, seen: Compared, most: int) -> tuple[RangeDifference
 
 
 def _named(account: Account, seen: Compared, lost: int, perhaps: int) -> tuple[Sequence[Key], int]:
-    """The lost keys, and 0; or all that are not in the sink, and how many of them may have been filtered."""
+    """Return the lost keys and 0, or all keys missing in the sink and how many of them may have been filtered."""
     if not lost:
         return [], 0
     if not perhaps:

@@ -14,7 +14,7 @@ MOST_SHOWN = 10
 class RangeDifference:
     """A range in which source and sink do not match.
 
-    `missing` counts keys of the source that are nowhere, `surplus` keys of the sink that the source has not. Of
+    `missing` counts keys of the source that are nowhere, `surplus` keys of the sink that the source does not have. Of
     `missing_keys`, which may be cut off, up to `filtered` were filtered on purpose: which ones is not known.
     """
 
@@ -64,7 +64,7 @@ class Reconciliation:
 
     @property
     def status(self) -> Verdict:
-        """The verdict; a difference outweighs what could not be verified."""
+        """The verdict: a difference outweighs what could not be verified."""
         return "differs" if self.differences else "could not verify" if self.doubts else "agrees"
 
     @property
@@ -74,7 +74,7 @@ class Reconciliation:
 
     @property
     def surplus(self) -> int:
-        """Keys of the sink that the source has not."""
+        """The number of keys of the sink that the source does not have."""
         return sum(difference.surplus for difference in self.differences)
 
     def encode(self) -> dict[str, Any]:

@@ -29,7 +29,11 @@ class _Panel:
 
 
 def draw(samples: Sequence[Sample]) -> str:
-    """The picture as an SVG; the empty string where there are too few samples to show anything over time."""
+    """Draw the run over time as an SVG.
+
+    Returns:
+        The SVG, or an empty string with too few samples to show anything.
+    """
     if len(samples) < LEAST_SAMPLES:
         return ""
     samples = [Sample(0.0), *_thin(samples)]

@@ -1,4 +1,4 @@
-"""Progress as numbers and as a line of text; the clock comes in as an argument."""
+"""Progress as numbers and as a line of text. The clock is an argument."""
 
 import time
 from collections import deque
@@ -40,12 +40,12 @@ class Progress:
     _idle_since: float | None = None
 
     def wait(self, reason: str, now: float, *, idle: bool) -> None:
-        """Note why the run waits just now, or with an empty reason that it does not; idle when no chunk is at work."""
+        """Note why the run waits now; an empty reason means that it does not. `idle`: no chunk is running."""
         self._waited, self._idle_since = self.waited(now), now if reason and idle else None
         self.waiting = reason
 
     def waited(self, now: float) -> float:
-        """The seconds in which the run waited and no chunk was at work."""
+        """The seconds for which the run waited and no chunk was running."""
         return self._waited + (0.0 if self._idle_since is None else max(0.0, now - self._idle_since))
 
     def add(self, tally: Tally, now: float) -> None:
@@ -62,7 +62,7 @@ class Progress:
         return self.before + self.run
 
     def rate(self, now: float) -> float | None:
-        """Records per second over the last minute of this run; None before the first chunk."""
+        """Records per second over the last minute of this run, or None before the first chunk."""
         if not self._recent:
             return None
         now -= self.waited(now)
@@ -70,11 +70,11 @@ class Progress:
         return (self.run.read - read) / (now - since) if now > since else None
 
     def share(self) -> float | None:
-        """How much of the pass is done, from 0 to 1; None when the total is unknown."""
+        """The finished share of the pass, from 0 to 1, or None when the total is unknown."""
         return min(1.0, self.whole.read / self.total) if self.total else None
 
     def seconds_left(self, now: float) -> float | None:
-        """An estimate of the seconds to go; None while it cannot be known."""
+        """The estimated seconds left, or None while they are unknown."""
         rate = self.rate(now)
         if not self.total or not rate:
             return None

@@ -20,7 +20,7 @@ __all__ = ["Report", "count_errors", "failures_exceeded", "report_of"]
 
 
 def count_errors(known: tuple[ErrorCount, ...], more: tuple[ErrorCount, ...], most: int = 20) -> tuple[ErrorCount, ...]:
-    """Both lists as one, the most frequent first; the example of a kind is the first one seen."""
+    """Join both lists, the most frequent error first; the example of a kind is the first one seen."""
     counts: dict[str, ErrorCount] = {}
     for error in (*known, *more):
         first = counts.get(error.error_type, error)
@@ -31,10 +31,10 @@ def count_errors(known: tuple[ErrorCount, ...], more: tuple[ErrorCount, ...], mo
 
 @dataclass(frozen=True)
 class Report:
-    """What a run did. `run` counts this run alone, `whole` its pass with earlier runs; `seconds` is wall time.
+    """The report of a run. `run` counts this run alone, `whole` its pass with earlier runs, `seconds` is wall time.
 
-    `status` is ``complete``, ``stopped``, ``failed`` or ``dry run``; `errors` are of this run, most frequent first.
-    `series` is how the run went over time, and `policy` the failure limits that it was judged by.
+    `status` is ``complete``, ``stopped``, ``failed`` or ``dry run``. `errors` are those of this run, the most frequent
+    first. `series` is the run over time, and `policy` the failure limits that applied to it.
     """
 
     job: str
@@ -84,7 +84,7 @@ class Report:
 
     @property
     def letters_place(self) -> str:
-        """Where the dead letters of the pass lie."""
+        """The place of the pass's dead letters."""
         return f"{self.dead_letters}/{letters_folder(self.job, self.pass_number)}"
 
     @property
@@ -128,7 +128,7 @@ class Report:
         return str(self)
 
     def markdown(self, links: Mapping[str, str] | None = None) -> str:
-        """The report as Markdown, for an artifact; `links` are pages that belong to it, by their names."""
+        """The report as Markdown for an artifact, with links to the pages that belong to it, by their names."""
         return as_markdown(self._page(), links or {})
 
     def _repr_html_(self) -> str:

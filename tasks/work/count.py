@@ -45,7 +45,11 @@ class Count:
     def add(
         self, batch: Batch, outputs: list[Outputs], written: tuple[int, int], failures: list[Failure], source: Source
     ) -> list[DeadLetter]:
-        """Count a batch, and how many records were written as how many rows; the letters of those that failed."""
+        """Count a batch, of which so many records were written as so many rows.
+
+        Returns:
+            The letters of the records that failed.
+        """
         read, failed = len(batch) + len(batch.unreadable), len(failures) + len(batch.unreadable)
         records, rows = written
         filtered = read - records - failed
@@ -126,7 +130,7 @@ def letter_of(record: Unreadable) -> DeadLetter:
 
 
 def sum_filtered(batch: Batch, outputs: Sequence[Outputs], failures: Sequence[Failure], source: Source) -> KeySum:
-    """The sum of the keys of the filtered records; of files none, whose keys no database could be asked for."""
+    """The sum of the keys of the filtered records; unknown for files, whose keys no database can be asked for."""
     if not set(source.key) <= set(batch.names):
         return KeySum(kind="unknown")
     kept = {place for part in outputs for place in places(part)}

@@ -1,7 +1,7 @@
-"""Finding the records that a sink refuses.
+"""Isolation: finding the records that a sink refuses.
 
-Where the sink writes many rows singly in one go, by that; where it tells which row it was, with about 4k writes for k
-bad ones; else by halves: k bad ones in n cost about 2k·log2(n/k) writes.
+Where the sink writes many rows one by one in a single call, that call finds them. Where its error names the row, k bad
+records cost about 4k writes. Otherwise the batch is halved: k bad records in n cost about 2k·log2(n/k) writes.
 """
 
 import contextlib
@@ -29,14 +29,17 @@ def isolate(
     fails_chunk: Callable[[BaseException], bool],
     refusals: Refusals | None = None,
 ) -> list[tuple[Outputs, Exception]]:
-    """Write the outputs; those that cannot be written, in their order, each alone with the error it raises by itself.
+    """Write the outputs, and return those that the sink refuses.
 
-    Every attempt lies under a savepoint: after an error PostgreSQL refuses each further statement of a transaction.
-    A record's rows are written together or not at all. `refusals` hears of each record that is taken or refused.
+    Every attempt is made under a savepoint: after an error PostgreSQL refuses each further statement of a transaction.
+    A record's rows are written together or not at all. `refusals` counts each record that is written or refused.
+
+    Returns:
+        The refused outputs in their order, each of one record, with the error that it raises by itself.
 
     Raises:
-        SinkRefuses: `refusals` has heard enough.
-        Exception: one of which `fails_chunk` says that no record is to blame for it.
+        SinkRefuses: `refusals` has counted enough.
+        Exception: An error for which, by `fails_chunk`, no record is to blame.
     """
     refusals = refusals or Refusals(hold=False)
     refused: _Refused = []
@@ -105,12 +108,12 @@ def _write_one_by_one(
 
 
 def _divided(outputs: Outputs, error: Exception) -> tuple[_Refused, list[Outputs]]:
-    """The record that is refused, when it is only one; else what to write next."""
+    """Return the refused record when it is only one, and otherwise what to write next."""
     return ([], _parts(outputs, error)) if len(outputs) > 1 else ([(outputs, error)], [])
 
 
 def _parts(outputs: Outputs, error: Exception) -> list[Outputs]:
-    """What to write instead, in order: both halves, or what lies around the row that the sink complained of."""
+    """What to write instead, in order: both halves, or the records before and after the row that the error names."""
     blamed, count = getattr(error, "refused_row", None), len(outputs)
     if blamed is None or blamed >= count or row_count(outputs) != count:
         return [outputs[: count // 2], outputs[count // 2 :]]
@@ -121,9 +124,9 @@ def _parts(outputs: Outputs, error: Exception) -> list[Outputs]:
 
 
 def _attempt(transaction: SinkTransaction, outputs: Outputs) -> Exception | None:
-    """Write the outputs; why that failed, if it did.
+    """Write the outputs, and return the error if that failed.
 
-    Returned, not raised: what is raised while it is handled would carry it along, with the data of other records.
+    It is not raised: an error raised while it is handled would carry it along, with the data of other records.
     """
     try:
         with contextlib.suppress(WriteAgain):

@@ -1,4 +1,4 @@
-"""What some records of a batch became: items, or a table; of both, length and slices count records."""
+"""The outputs of some records of a batch, as items or as a table. Length and slices count records."""
 
 import itertools
 from collections.abc import Sequence
@@ -57,9 +57,9 @@ class ItemRows(Sequence[Item]):
 
 
 class ItemTable:
-    """What records of a batch became: row *i* of `table` comes from the record at the place ``origins[i]``.
+    """Outputs as a table: row *i* of `table` comes from the record at the index ``origins[i]`` of the batch.
 
-    Its length is a number of records, each with one row or more; a slice of it is a part of these records.
+    Its length is a number of records, each with one row or more. A slice of it is a part of these records.
     """
 
     def __init__(self, table: pa.Table, origins: "np.ndarray[Any, Any]") -> None:

@@ -25,11 +25,14 @@ def process_async(
     timeout_seconds: float | None,
     check_abandoned: Callable[[], None],
 ) -> tuple[list[Item], list[Failure]]:
-    """The outputs of the batch's records, and those that failed, in their order; who is in neither was filtered.
+    """Call the async processor for the batch's records.
+
+    Returns:
+        The outputs and the failures, in the records' order. A record in neither was filtered.
 
     Raises:
-        StopBatch: the processor said so; the calls in flight are cancelled.
-        RunStopped: the run was told to stop at once; they are cancelled, too.
+        StopBatch: The processor raised it; the calls in flight are cancelled.
+        RunStopped: The run has to stop at once; the calls in flight are cancelled.
     """
     outcomes = asyncio.run(_all(processor, batch, record_retries, timeout_seconds, check_abandoned))
     items = [outcome for outcome in outcomes if isinstance(outcome, Item)]

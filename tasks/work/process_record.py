@@ -20,7 +20,7 @@ Function = Callable[[Record], Any]
 
 @dataclass(frozen=True)
 class Failure:
-    """A record that failed: its place in the batch, where, why, after how many attempts; what a sink refused of it."""
+    """A record that failed: its index in the batch, the stage, the error, the attempts, and the refused rows if any."""
 
     index: int
     stage: Stage
@@ -32,12 +32,15 @@ class Failure:
 def process_batch(
     function: Function, batch: Batch, record_retries: int, guard: RecordGuard | None = None
 ) -> tuple[Sequence[Item], list[Failure]]:
-    """The outputs of the batch's records, and those that failed; who is in neither was filtered.
+    """Call the function for each of the batch's records.
 
-    The guard, in a worker process, knows which record is in hand and ends it at its time limit.
+    In a worker process the guard knows which record is being processed, and ends it at its time limit.
+
+    Returns:
+        The outputs and the failures. A record in neither was filtered.
 
     Raises:
-        StopBatch: the processor said so.
+        StopBatch: The function raised it.
     """
     if guard is None:
         return _process(_Calls(function, batch, [IDLE], None, 0), record_retries)
@@ -96,7 +99,7 @@ def _items(places: list[int], outputs: list[Any]) -> Sequence[Item]:
 
 
 def _try_again(calls: _Calls, index: int, error: Exception, record_retries: int) -> tuple[list[Record], Failure | None]:
-    """The output of a later attempt, or the failure of the last; waits longer before each, at most a second."""
+    """Return the output of a later attempt, or the failure of the last; the wait before each grows up to a second."""
     attempt = 1
     make = record_maker(calls.batch.names)
     while attempt <= record_retries and not isinstance(error, (RecordTimeout, WorkerDied)):
@@ -129,10 +132,10 @@ def record_maker(names: tuple[str, ...]) -> Callable[[tuple[Any, ...]], Record]:
 
 
 def rows_of(output: Any) -> list[Record]:
-    """The rows to write for one record; none when it is filtered.
+    """Return the rows to write for one record, none when it is filtered.
 
     Raises:
-        BadOutput: the output is not a dict, a list of dicts, or None.
+        BadOutput: The output is not a dict, a list of dicts, or None.
     """
     if output is None:
         return []

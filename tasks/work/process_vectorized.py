@@ -23,12 +23,15 @@ Outcome = tuple[list[Outputs], list[Failure]]
 
 
 def process_vectorized(processor: Processor, batch: Batch, schema: pa.Schema, record_retries: int) -> Outcome:
-    """The outputs of the batch's records, and those that failed; who is in neither was filtered.
+    """Call the vectorized function for the batch's records.
 
-    A call that raises is repeated with both halves of its records; one that raises `BadRecords`, without those.
+    A call that raises is repeated with both halves of its records; one that raises `BadRecords`, without those records.
+
+    Returns:
+        The outputs and the failures. A record in neither was filtered.
 
     Raises:
-        StopBatch: the processor said so.
+        StopBatch: The function raised it.
     """
     table, failures = (batch.table, []) if batch.table is not None else arrow_table(batch, schema)
     places = np.delete(np.arange(len(batch)), [failure.index for failure in failures])
@@ -110,7 +113,7 @@ class _Halving:
 
 
 def _positions(bad: Any, rows: int) -> list[int]:
-    """The positions that a mask or a list of positions means; none if it means one that does not exist."""
+    """The positions that a mask or a list of positions names, or none if one of them does not exist."""
     values = bad.to_pylist() if isinstance(bad, (pa.Array, pa.ChunkedArray)) else list(bad)
     if len(values) == rows and all(type(value).__name__ in ("bool", "bool_") for value in values):
         return [position for position, is_bad in enumerate(values) if is_bad]
@@ -144,14 +147,14 @@ def _of_table(output: Any, places: "np.ndarray[Any, Any]") -> list[Outputs]:
 
 
 def _outputs(origins: "np.ndarray[Any, Any]", table: pa.Table, places: "np.ndarray[Any, Any]") -> list[Outputs]:
-    """The output of the records that have rows; a record that has none was filtered."""
+    """The outputs of the records that have rows. A record without rows was filtered."""
     if not np.array_equal(origins, places) and not np.isin(origins, places).all():
         raise BadOutput("the vectorized processor changed the index, which tells which record a row comes from")
     return [ItemTable(table, origins)] if table.num_rows else []
 
 
 def arrow_table(batch: Batch, schema: pa.Schema) -> tuple[pa.Table, list[Failure]]:
-    """The batch by columns, in the types of the source; records with a value that does not fit have failed."""
+    """Return the batch as a table in the types of the source, and the failures of records that do not fit them."""
     columns: dict[str, pa.Array] = {}
     failures: dict[int, Failure] = {}
     for name, values in zip(batch.names, zip(*batch.rows, strict=True), strict=False):

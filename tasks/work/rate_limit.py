@@ -12,10 +12,10 @@ CREDIT_SECONDS = 1.0
 
 
 class RateLimit:
-    """Makes the threads of this process wait, in their turn, so that they take no more than `rate` records a second.
+    """Makes the threads of this process wait, in turn, so that they start at most `rate` records a second.
 
-    In a time of t seconds they start on at most rate * (t + 1) records, and one batch. `cell` holds the rate, 0 for no
-    limit: a single double, which may lie in memory that another process writes to.
+    Within t seconds they start at most rate * (t + 1) records and one batch. `cell` holds the rate, 0 for no limit: a
+    single double, which may be in memory that another process writes to.
     """
 
     def __init__(self, cell: "memoryview[float] | None" = None) -> None:
@@ -26,7 +26,7 @@ class RateLimit:
 
     @property
     def rate(self) -> float:
-        """Records per second that this process may take now; 0 for no limit."""
+        """Records per second that this process may start now; 0 for no limit."""
         return float(self._cell[0])
 
     @rate.setter
@@ -34,7 +34,7 @@ class RateLimit:
         self._cell[0] = rate
 
     def wait(self, rows: int, check: Callable[[], None]) -> None:
-        """Wait until so many rows may be taken; `check` may raise in between, so that the waiting ends."""
+        """Wait until so many rows may be started. `check` is called meanwhile, and ends the wait if it raises."""
         if not self.rate:
             return
         with self._turn:
@@ -68,7 +68,7 @@ def keep_rate_limit(run_id: str, rate_limit: RateLimit) -> None:
 
 
 def set_rate_limit(run_id: str, rate: float) -> None:
-    """Let the run, in this process, take so many records per second from now on; 0 for no limit."""
+    """Limit the run, in this process, to so many records per second from now on; 0 removes the limit."""
     rate_limit_of(run_id).rate = rate
 
 

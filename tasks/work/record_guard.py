@@ -39,13 +39,17 @@ class RecordGuard:
             signal.signal(signal.SIGALRM, self._ring)
 
     def begin_chunk(self, doomed: Mapping[int, Exception]) -> None:
-        """Count a chunk's records from its first; those that are doomed, by their number, fail with this error."""
+        """Count a chunk's records from its first. Those in `doomed`, by their number, fail with the error there."""
         self._next = 0
         self._doomed = doomed
 
     @contextlib.contextmanager
     def batch(self, rows: int) -> Iterator[int]:
-        """Watch over the chunk's next records in the block; the number of the first of them."""
+        """Watch over the chunk's next records in the block.
+
+        Yields:
+            The number of the first of them.
+        """
         first = self._next
         self._next += rows
         if self.timeout is not None:
@@ -70,10 +74,10 @@ class RecordGuard:
 
     @contextlib.contextmanager
     def undisturbed(self) -> Iterator[None]:
-        """Let no time limit end the block; one that is up by then ends the record after it.
+        """Let no time limit interrupt the block; a limit that expires meanwhile ends the record after the block.
 
-        Blocking the signal would not do: another thread takes it, and Python calls the handler in the main thread
-        all the same.
+        Blocking the signal does not suffice: another thread receives it, and Python calls the handler in the main
+        thread all the same.
         """
         if threading.current_thread() is not threading.main_thread():
             yield

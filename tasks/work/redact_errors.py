@@ -1,4 +1,4 @@
-"""Redacted columns in what is neither letter nor count: errors that fail a chunk, and log lines of the function."""
+"""Redaction of columns in errors that fail a chunk and in log lines of the function."""
 
 import logging
 import threading
@@ -20,7 +20,7 @@ _in_hand = threading.local()
 
 
 def open_redaction(columns: tuple[str, ...]) -> Redaction | None:
-    """What redacts these columns, here and in log lines; None when there are none."""
+    """Return what redacts these columns in errors and log lines, or None without columns."""
     if not columns:
         return None
     _watch_logs()

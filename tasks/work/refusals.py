@@ -12,7 +12,7 @@ MESSAGE_CHARACTERS = 300
 
 
 class Refusals:
-    """Counts what a sink refuses of a chunk until it takes a first record; then the chunk is one like any other."""
+    """Counts what a sink refuses of a chunk until it takes a first record. Then the chunk is like any other."""
 
     def __init__(self, *, hold: bool) -> None:
         self._undecided = hold

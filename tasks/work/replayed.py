@@ -1,4 +1,4 @@
-"""What a chunk of dead letters needs besides: those without a record fail at once, those that succeed are resolved."""
+"""The rules for a chunk of dead letters: letters without a record fail, letters that succeed are resolved."""
 
 from prefect_batch.blocks.batches import Batch
 from prefect_batch.blocks.chunks import ChunkRange
@@ -9,13 +9,13 @@ __all__ = ["settle", "unread"]
 
 
 def settle(source: Source, chunk: ChunkRange, run_id: str) -> None:
-    """Resolve the letters of a chunk that is committed; nothing, if these are no letters."""
+    """Resolve the letters of a committed chunk, if the source is dead letters."""
     if isinstance(source, Replays):
         source.settle(chunk, run_id)
 
 
 def unread(source: Source, batch: Batch) -> list[Failure]:
-    """The failures of letters whose records the source no longer has; they are in batches of their own."""
+    """The failures of letters whose records the source no longer has; such letters come in batches of their own."""
     if not isinstance(source, Replays) or source.missing(batch.row(0)) is None:
         return []
     errors = [source.missing(row) for row in batch.rows]

@@ -1,4 +1,4 @@
-"""What this process was told of a run: to begin no further chunk, or to give up those at work."""
+"""Signals to the chunks of a run in this process: begin no further chunk, or roll back the running ones."""
 
 from prefect_batch.blocks.errors import RunStopped
 
@@ -21,7 +21,7 @@ _refusing: set[str] = set()
 
 
 def abandon(run_id: str) -> None:
-    """Make the chunks of this run, in this process, give up at their next batch and roll back."""
+    """Make the chunks of this run in this process roll back at their next batch."""
     _abandoned.add(run_id)
 
 
@@ -31,31 +31,23 @@ def refuse(run_id: str) -> None:
 
 
 def is_abandoned(run_id: str) -> bool:
-    """Whether the run's chunks were told to give up."""
+    """Whether the run's chunks have to roll back."""
     return run_id in _abandoned
 
 
 def check_abandoned(run_id: str) -> None:
-    """Nothing, unless the run was told to stop at once.
-
-    Raises:
-        RunStopped: it was; the chunk is rolled back.
-    """
+    """Raise RunStopped if the run has to stop at once, so that the chunk is rolled back."""
     if run_id in _abandoned:
         raise RunStopped(ROLLED_BACK)
 
 
 def check_refusing(run_id: str) -> None:
-    """Nothing, unless the run is about to stop.
-
-    Raises:
-        RunStopped: it is, and so the chunk is not begun.
-    """
+    """Raise RunStopped if the run is stopping, so that the chunk is not begun."""
     if run_id in _refusing:
         raise RunStopped(NOT_BEGUN)
 
 
 def forget_signals(run_id: str) -> None:
-    """Drop what this process was told of a run that has ended."""
+    """Forget the signals of a run that has ended."""
     _abandoned.discard(run_id)
     _refusing.discard(run_id)

@@ -36,10 +36,10 @@ __all__ = ["ChunkJob", "forget", "work_chunk"]
 
 @dataclass(frozen=True)
 class ChunkJob:
-    """All that a chunk needs besides its range; it can be pickled, and holds no connection.
+    """Everything that a chunk needs besides its range. It can be pickled and holds no connection.
 
-    `batch_rows` is the number of records in memory at once; `dead_letters` is a directory. `hold_refused`: a chunk of
-    which the sink takes nothing fails, instead of burying all its records.
+    `batch_rows` is the number of records in memory at once, `dead_letters` a directory. `hold_refused`: a chunk whose
+    records the sink refuses without exception fails, and its records are not buried.
     """
 
     job: str
@@ -101,15 +101,15 @@ def work_chunk(
     guard: RecordGuard | None = None,
     before_commit: Callable[[], None] | None = None,
 ) -> ChunkResult:
-    """Process the chunk's records and write them, all in one transaction; what failed is buried before the commit.
+    """Process the chunk's records and write them in one transaction; failed records are buried before the commit.
 
-    In a worker process, `guard` watches over the single records, and `before_commit` looks whether the parent lives.
+    In a worker process, `guard` watches over single records, and `before_commit` checks that the parent is alive.
 
     Raises:
-        StopBatch: the processor said so.
-        RunStopped: the run was told to stop at once.
-        SinkRefuses: the sink took none of the records, and the chunk is held back for that.
-        Exception: the chunk failed as a whole, and nothing of it was written.
+        StopBatch: The processor raised it.
+        RunStopped: The run has to stop at once.
+        SinkRefuses: The sink took none of the records, so that the chunk is held back.
+        Exception: The chunk failed as a whole, and nothing of it was written.
     """
     ends = _open(job)
     with redacted_errors(ends.redaction):
@@ -210,10 +210,10 @@ class _Writing:
         self._stack.close()  # Rolls back what is not committed.
 
     def write(self, outputs: list[Outputs]) -> list[tuple[Outputs, Exception]]:
-        """Write the outputs; the records that the sink refuses come back, each alone, with its error.
+        """Write the outputs, and return the records that the sink refuses, each alone with its error.
 
         Raises:
-            SinkRefuses: it took none of the chunk's records so far, and these were enough.
+            SinkRefuses: The sink has taken none of the chunk's records so far, and these were enough.
         """
         if outputs and self._transaction is None:
             self._ends.sink.prepare(first_records(outputs[0]), self._ends.source.schema)

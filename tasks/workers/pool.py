@@ -50,14 +50,14 @@ def refuse_waiting(run_id: str) -> None:
 
 
 def stop_at_once(run_id: str) -> None:
-    """Make the chunks of this run that are at work in or below this process give up and roll back."""
+    """Make the running chunks of this run, in this process and its workers, roll back."""
     abandon(run_id)
     if pool := pool_of(run_id):
         pool.kill()
 
 
 class _Worker:
-    """One worker process, seen from its parent; `hung` is the record for which it was killed."""
+    """One worker process, seen from its parent. `hung` is the record for which it was killed."""
 
     hung: int | None = None
 
@@ -92,15 +92,16 @@ class _Worker:
         return self._process.pid
 
     def kill(self) -> None:
-        """End it at once, whatever it does; its transaction is rolled back by the database."""
+        """End it at once, whatever it does. The database rolls its transaction back."""
         self._process.kill()
         self._process.wait()
 
 
 class WorkerPool:
-    """Worker processes for the chunks of one run; start it with ``with``.
+    """Worker processes for the chunks of one run; a context manager.
 
-    A worker that dies costs its chunk one attempt; the record in hand is tried once more, and then given up.
+    A worker that dies costs its chunk one attempt. The record that it was processing is tried once more, and then
+    becomes a dead letter.
     """
 
     def __init__(self, setup: WorkerSetup, size: int) -> None:
@@ -139,7 +140,7 @@ class WorkerPool:
         self._size = max(size, self._size)
 
     def set_rate_limit(self, rate: float) -> None:
-        """Let each worker take so many records per second from now on, also within a chunk; 0 for no limit."""
+        """Limit each worker to so many records per second from now on, also within a chunk; 0 removes the limit."""
         self._rate = rate
         for worker in list(self._all):
             worker.rate_limit.rate = rate
@@ -150,7 +151,7 @@ class WorkerPool:
         return [worker.pid for worker in list(self._all)]
 
     def refuse(self) -> None:
-        """Begin no chunk any more: those that wait for a worker stop, those at work are finished."""
+        """Begin no further chunk: those that wait for a worker stop, those that are running are finished."""
         self._refusing = True
 
     def kill(self) -> None:
@@ -161,14 +162,16 @@ class WorkerPool:
             worker.kill()
 
     def work(self, chunk: ChunkRange, batch_rows: int, log: Log, *, hold_refused: bool = False) -> ChunkResult:
-        """The chunk's result, worked out in one of the workers in such batches; lines of its log go to `log`.
+        """Run the chunk in one of the workers, in batches of this size, and return its result.
+
+        Lines of its log go to `log`.
 
         Raises:
-            StopBatch: the processor said so.
-            SinkRefuses: the sink took nothing of it, and it is held back for that.
-            RemoteError: the chunk failed.
-            WorkerDied: the worker did not survive it; the chunk is worth another attempt.
-            RunStopped: the workers were ended.
+            StopBatch: The processor raised it.
+            SinkRefuses: The sink took none of its records, so that it is held back.
+            RemoteError: The chunk failed.
+            WorkerDied: The worker died; the chunk is worth another attempt.
+            RunStopped: The workers were ended.
         """
         doomed: dict[int, Exception] = {
             record: WorkerDied(record) for (of, record), times in self._deaths.items() if of == chunk and times > 1
@@ -213,7 +216,7 @@ class WorkerPool:
             log(answer.level, answer.text)
 
     def _await(self, worker: _Worker) -> None:
-        """Wait for an answer; kill the worker when one record is in hand for too long."""
+        """Wait for an answer, and kill the worker when it processes one record for too long."""
         if self._timeout is None:
             return
         seen, since = IDLE, time.monotonic()
@@ -227,7 +230,11 @@ class WorkerPool:
                 raise EOFError
 
     def _replace(self, worker: _Worker, chunk: ChunkRange) -> int | None:
-        """Start another in the place of a worker that is gone; the record that hung, if it was killed for one."""
+        """Start another worker in the place of one that is gone.
+
+        Returns:
+            The number of the record that hung, if the worker was killed for one.
+        """
         record = worker.in_hand
         self._all.discard(worker)
         worker.kill()

@@ -33,9 +33,9 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc] # It has no types.
 
 
 def send_function(function: Callable[..., Any]) -> bytes | None:
-    """The function as bytes for `pickle.loads`; None if it holds something that cannot leave this process.
+    """Return the function as bytes for `pickle.loads`, or None if it holds something that cannot leave this process.
 
-    What lives in ``__main__`` (a script, a notebook), or in a module that was not found by the import path, is sent by
+    A function of ``__main__`` (a script, a notebook), or of a module that was not found by the import path, is sent by
     value: the other process must not, or cannot, import it.
     """
     module = sys.modules.get(getattr(function, "__module__", None) or "")
