@@ -206,7 +206,7 @@ def arm_run(step, count, tick):
     elif step.endswith("choose"):
         around(replay_module, "write_replay_list", **{step.partition(" ")[0]: tick["before"]})
     elif step.endswith("act"):
-        around(decide, "record_act", **{step.partition(" ")[0]: tick["before"]})
+        around(decide, "save_decision", **{step.partition(" ")[0]: tick["before"]})
     elif step == "before complete":
         around(run_module, "judge", before=lambda *_: die())
     else:

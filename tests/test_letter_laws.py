@@ -16,7 +16,7 @@ from prefect_batch.blocks.letters.place import open_place
 from prefect_batch.blocks.letters.purge import purge_letters
 from prefect_batch.blocks.letters.read import count_letters, read_letters
 from prefect_batch.blocks.letters.replay_list import list_path, write_replay_list
-from prefect_batch.blocks.letters.status import Act, record_act
+from prefect_batch.blocks.letters.status import Decision, save_decision
 from prefect_batch.blocks.opening import open_source
 from prefect_batch.blocks.parameters.letters import Letters
 from prefect_batch.tasks.letters.choose import Selection, Unfinished, choose
@@ -92,8 +92,8 @@ class World:
     def discard(self, keys, number):
         choice = choose(self.place, "job", Selection(key=tuple(map(str, keys))), Unfinished())
         if choice.ids:
-            act = Act("discarded", LetterSet(choice.ids), "ada", NOW.isoformat(), "x")
-            record_act(self.place, "job", f"discard-{number}", act)
+            decision = Decision("discarded", LetterSet(choice.ids), "ada", NOW.isoformat(), "x")
+            save_decision(self.place, "job", f"discard-{number}", decision)
 
     def purge(self):
         resolved = count_letters(self.place, "job")["resolved"]

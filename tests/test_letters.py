@@ -26,7 +26,7 @@ from prefect_batch.blocks.letters.place import full_place, open_place
 from prefect_batch.blocks.letters.purge import purge_letters
 from prefect_batch.blocks.letters.read import count_letters, newest_pass, read_letters
 from prefect_batch.blocks.letters.record_json import decode_record
-from prefect_batch.blocks.letters.status import Act, record_act
+from prefect_batch.blocks.letters.status import Decision, save_decision
 from prefect_batch.tasks import error_text as traces
 from prefect_batch.tasks.error_text import normalise
 from prefect_batch.tasks.letters.group import deepest_frame, group_letters
@@ -184,8 +184,10 @@ def test_statuses_are_the_join_of_files_and_acts(tmp_path):
     bury(tmp_path, FIRST, [GOOD | {"id": n} for n in range(4)])
     place = open_place(str(tmp_path))
     ids = list(read_letters(str(tmp_path), "job")["id"])
-    record_act(place, "job", "one", Act("discarded", LetterSet(ids[1:3]), "ada", "2024-01-01T00:00:00", "test data"))
-    record_act(place, "job", "two", Act("resolved", LetterSet(ids[2:3]), "replay 1", "2024-01-02T00:00:00"))
+    save_decision(
+        place, "job", "one", Decision("discarded", LetterSet(ids[1:3]), "ada", "2024-01-01T00:00:00", "test data")
+    )
+    save_decision(place, "job", "two", Decision("resolved", LetterSet(ids[2:3]), "replay 1", "2024-01-02T00:00:00"))
     frame = read_letters(str(tmp_path), "job")
     assert list(frame["status"]) == ["open", "discarded", "resolved", "open"]
     assert list(frame["reason"]) == ["", "test data", "", ""]
@@ -201,7 +203,9 @@ def test_statuses_are_the_join_of_files_and_acts(tmp_path):
 def test_an_act_that_was_edited_to_nonsense_is_an_error_and_not_an_open_letter(tmp_path):
     bury(tmp_path, FIRST, [GOOD])
     place = open_place(str(tmp_path))
-    record_act(place, "job", "one", Act("resolved", LetterSet(read_letters(str(tmp_path), "job")["id"]), "x", "y"))
+    save_decision(
+        place, "job", "one", Decision("resolved", LetterSet(read_letters(str(tmp_path), "job")["id"]), "x", "y")
+    )
     (tmp_path / "job" / "_status" / "one.json").write_text("{}")
     with pytest.raises(BadPlace, match=r"one\.json is not what prefect-batch wrote there .* restore it"):
         read_letters(str(tmp_path), "job")
@@ -317,7 +321,7 @@ def test_a_place_in_memory(memory):
     frame = read_letters(memory, "job")
     assert list(frame["record"]) == [GOOD, GOOD]
     place = open_place(memory)
-    record_act(place, "job", "one", Act("resolved", LetterSet(frame["id"][:1]), "x", "y"))
+    save_decision(place, "job", "one", Decision("resolved", LetterSet(frame["id"][:1]), "x", "y"))
     assert count_letters(place, "job") == {"open": 1, "resolved": 1, "discarded": 0}
     assert bury(memory, FIRST, []) is None
     assert read_letters(memory, "job").empty
@@ -355,7 +359,7 @@ def test_a_place_on_s3(s3_bucket):
     assert bury(s3, FIRST, [GOOD]) == path
     place = open_place(s3)
     (left,) = read_letters(s3, "job")["id"]
-    record_act(place, "job", "one", Act("resolved", LetterSet([left]), "x", "2024-01-01T00:00:00+00:00"))
+    save_decision(place, "job", "one", Decision("resolved", LetterSet([left]), "x", "2024-01-01T00:00:00+00:00"))
     assert count_letters(place, "job") == {"open": 0, "resolved": 1, "discarded": 0}
     assert purge_letters(place, "job", datetime.now(UTC)) == 1
     assert place.find("job") == []

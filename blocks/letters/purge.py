@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 
 from prefect_batch.blocks.letters.bury import GROUP_ROWS
 from prefect_batch.blocks.letters.read import all_ids, find_letter_files
-from prefect_batch.blocks.letters.status import Statuses, read_statuses, remove_acts
+from prefect_batch.blocks.letters.status import Statuses, read_statuses, remove_decisions
 from prefect_batch.blocks.stores.store import Store
 
 __all__ = ["purge_letters"]
@@ -16,13 +16,13 @@ __all__ = ["purge_letters"]
 def purge_letters(place: Store, job: str, before: datetime) -> int:
     """Remove the job's letters that were resolved before this moment, in all their generations; how many they were.
 
-    A crash in between leaves acts on letters that are gone, which the next purge removes: never an act less.
+    A crash in between leaves decisions on letters that are gone, which the next purge removes: never a decision less.
     """
     statuses = read_statuses(place, job)
     removed: set[str] = set()
     for file in find_letter_files(place, job):
         removed |= _purge_file(place, file.path, statuses, before)
-    remove_acts(place, job, all_ids(place, job))
+    remove_decisions(place, job, all_ids(place, job))
     return len(removed)
 
 

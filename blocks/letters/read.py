@@ -117,17 +117,17 @@ def find_letters(
         start = 0
         for table in _batches(place, file, needed):
             ids, passes = table["id"].to_pylist(), table["pass"].to_pylist()
-            decisions = [statuses.of(letter) for letter in ids]
+            states = [statuses.of(letter) for letter in ids]
             kept = [
                 row
-                for row, (letter, number, of) in enumerate(zip(ids, passes, decisions, strict=True))
+                for row, (letter, number, of) in enumerate(zip(ids, passes, states, strict=True))
                 if newest.get(letter, 0) == file.generation
                 and pass_number in (None, number)
                 and status in (None, of.status)
             ]
             if kept:
                 shown = table.select(list(columns))
-                for name, values in zip(STATUS, zip(*decisions, strict=True), strict=True):
+                for name, values in zip(STATUS, zip(*states, strict=True), strict=True):
                     shown = shown.append_column(name, pa.array(values, pa.string()))
                 yield FoundLetters(file.path, [start + row for row in kept], shown.take(pa.array(kept)))
             start += table.num_rows

@@ -22,7 +22,7 @@ from prefect_batch.blocks.letters.place import open_place
 from prefect_batch.blocks.letters.read import read_rows
 from prefect_batch.blocks.letters.record_json import RAW, decode_record, shown_columns
 from prefect_batch.blocks.letters.replay_list import ReplayList, read_replay_list
-from prefect_batch.blocks.letters.status import Act, Statuses, read_statuses, record_act
+from prefect_batch.blocks.letters.status import Decision, Statuses, read_statuses, save_decision
 from prefect_batch.blocks.parameters.letters import Letters
 
 __all__ = ["LettersSource"]
@@ -203,8 +203,8 @@ class LettersSource:
         resolved = LetterSet(letter for letter in ids if letter not in again)
         if len(resolved):
             by, now = f"replay {self.spec.replay}", datetime.now(UTC).isoformat()
-            act = Act("resolved", resolved, by, now, run_id=run_id)
-            record_act(self._place, self.spec.job, f"replay-{self.spec.replay:06d}-{chunk.digest}", act)
+            decision = Decision("resolved", resolved, by, now, run_id=run_id)
+            save_decision(self._place, self.spec.job, f"replay-{self.spec.replay:06d}-{chunk.digest}", decision)
 
 
 def _record(text: str) -> dict[str, Any] | Exception:

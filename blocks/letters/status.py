@@ -1,7 +1,7 @@
-"""What became of dead letters: acts beside their files, each written whole, which resolve or discard some of them.
+"""The statuses of dead letters: decisions beside the letters' files, which resolve or discard some of them.
 
-``<place>/<job>/_status/<act>.json``. Letter files never change for it; a letter's status is the join of both. Other
-programs that read Parquet skip names with an underscore.
+They are whole files ``<place>/<job>/_status/<decision>.json``. Letter files never change for a decision: a letter's
+status is the join of both. Other programs that read Parquet skip names with an underscore.
 """
 
 import json
@@ -13,13 +13,13 @@ from prefect_batch.blocks.errors import BadPlace
 from prefect_batch.blocks.letters.ids import LetterSet
 from prefect_batch.blocks.stores.store import Store, full_name, put
 
-__all__ = ["Act", "Decision", "LetterStatus", "Statuses", "read_statuses", "record_act", "remove_acts"]
+__all__ = ["Decision", "LetterState", "LetterStatus", "Statuses", "read_statuses", "remove_decisions", "save_decision"]
 
 LetterStatus = Literal["open", "resolved", "discarded"]
 
 
 @dataclass(frozen=True)
-class Act:
+class Decision:
     """A decision on some letters: `status`, who and when (UTC), why, and the flow run that replayed them."""
 
     status: Literal["resolved", "discarded"]
@@ -30,17 +30,17 @@ class Act:
     run_id: str = ""
 
     def encode(self) -> dict[str, Any]:
-        """The act as JSON."""
+        """The decision as JSON."""
         return {**vars(self), "letters": self.letters.encode()}
 
     @classmethod
-    def decode(cls, encoded: dict[str, Any]) -> "Act":
-        """The act that `encode` wrote."""
+    def decode(cls, encoded: dict[str, Any]) -> "Decision":
+        """The decision that `encode` wrote."""
         return cls(**{**encoded, "letters": LetterSet.decode(encoded["letters"])})
 
 
-class Decision(NamedTuple):
-    """The status of one letter, and of the act behind it: when (UTC), by whom and why; empty while it is open."""
+class LetterState(NamedTuple):
+    """The status of one letter, and of the decision behind it: when (UTC), by whom and why; empty while it is open."""
 
     status: LetterStatus
     at: str = ""
@@ -48,42 +48,42 @@ class Decision(NamedTuple):
     reason: str = ""
 
 
-_OPEN = Decision("open")
+_OPEN = LetterState("open")
 
 
 class Statuses:
     """The statuses of a job's letters at one moment. Resolved counts before discarded: such a record is in the sink."""
 
-    def __init__(self, acts: Iterable[Act]) -> None:
-        resolved_first = sorted(acts, key=lambda act: (act.status != "resolved", act.at))
-        self._acts = [(act.letters, Decision(act.status, act.at, act.by, act.reason)) for act in resolved_first]
-        self._by_file: dict[str, list[tuple[LetterSet, Decision]]] = {}
-        for letters, decision in self._acts:
+    def __init__(self, decisions: Iterable[Decision]) -> None:
+        resolved_first = sorted(decisions, key=lambda one: (one.status != "resolved", one.at))
+        self._decisions = [(one.letters, LetterState(one.status, one.at, one.by, one.reason)) for one in resolved_first]
+        self._by_file: dict[str, list[tuple[LetterSet, LetterState]]] = {}
+        for letters, state in self._decisions:
             for file in letters.files:
-                self._by_file.setdefault(file, []).append((letters, decision))
+                self._by_file.setdefault(file, []).append((letters, state))
 
-    def of(self, letter: str) -> Decision:
+    def of(self, letter: str) -> LetterState:
         """What became of this letter."""
         file = letter.rpartition(".")[0]
-        return next((decision for letters, decision in self._by_file.get(file, ()) if letter in letters), _OPEN)
+        return next((state for letters, state in self._by_file.get(file, ()) if letter in letters), _OPEN)
 
 
 def _folder(job: str) -> str:
     return f"{job}/_status"
 
 
-def record_act(place: Store, job: str, name: str, act: Act) -> None:
-    """Write the act under this name, whole; one of the same name is replaced by it."""
-    put(place, f"{_folder(job)}/{name}.json", json.dumps(act.encode()).encode())
+def save_decision(place: Store, job: str, name: str, decision: Decision) -> None:
+    """Write the decision under this name, whole; one of the same name is replaced by it."""
+    put(place, f"{_folder(job)}/{name}.json", json.dumps(decision.encode()).encode())
 
 
-def _acts(place: Store, job: str) -> Iterator[tuple[str, Act]]:
+def _decisions(place: Store, job: str) -> Iterator[tuple[str, Decision]]:
     for path in place.find(_folder(job)):
         if path.endswith(".json") and "/." not in path:
             with place.open(path) as file:
                 text = file.read()
             try:
-                yield path, Act.decode(json.loads(text))
+                yield path, Decision.decode(json.loads(text))
             except (ValueError, TypeError, LookupError, AttributeError) as error:
                 raise BadPlace(
                     f"{full_name(place, path)} is not what prefect-batch wrote there ({error!r}): without it nobody "
@@ -97,11 +97,11 @@ def read_statuses(place: Store, job: str) -> Statuses:
     Raises:
         BadPlace: a file of them cannot be read.
     """
-    return Statuses(act for _, act in _acts(place, job))
+    return Statuses(decision for _, decision in _decisions(place, job))
 
 
-def remove_acts(place: Store, job: str, kept: LetterSet) -> int:
-    """Remove the acts of which no letter is left among these; how many they were."""
-    idle = [path for path, act in _acts(place, job) if not any(letter in kept for letter in act.letters)]
+def remove_decisions(place: Store, job: str, kept: LetterSet) -> int:
+    """Remove the decisions of which no letter is left among these, and return how many they were."""
+    idle = [path for path, decision in _decisions(place, job) if not any(letter in kept for letter in decision.letters)]
     place.remove(idle)
     return len(idle)

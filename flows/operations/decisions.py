@@ -13,7 +13,7 @@ from prefect_batch.blocks.letters.ids import LetterSet
 from prefect_batch.blocks.letters.place import open_place
 from prefect_batch.blocks.letters.purge import purge_letters
 from prefect_batch.blocks.letters.replay_list import list_path, read_replay_list
-from prefect_batch.blocks.letters.status import Act, record_act
+from prefect_batch.blocks.letters.status import Decision, save_decision
 from prefect_batch.blocks.state.cursor import Cursor
 from prefect_batch.blocks.state.cursor_store import CursorStore, load_cursor
 from prefect_batch.blocks.state.ownership import own_job
@@ -83,9 +83,9 @@ def _discard(job: str, selection: Selection, reason: str, by: str | None) -> int
             raise NotFinished(job, choice.unfinished)
         if choice.ids:
             now = datetime.now(UTC)
-            act = Act("discarded", LetterSet(choice.ids), by or getpass.getuser(), now.isoformat(), reason)
+            decision = Decision("discarded", LetterSet(choice.ids), by or getpass.getuser(), now.isoformat(), reason)
             name = f"discard-{now:%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
-            record_act(open_place(main.dead_letters), job, name, act)
+            save_decision(open_place(main.dead_letters), job, name, decision)
     return len(choice.ids)
 
 
