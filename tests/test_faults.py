@@ -284,7 +284,7 @@ def flow_run_state(job):
 def test_one_interrupt_finishes_the_chunk_in_hand_and_stops(slow, sqlite, job):
     child, again = slow
     child.send_signal(signal.SIGINT)
-    _, errors = child.communicate(timeout=60)
+    _, errors = child.communicate(timeout=120)
     assert child.returncode != 0
     assert "CancelledRun" in errors
     assert status(job).tally.read == 2000
@@ -302,7 +302,7 @@ def test_two_interrupts_stop_at_once_and_roll_the_chunk_back(slow, sqlite, job):
     child.send_signal(signal.SIGINT)
     time.sleep(0.3)
     child.send_signal(signal.SIGINT)
-    child.communicate(timeout=60)
+    child.communicate(timeout=120)
     assert child.returncode != 0
     assert status(job).tally.read in (1000, 2000)
     assert status(job).status == "stopped"
@@ -313,7 +313,7 @@ def test_two_interrupts_stop_at_once_and_roll_the_chunk_back(slow, sqlite, job):
 def test_sigterm_finishes_the_chunk_in_hand_and_stops(slow, sqlite, job):
     child, again = slow
     child.send_signal(signal.SIGTERM)
-    child.communicate(timeout=60)
+    child.communicate(timeout=120)
     assert child.returncode != 0
     assert status(job).tally.read == 2000
     assert status(job).status == "stopped"

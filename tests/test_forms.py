@@ -270,7 +270,7 @@ def test_stop_batch_cancels_what_is_in_flight():
 
 def test_a_stop_at_once_cancels_what_is_in_flight():
     async def function(_record):
-        await asyncio.sleep(60)
+        await asyncio.sleep(600)
 
     def abandoned():
         raise RunStopped("at once")
@@ -278,7 +278,7 @@ def test_a_stop_at_once_cancels_what_is_in_flight():
     started = time.monotonic()
     with pytest.raises(RunStopped):
         concurrently(function, 5, check=abandoned)
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 60
 
 
 @pytest.fixture

@@ -55,7 +55,7 @@ def test_a_record_within_its_limit_goes_on_after_it():
     with record_in_hand(60) as guard, guard.undisturbed():
         signal.raise_signal(signal.SIGALRM)
         busy(0.01)
-    with record_in_hand(0.2) as guard:
+    with record_in_hand(10) as guard:
         with guard.undisturbed():
             busy(0.05)
         busy(0.05)

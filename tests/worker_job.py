@@ -11,6 +11,8 @@ from pathlib import Path
 
 from prefect_batch import StopBatch, processor
 
+BEGAN = time.monotonic()
+
 
 def _out(record):
     return {"id": record["id"], "n": 1}
@@ -136,8 +138,9 @@ def never_ends(record):
 
 @processor
 def until_three(record):
-    """Slow until three processes work on it."""
-    (Path(os.environ["WORKER_JOB"]) / f"pid-{os.getpid()}").touch()
-    if len(list(Path(os.environ["WORKER_JOB"]).glob("pid-*"))) < 3:
+    """Waits until three processes work on it, two minutes at most."""
+    here = Path(os.environ["WORKER_JOB"])
+    (here / f"pid-{os.getpid()}").touch()
+    while len(list(here.glob("pid-*"))) < 3 and time.monotonic() < BEGAN + 120:
         time.sleep(0.005)
     return _out(record)
