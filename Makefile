@@ -6,18 +6,27 @@ EXTRAS := postgresql,mysql,connector,demo
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Errors only: pip's warnings are about the machine, and a newcomer would take them for ours.
 QUIETLY := --quiet --quiet
+VERSIONS := --constraint constraints.txt
+TESTS :=
+UNLOCKED := .venv-unlocked
+# The main job, and what depends on the versions of others the most.
+MAIN_TESTS := $(addprefix tests/test_,flow.py deployments.py notebooks.py readme.py workers.py file_flow.py replay.py)
 
 # The share of lines and branches is printed, and must not be below `fail_under` in pyproject.toml; of a part of the
 # tests it says nothing: make test COVERAGE=
 COVERAGE := --cov --cov-report=
 
-.PHONY: demo test lint bench docs clean
+.PHONY: demo test test-unlocked lint bench docs clean
 
 demo: $(VENV)/.installed
 	@$(BIN)/prefect-batch demo
 
 test: $(VENV)/.installed-test
-	$(BIN)/pytest -n 3 --dist worksteal $(COVERAGE)
+	$(BIN)/pytest -n 3 --dist worksteal $(COVERAGE) $(TESTS)
+
+# With the versions that pip gives a new user today, in an environment of their own.
+test-unlocked:
+	@$(MAKE) --no-print-directory test VENV=$(UNLOCKED) VERSIONS= COVERAGE= TESTS='$(MAIN_TESTS)'
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff format --check .
@@ -30,20 +39,20 @@ docs: $(VENV)/.installed-test
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
 
 bench: $(VENV)/.installed
-	@$(BIN)/pip install $(QUIETLY) --constraint constraints.txt --editable '.[$(EXTRAS),bench]'
+	@$(BIN)/pip install $(QUIETLY) $(VERSIONS) --editable '.[$(EXTRAS),bench]'
 	$(BIN)/python benchmarks/run.py
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@echo "Installing prefect-batch and Prefect into $(VENV); this can take two minutes …"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "prefect-batch needs Python 3.11 or later: make PYTHON=python3.12 …")'
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/pip install $(QUIETLY) --constraint constraints.txt --editable '.[$(EXTRAS)]'
+	@$(BIN)/pip install $(QUIETLY) $(VERSIONS) --editable '.[$(EXTRAS)]'
 	@touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed
 	@echo "Installing what the tests need …"
-	@$(BIN)/pip install $(QUIETLY) --constraint constraints.txt --editable '.[$(EXTRAS),test]'
+	@$(BIN)/pip install $(QUIETLY) $(VERSIONS) --editable '.[$(EXTRAS),test]'
 	@touch $@
 
 clean:
-	rm -rf $(VENV) prefect-batch-demo build *.egg-info
+	rm -rf $(VENV) $(UNLOCKED) prefect-batch-demo build *.egg-info
