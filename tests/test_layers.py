@@ -12,7 +12,8 @@ import pytest
 import prefect_batch
 
 ROOT = Path(prefect_batch.__file__).parent
-LAYERS = ("blocks", "tasks", "flows", "deployments")
+# The kit for tests may import everything, and nothing imports it.
+LAYERS = ("blocks", "tasks", "flows", "deployments", "testing")
 MODULES = sorted(file for layer in LAYERS for file in (ROOT / layer).rglob("*.py"))
 
 
@@ -78,6 +79,11 @@ def test_each_modules_exports_are_sorted_and_exist(file):
 @pytest.mark.parametrize("name", ["processor", "Table", "SkipRecord", "BatchError"])
 def test_a_module_with_processors_does_not_import_prefect(name):
     code = f"import sys; from prefect_batch import {name}; sys.exit('prefect' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_kit_for_tests_needs_neither_pytest_nor_prefect():
+    code = "import sys; import prefect_batch.testing; sys.exit(not {'pytest', 'prefect'}.isdisjoint(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -67,6 +67,8 @@ class SqlTransaction:
 
     def write_table(self, table: pa.Table) -> None:
         """As `write`, for the rows of a table."""
+        if not table.num_rows:
+            return
         assert self._target is not None
         if write := _TABLES_BY_DRIVER.get(self._driver):
             write(self._connection, self._target, self._mode, table)
