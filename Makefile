@@ -32,7 +32,7 @@ lint: $(VENV)/.installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	@mkdir -p $(VENV)/types && ln -sfn $(CURDIR) $(VENV)/types/prefect_batch
-	MYPYPATH=$(VENV)/types $(BIN)/mypy -p prefect_batch.blocks -p prefect_batch.tasks -p prefect_batch.flows
+	MYPYPATH=$(VENV)/types $(BIN)/mypy -p prefect_batch.blocks -p prefect_batch.tasks -p prefect_batch.flows -p prefect_batch.testing
 
 # Into build/docs; a dead link, a missing anchor or an unknown name in the reference is an error.
 docs: $(VENV)/.installed-test

@@ -96,12 +96,13 @@ class Source(End, Protocol):
         """
 
     def last_key(self, after: Key | None = None) -> Key | None:
-        """Return the highest key beyond `after`, which may be the key of no record any more.
+        """Return the highest key beyond `after`, which itself may be the key of no record any more.
 
         It is asked once, when a pass begins, and is the pass's upper bound: what is added later is not read.
 
         Returns:
-            The key; None when there is no record beyond `after`.
+            The key; None when nothing lies beyond `after`. Where that cannot be known without reading, as in a file of
+            text, it may be a key behind all records, whether or not there are any.
         """
 
     def back(self, upto: Key, rows: int) -> Key | None:
@@ -151,7 +152,10 @@ class Source(End, Protocol):
         """
 
     def key_of(self, row: tuple[Any, ...]) -> Key:
-        """Return the key of a row that ``Batch.row`` gave; a letter, and a range that ends there, are named by it."""
+        """Return the key of a row that ``Batch.row`` gave; a letter is named by it, and a range may end there.
+
+        For a row that is a dead letter it is the key that the record has in the job's own source.
+        """
 
 
 @runtime_checkable
@@ -172,7 +176,8 @@ class FindsRecords(Protocol):
     def find(self, keys: Sequence[Key]) -> Iterator[Batch]:
         """Yield the records that have one of these keys, in any order.
 
-        A key may belong to no record any more, which is no error, or to several, which are all yielded.
+        A key may belong to no record any more, which is no error, or to several, which are all yielded. The key of each
+        row is equal to the one that was asked for.
         """
 
 
@@ -227,7 +232,7 @@ class SinkTransaction(Protocol):
 
         Args:
             records: The rows; they may be none, and may differ in their columns. A column that a record does not have
-                is left as it is, or NULL; one that the sink does not have is an error.
+                is left as it is, or NULL; one that the sink cannot store is an error.
 
         Raises:
             RecordError: A record cannot be written as it is.
@@ -236,9 +241,9 @@ class SinkTransaction(Protocol):
         """
 
     def savepoint(self) -> AbstractContextManager[None]:
-        """Return a block that undoes what was written in it, and only that, when it is left by an error.
+        """Return a block for one write: when that raises, nothing of it stays, and the error goes on.
 
-        The error goes on. What was written before the block, and after it, stays. Blocks are not nested.
+        What was written before the block, and after it, stays. Blocks are not nested.
 
         Raises:
             BadSink: There is no way back to the beginning of the block.

@@ -18,6 +18,7 @@ from prefect_batch.blocks.opening import open_sink, open_source
 from prefect_batch.blocks.transient import fails_chunk, is_transient
 from prefect_batch.tasks.work.isolate import isolate
 from prefect_batch.tasks.work.outputs import Item
+from prefect_batch.testing.walk import walk
 
 MOMENT = datetime(2024, 3, 31, 1, 59, 59, 999_990)
 # kind: (type in SQLite, PostgreSQL, MariaDB; the values, in no order)
@@ -63,19 +64,6 @@ def make(database, kind):
     return rows
 
 
-def walk(source, rows_per_chunk, batch_rows=3):
-    """Every row, range by range, each edge saved and loaded as the cursor does it."""
-    found, ranges, after, upper = [], [], None, source.last_key()
-    while upper is not None and after != upper:
-        (edge,) = source.edges(after, upper, rows_per_chunk, 1)
-        edge = decode_key(json.loads(json.dumps(encode_key(edge))))
-        chunk = ChunkRange(after, edge)
-        found += [row for batch in source.read(chunk, batch_rows) for row in batch.rows]
-        ranges.append(chunk)
-        after = edge
-    return found, ranges
-
-
 @pytest.mark.parametrize("kind", KEYS)
 def test_ranges_of_any_size_cover_every_row_once(database, kind):
     rows = make(database, kind)
@@ -84,16 +72,16 @@ def test_ranges_of_any_size_cover_every_row_once(database, kind):
     unpaged = [n for (n,) in database.rows("SELECT n FROM t ORDER BY k")]
     place = source.names.index("n")
     for rows_per_chunk in (1, 2, 3, len(rows) - 1, len(rows), len(rows) + 1):
-        found, ranges = walk(source, rows_per_chunk)
-        assert [row[place] for row in found] == unpaged
-        assert len(ranges) <= len(rows) // rows_per_chunk + 1
+        found = walk(source, rows_per_chunk)
+        assert [row[place] for row in found.rows] == unpaged
+        assert len(found.ranges) <= len(rows) // rows_per_chunk + 1
 
 
 @pytest.mark.parametrize("kind", KEYS)
 def test_a_row_is_found_again_by_the_key_in_its_letter(database, kind):
     make(database, kind)
     source = open_source(Table(database.url, "t", key="k"))
-    found, _ = walk(source, 4)
+    found = walk(source, 4).rows
     for before, row in zip([None, *found], found, strict=False):
         after = None if before is None else source.key_of(before)
         key = decode_key(json.loads(json.dumps(encode_key(source.key_of(row)))))
@@ -104,13 +92,13 @@ def test_a_row_is_found_again_by_the_key_in_its_letter(database, kind):
 def test_values_come_through_a_made_table_as_they_were(database, kind):
     make(database, kind)
     source = open_source(Table(database.url, "t", key="k"))
-    found, _ = walk(source, 100)
+    found = walk(source, 100).rows
     sink = open_sink(Table(database.url, "copy", key="k", create=True))
     sink.check(source.schema)
     write(sink, [dict(zip(source.names, row, strict=False)) for row in found], source.schema)
     # Sorted here: a made table may collate text otherwise, so that no two texts are the same key.
     assert sorted(database.rows("SELECT * FROM copy")) == sorted(database.rows("SELECT * FROM t"))
-    assert sorted(walk(open_source(Table(database.url, "copy", key="k")), 3)[0]) == sorted(found)
+    assert sorted(walk(open_source(Table(database.url, "copy", key="k")), 3).rows) == sorted(found)
 
 
 @pytest.mark.parametrize("rows_per_chunk", [1, 2, 5])
@@ -126,7 +114,7 @@ def test_the_hour_that_summer_time_has_twice_is_walked_once(postgresql, monkeypa
         source = open_source(Table(postgresql.url, "t", key="k", where=where))
         upper = source.last_key()
         assert decode_key(json.loads(json.dumps(encode_key(upper)))) == upper
-        found, _ = walk(source, rows_per_chunk)
+        found = walk(source, rows_per_chunk).rows
         assert [n for _, n in found] == [n for (n,) in postgresql.rows(f"SELECT n FROM t WHERE {where} ORDER BY k")]
         assert found[-1][1] == last
 
@@ -151,7 +139,7 @@ def test_a_composite_key_with_ties_is_covered(database):
     database.many("INSERT INTO t VALUES (:a, :b, :n)", rows)
     source = open_source(Table(database.url, "t", key=["a", "b"]))
     for rows_per_chunk in range(1, 32):
-        found, _ = walk(source, rows_per_chunk)
+        found = walk(source, rows_per_chunk).rows
         assert len(found) == 30
         assert len(set(found)) == 30
         assert [row[:2] for row in found] == sorted(row[:2] for row in found)
@@ -172,23 +160,23 @@ def test_a_composite_key_of_moments_and_uuids_is_covered(database):
     source = open_source(Table(database.url, "t", key=["at", "id"]))
     unpaged = database.rows("SELECT n, CAST(id AS CHAR(36)) FROM t ORDER BY at, id")
     for rows_per_chunk in (1, 2, 3, 5, 16, 17):
-        found, _ = walk(source, rows_per_chunk)
+        found = walk(source, rows_per_chunk).rows
         assert [(row[2], str(row[1])) for row in found] == unpaged
 
 
 def test_one_huge_tie_is_one_chunk(database):
     database.run("CREATE TABLE t (k INTEGER, n INTEGER)")
     database.many("INSERT INTO t VALUES (:k, :n)", [{"k": 1 if n < 90 else 2, "n": n} for n in range(100)])
-    found, ranges = walk(open_source(Table(database.url, "t", key="k")), 10)
-    assert len(found) == 100
-    assert [chunk.upto for chunk in ranges] == [(1,), (2,)]
+    found = walk(open_source(Table(database.url, "t", key="k")), 10)
+    assert len(found.rows) == 100
+    assert [chunk.upto for chunk in found.ranges] == [(1,), (2,)]
 
 
 def test_a_condition_and_columns_narrow_the_records(database):
     make(database, "int")
     source = open_source(Table(database.url, "t", key="k", columns=["n"], where="n % 2 = 1 AND '%:x' <> ''"))
     assert source.check() == []
-    found, _ = walk(source, 2)
+    found = walk(source, 2).rows
     assert source.names == ("k", "n")  # The key is always read.
     assert sorted(row[1] for row in found) == [1, 3, 5, 7]
 
@@ -198,7 +186,7 @@ def test_a_query_is_walked_like_a_table(database):
     sql = "SELECT k, n + 1 AS m, '10:30 50%' AS label FROM t WHERE n < 7 -- and no more"
     source = open_source(Query(database.url, sql, key="k"))
     assert source.check() == []
-    found, _ = walk(source, 2)
+    found = walk(source, 2).rows
     assert source.names == ("k", "m", "label")
     assert sorted(row[1] for row in found) == [1, 2, 3, 4, 5, 6, 7]
     assert found[0][2] == "10:30 50%"
@@ -214,7 +202,7 @@ def test_names_that_need_quotes_work_everywhere(database):
         assert write(sink, [{"the key": n, "100% of it": n} for n in range(5)]) == []
     source = open_source(Table(database.url, "Order Lines", key="the key"))
     assert source.check() == []
-    assert walk(source, 2)[0] == [(n, n) for n in range(5)]
+    assert walk(source, 2).rows == [(n, n) for n in range(5)]
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from prefect_batch.blocks.databases.standard import insert_statement, update_sta
 from prefect_batch.blocks.databases.target import Target
 from prefect_batch.blocks.errors import BadSink
 from prefect_batch.blocks.jobs import PassRef
+from prefect_batch.blocks.opening import open_sink, open_source
 
 A, B, C = (column(name, sql.Integer()) for name in "abc")
 TARGET = Target("out", "shop", ("a", "b"), {"a": sql.Integer(), "b": sql.Integer(), "n": sql.Text()}, frozenset())
@@ -89,7 +90,7 @@ def test_standard_sql_reads_and_writes_as_the_database_itself(database, write, r
     database.run(*(f"INSERT INTO t VALUES ({n}, 0, 'old')" for n in there))
     rows = [{"id": n, "a": n * n, "b": f"row {n}"} for n in range(40)]
     table = Table(database.url, "t", key="id", write=write)
-    source, sink = table.open_source(), table.open_sink()
+    source, sink = open_source(table), open_sink(table)
     standard = replace(source.dialect.by_another_driver(), row_values=False, raw_keys=False)
     monkeypatch.setattr(source, "dialect", standard)
     monkeypatch.setattr(sink, "dialect", standard)
@@ -103,7 +104,7 @@ def test_standard_sql_reads_and_writes_as_the_database_itself(database, write, r
 
 def test_a_database_without_savepoints_is_refused_as_a_sink(sqlite, monkeypatch):
     sqlite.run("CREATE TABLE t (id INTEGER PRIMARY KEY)")
-    sink = Table(sqlite.url, "t", key="id").open_sink()
+    sink = open_sink(Table(sqlite.url, "t", key="id"))
     assert sink.check(pa.schema([])) == []
     monkeypatch.setattr(sink, "dialect", replace(sink.dialect, savepoints=False))
     with pytest.raises(BadSink, match="table t is in a database without savepoints"):
@@ -111,7 +112,7 @@ def test_a_database_without_savepoints_is_refused_as_a_sink(sqlite, monkeypatch)
 
 
 def test_a_database_that_one_process_at_a_time_may_open_is_only_here(sqlite, monkeypatch):
-    source = Table(sqlite.url, "t", key="id").open_source()
+    source = open_source(Table(sqlite.url, "t", key="id"))
     assert not source.only_here
     monkeypatch.setattr(source, "dialect", replace(source.dialect, processes=False))
     assert source.only_here

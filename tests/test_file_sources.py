@@ -3,6 +3,7 @@
 import gzip
 import json
 import pickle
+from functools import partial
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,8 +12,9 @@ import pytest
 from prefect_batch import Files
 from prefect_batch.blocks.chunks import ChunkRange
 from prefect_batch.blocks.errors import BadParameter, BadSource, DefinitionChanged
-from prefect_batch.blocks.keys import decode_key, encode_key
 from prefect_batch.blocks.opening import PinnedFiles, open_source
+from prefect_batch.testing import SourceCase, exercise_source
+from prefect_batch.testing.walk import walk
 
 ROWS = [{"n": n, "t": text} for n, text in enumerate(["a", "é", "", "x,y", 'a"b', "two\nlines", "漢\r\n", " ", "NULL"])]
 
@@ -65,37 +67,20 @@ def opened(path, form, **more):
     return source
 
 
-def walk(source, rows_per_chunk, batch_rows=3):
-    """Every row with its key, every unreadable record, range by range, each edge saved and loaded as by the cursor."""
-    found, ranges, unreadable, after, upper = [], [], [], None, source.last_key()
-    while upper is not None and after != upper:
-        (edge,) = source.edges(after, upper, rows_per_chunk, 1)
-        edge = decode_key(json.loads(json.dumps(encode_key(edge))))
-        chunk = ChunkRange(after, edge)
-        for batch in source.read(chunk, batch_rows):
-            assert len(batch) <= batch_rows
-            found += [batch.row(place) for place in range(len(batch))]
-            assert [row[: len(batch.names)] for row in found[len(found) - len(batch) :]] == batch.rows
-            unreadable += batch.unreadable
-        ranges.append(chunk)
-        after = edge
-    return found, ranges, unreadable
-
-
 def values(rows):
     return [(row["n"], row["t"]) for row in rows]
 
 
-def test_ranges_of_any_size_cover_every_record_once(tmp_path, form):
-    write(tmp_path / "a", ROWS, form)
-    source = opened(tmp_path / "a", form)
-    assert source.names == ("n", "t")
-    for rows_per_chunk in (1, 2, 3, len(ROWS) - 1, len(ROWS), len(ROWS) + 1):
-        found, ranges, unreadable = walk(source, rows_per_chunk)
-        assert [row[:2] for row in found] == values(ROWS)
-        assert len({source.key_of(row) for row in found}) == len(ROWS)
-        assert not unreadable
-        assert len(ranges) <= 2 * len(ROWS) // rows_per_chunk + 1
+def test_a_file_of_any_form_passes_the_suite_for_sources(tmp_path, form):
+    kind = form.partition(" ")[0]
+
+    def make(count):
+        path = tmp_path / f"{count}.{kind}"
+        rows = [{"n": n, "t": ROWS[n % len(ROWS)]["t"]} for n in range(count)]
+        write(path, rows, form)
+        return SourceCase(partial(opened, path, form), rows, divides=not form.endswith("gzip"))
+
+    exercise_source(make)
 
 
 def test_several_files_are_one_walk(tmp_path, form):
@@ -107,30 +92,10 @@ def test_several_files_are_one_walk(tmp_path, form):
     (tmp_path / "_SUCCESS").write_text("")
     source = opened(tmp_path, form)
     for rows_per_chunk in (1, 2, 3, 5, 100):
-        found, _, unreadable = walk(source, rows_per_chunk)
-        assert [row[:2] for row in found] == values(ROWS)
-        assert not unreadable
+        found = walk(source, rows_per_chunk)
+        assert [row[:2] for row in found.rows] == values(ROWS)
+        assert not found.unreadable
     assert source.estimate(None, source.last_key()) > 0
-
-
-def test_a_record_is_found_again_by_the_key_in_its_letter(tmp_path, form):
-    write(tmp_path / "a", ROWS, form)
-    source = opened(tmp_path / "a", form)
-    found, _, _ = walk(source, 4)
-    for before, row in zip([None, *found], found, strict=False):
-        after = None if before is None else source.key_of(before)
-        key = decode_key(json.loads(json.dumps(encode_key(source.key_of(row)))))
-        again = [b.row(n) for b in source.read(ChunkRange(after, key), 10) for n in range(len(b))]
-        assert again == [row]
-
-
-def test_tables_hold_what_rows_hold(tmp_path, form):
-    write(tmp_path / "a", ROWS, form)
-    source = opened(tmp_path / "a", form)
-    chunk = ChunkRange(None, source.last_key())
-    tables = [batch.table for batch in source.read_tables(chunk, 4)]
-    assert pa.concat_tables(tables).to_pylist() == ROWS
-    assert all(table.schema.equals(source.schema) for table in tables)
 
 
 def test_a_chunk_gets_the_files_of_the_pass_in_another_process(tmp_path, form):
@@ -160,7 +125,7 @@ def test_columns_are_chosen_in_the_order_asked_for(tmp_path, form):
     write(tmp_path / "a", ROWS, form)
     source = opened(tmp_path / "a", form, columns=["t", "n"])
     assert source.names == ("t", "n")
-    assert [row[0] for row in walk(source, 4)[0]] == [row["t"] for row in ROWS]
+    assert [row[0] for row in walk(source, 4).rows] == [row["t"] for row in ROWS]
     with pytest.raises(BadSource, match=r"no column tt.*did you mean t\?"):
         opened(tmp_path / "a", form, columns=["tt", "n"])
 
@@ -175,7 +140,7 @@ def test_overlap_is_not_for_files(tmp_path, form):
 def test_records_are_found_by_their_keys(tmp_path, form):
     write(tmp_path / "a", ROWS, form)
     source = opened(tmp_path / "a", form)
-    found, _, _ = walk(source, 4)
+    found = walk(source, 4).rows
     keys = [source.key_of(row) for row in found]
     again = [row for batch in source.find([*keys[::3], ("a", 10**9, 1), ("b", 0, 1)]) for row in batch.rows]
     assert sorted(again) == sorted(found[::3])
@@ -183,6 +148,6 @@ def test_records_are_found_by_their_keys(tmp_path, form):
 
 def test_a_record_is_not_found_where_the_file_has_others_now(tmp_path):
     write(tmp_path / "a", ROWS, "csv")
-    keys = [row[-3:] for row in walk(opened(tmp_path / "a", "csv"), 100)[0]]
+    keys = [row[-3:] for row in walk(opened(tmp_path / "a", "csv"), 100).rows]
     write(tmp_path / "a", [{"n": 0, "t": "another length"}, *ROWS[1:]], "csv")
     assert list(opened(tmp_path / "a", "csv").find(keys[1:])) == []

@@ -15,7 +15,7 @@ import prefect_batch
 
 ROOT = Path(prefect_batch.__file__).parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-LAYERS = ("blocks", "tasks", "flows", "deployments")
+LAYERS = ("blocks", "tasks", "flows", "deployments", "testing")
 # The rooms in the order of their imports: a row may import itself and the rows above it.
 ROOMS = (
     {
@@ -87,6 +87,7 @@ ROOMS = (
         "flows.__main__": "The command line as a module.",
     },
     {"deployments": "The calendar: deployments to start from."},
+    {"testing": "The kit for tests: it may import everything, and nothing imports it."},
 )
 ROWS = {room: number for number, row in enumerate(ROOMS) for room in row}
 # These know nothing of each other.
@@ -232,6 +233,11 @@ for name in {LIGHT}:
 """
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (found.returncode, found.stderr) == (0, "")
+
+
+def test_the_kit_for_tests_needs_neither_pytest_nor_prefect():
+    code = "import sys; import prefect_batch.testing; sys.exit(not {'pytest', 'prefect'}.isdisjoint(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_every_error_is_in_the_tree_at_the_modules_head():

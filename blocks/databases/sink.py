@@ -48,6 +48,8 @@ class SqlTransaction:
 
     def write_table(self, table: pa.Table) -> None:
         """As `write`, for the rows of a table."""
+        if not table.num_rows:
+            return
         assert self._target is not None
         if write_table := self._dialect.write_table:
             write_table(self._connection, self._target, self._write, table)

@@ -1,6 +1,7 @@
 """A place in a file system of fsspec as a store: the object store's own atomic put, elsewhere a rename."""
 
 import contextlib
+import io
 import secrets
 from collections.abc import Iterator
 from pathlib import PurePosixPath
@@ -11,10 +12,17 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from prefect_batch.blocks.stores.store import NewFile
 
-__all__ = ["RemoteStore", "in_memory"]
+__all__ = ["RemoteStore", "in_memory", "open_remote"]
 
 # Their uploads become an object at once when they are ended; others write in place, and get a temporary name.
 _ATOMIC_PUT = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"}
+
+
+def open_remote(files: Any, path: str) -> Any:
+    """The file to read, with a position of its own: of a file in memory fsspec gives the same object to all readers."""
+    if "memory" in files.protocol:
+        return io.BytesIO(files.cat_file(path))
+    return files.open(path, "rb")
 
 
 class RemoteStore:
@@ -97,7 +105,7 @@ class RemoteStore:
 
     def open(self, name: str) -> Any:
         """The file, to read."""
-        return self._files.open(self._path(name), "rb")
+        return open_remote(self._files, self._path(name))
 
     def exists(self, name: str) -> bool:
         """Whether there is such a file."""

@@ -13,7 +13,7 @@ from prefect_batch.blocks.credentials import hide_passwords, storage_options
 from prefect_batch.blocks.errors import BadParameter, BadSource, DefinitionChanged
 from prefect_batch.blocks.file_list import File
 from prefect_batch.blocks.parameters.files import COMPRESSIONS, ENDINGS, Files
-from prefect_batch.blocks.stores.remote import in_memory
+from prefect_batch.blocks.stores.remote import in_memory, open_remote
 from prefect_batch.blocks.suggestions import near
 
 __all__ = ["FileSystem"]
@@ -201,7 +201,7 @@ class FileSystem:
         path = self.path_of(name)
         if self.local:
             return Path(path).open("rb")
-        return self._opened[0].open(path, "rb")
+        return open_remote(self._opened[0], path)
 
 
 def _has_magic(part: str) -> bool:
@@ -221,5 +221,5 @@ def _version(info: dict[str, Any]) -> str:
     if etag := _etag(info):
         return etag
     changed = next((info[name] for name in ("mtime", "LastModified", "updated", "created") if info.get(name)), "")
-    # In memory it is seconds where files are listed, and a moment where one is asked for.
+    # fsspec's files in memory have it as a number in a listing, and as a datetime by themselves.
     return str(changed.timestamp() if isinstance(changed, datetime) else changed)

@@ -167,9 +167,12 @@ class TextSource:
         known = {file.name: file for file in self.files.files}
         for name in sorted({key[0] for key in keys} & known.keys()):
             text = self.texts.open(known[name])
-            for stretch in found_at(text, [RecordStart(key[1], key[2]) for key in keys if key[0] == name]):
+            asked = {key[1]: key for key in keys if key[0] == name}
+            for stretch in found_at(text, [RecordStart(key[1], key[2]) for key in asked.values()]):
                 for batch in self._of_stretch(text, stretch, 1):
-                    yield Batch(batch.names, [batch.row(place) for place in range(len(batch))])
+                    rows = [batch.row(place) for place in range(len(batch))]
+                    # The key may not have the line, where that was not known when the record was read.
+                    yield Batch(batch.names, [(*row[:-3], *asked[row[-2]]) for row in rows])
 
     def _stretches(self, chunk: ChunkRange) -> Iterator[tuple[TextFile, Stretch]]:
         """The records of the range, by file."""
