@@ -1,4 +1,4 @@
-"""Ranges of the key, the counts of the work on them, and its result: frozen, and checked when they are made."""
+"""Ranges of the key, the counts of the work on them and its result: frozen values, checked at creation."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ __all__ = ["ChunkRange", "ChunkResult", "ErrorCount", "Tally"]
 
 @dataclass(frozen=True)
 class ChunkRange:
-    """The rows whose key lies in ``(after, upto]``; ``after=None`` is the start of the source."""
+    """The rows whose key lies in ``(after, upto]``, where ``after=None`` is the start of the source."""
 
     after: Key | None
     upto: Key
@@ -26,27 +26,28 @@ class ChunkRange:
 
     @property
     def digest(self) -> str:
-        """16 hexadecimal digits that stand for this range in file names and cache keys."""
+        """16 hexadecimal digits that identify this range in file names and cache keys."""
         return hashlib.sha256(json.dumps(self.encode(), sort_keys=True).encode()).hexdigest()[:16]
 
     def encode(self) -> dict[str, Any]:
-        """The range as JSON; `decode` gives back an equal range."""
+        """Return the range as JSON, from which `decode` restores an equal range."""
         return {"after": None if self.after is None else encode_key(self.after), "upto": encode_key(self.upto)}
 
     @classmethod
     def decode(cls, encoded: Mapping[str, Any]) -> "ChunkRange":
-        """The range that `encode` wrote."""
+        """Return the range that `encode` wrote."""
         after = encoded["after"]
         return cls(None if after is None else decode_key(after), decode_key(encoded["upto"]))
 
 
 @dataclass(frozen=True)
 class Tally:
-    """Counts of records (`read`, `written`, `filtered`, `failed`), of rows written, chunks, retries, and more.
+    """The counts of a chunk, a run or a pass, where ``read == written + filtered + failed`` always holds.
 
-    `bytes` is about what the source rows took in memory; `seconds` is the chunks' own work, added up.
-
-    ``read == written + filtered + failed`` always; one record may write several rows (`rows_written`).
+    Attributes:
+        rows_written: Rows written to the sink. One record may write several rows.
+        bytes: Roughly how many bytes the source rows took in memory.
+        seconds: The durations of the chunks' own work, added up.
     """
 
     read: int = 0
@@ -68,22 +69,22 @@ class Tally:
 
     @property
     def failure_rate(self) -> float:
-        """Failed records as a share of those read, from 0 to 1; 0 when none was read."""
+        """The share of the records read that failed, from 0 to 1, and 0 if none was read."""
         return self.failed / self.read if self.read else 0.0
 
     def encode(self) -> dict[str, Any]:
-        """The tally as JSON."""
+        """Return the tally as JSON."""
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
     @classmethod
     def decode(cls, encoded: Mapping[str, Any]) -> "Tally":
-        """The tally that `encode` wrote."""
+        """Return the tally that `encode` wrote."""
         return cls(**{f.name: encoded[f.name] for f in fields(cls)})
 
 
 @dataclass(frozen=True)
 class ErrorCount:
-    """How many records failed with this error, with the key and the message of one of them."""
+    """The number of records that failed with one error, with the key and the message of one of them."""
 
     error_type: str
     count: int
@@ -93,10 +94,13 @@ class ErrorCount:
 
 @dataclass(frozen=True)
 class ChunkResult:
-    """What a finished chunk did; `letters` is its dead-letter file, or None when no record failed.
+    """The result of a finished chunk.
 
-    `rss_bytes` and `connections` are of the process that worked on it, at its end; `filtered_keys` is the sum of the
-    keys of filtered records.
+    Attributes:
+        letters: The chunk's dead-letter file. None if no record failed.
+        rss_bytes: The memory of the process that worked on the chunk, in bytes, at the chunk's end.
+        connections: The open database connections of that process, at the chunk's end.
+        filtered_keys: The checksum of the keys of filtered records.
     """
 
     range: ChunkRange
@@ -113,7 +117,7 @@ class ChunkResult:
             raise ValueError(f"{self.range.text}: more errors than failed records")
 
     def encode(self) -> dict[str, Any]:
-        """The result as JSON, which is how Prefect's cache and the ledger keep it."""
+        """Return the result as JSON, the form in which Prefect's cache and the ledger store it."""
         return {
             "range": self.range.encode(),
             "tally": self.tally.encode(),
@@ -127,7 +131,7 @@ class ChunkResult:
 
     @classmethod
     def decode(cls, encoded: Mapping[str, Any]) -> "ChunkResult":
-        """The result that `encode` wrote."""
+        """Return the result that `encode` wrote."""
         return cls(
             range=ChunkRange.decode(encoded["range"]),
             tally=Tally.decode(encoded["tally"]),

@@ -1,4 +1,4 @@
-"""Connections and storage options as a person names them, and the secrets behind them, which are never shown."""
+"""Connections and storage options as users name them, and the secrets behind them, which are never shown."""
 
 import ast
 import contextlib
@@ -22,10 +22,10 @@ _urls: dict[str, str] = {}
 
 
 def check_url(url: str) -> None:
-    """Nothing, when `url` may stand in a flow parameter, where everybody can read it.
+    """Raise BadParameter unless the URL is safe in a flow parameter, which everybody can read.
 
     Raises:
-        BadParameter: it carries a password, or is no connection at all.
+        BadParameter: it contains a password, or is not a connection.
     """
     if url.startswith(_BLOCKS):
         return
@@ -48,7 +48,10 @@ def _parse(url: str) -> URL:
 
 
 def url_of(connection: str) -> str:
-    """The URL of a connection, with its password if it has one: never to be shown, logged or saved."""
+    """Return the URL of a connection, with its password if it has one.
+
+    The result must never be shown, logged or saved.
+    """
     if connection in _urls:
         return _urls[connection]
     return str(_load_block(connection).get()) if connection.startswith("secret/") else connection
@@ -73,16 +76,19 @@ def _load_block(slug: str) -> Any:
 
 
 def storage_options(storage: str | None) -> dict[str, Any]:
-    """The options for fsspec in this Secret block; none if there is none.
+    """Return the fsspec options in this Secret block.
+
+    Returns:
+        The options, empty if no block is named.
 
     Raises:
-        BadParameter: the block does not exist, or holds no JSON object.
+        BadParameter: the block does not exist, or does not contain a JSON object.
     """
     if storage is None:
         return {}
     text = url_of(storage)
     try:
-        # Prefect gives an object that was typed as JSON back as one, which `url_of` makes a text of.
+        # Prefect returns a secret that was typed as JSON as an object, which `url_of` turns into text.
         options = json.loads(text) if text.lstrip().startswith('{"') else ast.literal_eval(text)
         return dict(options)
     except (ValueError, SyntaxError, TypeError):

@@ -14,7 +14,14 @@ Stage = Literal["read", "process", "write", "timeout"]
 
 
 class Origin(NamedTuple):
-    """What a letter takes along when it fails again: its id, its pass and its chunk there, and its attempts so far."""
+    """What a dead letter keeps when it fails again in a replay.
+
+    Attributes:
+        id: The id of the letter.
+        pass_number: The pass in which the record failed first.
+        chunk: The range of its chunk in that pass, as text.
+        attempts: The attempts so far.
+    """
 
     id: str
     pass_number: int
@@ -26,7 +33,9 @@ class Origin(NamedTuple):
 class DeadLetter:
     """A failed record, whole and typed, with its error.
 
-    `redacted` names the columns whose values are replaced; `origin` is that of a letter which failed again.
+    Attributes:
+        redacted: The columns whose values are replaced.
+        origin: What it keeps of the letter that was replayed. None if the record failed in a pass.
     """
 
     key: Key

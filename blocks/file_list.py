@@ -1,4 +1,4 @@
-"""Which files a pass reads: fixed when it begins, in order, each with what tells whether it has changed since."""
+"""The files that a pass reads: fixed in order when it begins, each with what shows whether it has changed."""
 
 import base64
 import hashlib
@@ -14,10 +14,13 @@ __all__ = ["START", "File", "FileList", "Portion", "portions"]
 
 
 class File(NamedTuple):
-    """A file: its name below the place of all files, its size in bytes, and what changes when it is written anew.
+    """A file of a source, with what shows whether it has been written again.
 
-    `version` is the store's ETag, or the time of the last change; `head` is a hash of the file's first bytes, or empty
-    where an ETag says more.
+    Attributes:
+        name: The path below the directory that all files share.
+        size: The size in bytes.
+        version: The store's ETag, or the time of the last change.
+        head: A hash of the first bytes. Empty if there is an ETag.
     """
 
     name: str
@@ -26,7 +29,7 @@ class File(NamedTuple):
     head: str
 
     def changes(self, now: "File") -> str:
-        """What tells the file from what it is now; empty when nothing does."""
+        """Return how the file differs from what it is now, or an empty text if it does not."""
         if self.size != now.size:
             return f"it had {self.size:,} bytes, and now has {now.size:,}"
         if self.version != now.version:
@@ -35,9 +38,12 @@ class File(NamedTuple):
 
 
 class FileList:
-    """The files of one pass, in the order in which they are read; `seen` are those of the passes before.
+    """The files of one pass, in the order in which they are read.
 
-    Not a dataclass: Prefect would walk through all of them at every task run.
+    Not a dataclass, because Prefect would walk through all files at every task run.
+
+    Attributes:
+        seen: The files of earlier passes.
     """
 
     def __init__(self, files: Iterable[File], seen: Iterable[File] = ()) -> None:
@@ -52,11 +58,11 @@ class FileList:
 
     @property
     def digest(self) -> str:
-        """16 hexadecimal digits that stand for these files and their state."""
+        """16 hexadecimal digits that identify these files and their state."""
         return hashlib.sha256(json.dumps(self.files).encode()).hexdigest()[:16]
 
     def differences(self, now: Sequence[File]) -> list[str]:
-        """A line for each file of the pass that has changed or vanished; new ones are none of its business."""
+        """Return a line for each file of the pass that has changed or is gone. New files are ignored."""
         current = {file.name: file for file in now}
         found = []
         for file in self.files:
@@ -67,29 +73,34 @@ class FileList:
         return found
 
     def following(self, now: Sequence[File]) -> "FileList":
-        """The files of the pass after this one: those that are new, or have changed, since."""
+        """Return the files of the next pass: those that are new or have changed since this one."""
         known = {file.name: file for file in (*self.seen, *self.files)}
         new = [file for file in now if file.name not in known or known[file.name].changes(file)]
         return FileList(new, (known | {file.name: file for file in new}).values())
 
     def encode(self) -> str:
-        """The list as text; `decode` gives back an equal one."""
+        """Return the list as text, from which `decode` restores an equal list."""
         text = json.dumps([self.files, self.seen])
         return base64.b85encode(zlib.compress(text.encode())).decode()
 
     @classmethod
     def decode(cls, encoded: str) -> "FileList":
-        """The list that `encode` wrote."""
+        """Return the list that `encode` wrote."""
         files, seen = json.loads(zlib.decompress(base64.b85decode(encoded)))
         return cls([File(*file) for file in files], [File(*file) for file in seen])
 
 
-# Before all records of a pass that reads the files which former passes had not.
+# Before all records of a pass that reads only what earlier passes did not: new and changed files.
 START: Key = ("", 0, 0)
 
 
 class Portion(NamedTuple):
-    """The records of a file whose key lies in ``(after, upto]``; None is the file's start, or its end."""
+    """The records of a file whose key lies in ``(after, upto]``.
+
+    Attributes:
+        after: None is the start of the file.
+        upto: None is the end of the file.
+    """
 
     file: File
     after: Key | None
@@ -97,7 +108,7 @@ class Portion(NamedTuple):
 
 
 def portions(files: FileList, after: Key | None, upto: Key) -> Iterator[Portion]:
-    """The files of the range in their order, each with the part that is in it."""
+    """Yield the files of the range in order, each with the portion that lies in the range."""
     after = None if after == START else after
     first = 0 if after is None else _place(files, after)
     last = _place(files, upto)

@@ -12,33 +12,36 @@ _REPLAY = "--replay"
 
 
 def replay_job(job: str) -> str:
-    """The name under which a job's replays keep their cursor, their cache and their chunks in the ledger.
+    """Return the name under which a job's replays keep their cursor, their cache and their chunks in the ledger.
 
-    No job can have it: a job's name has single dashes only.
+    No job can have this name, because a job's name has single dashes only.
     """
     return job + _REPLAY
 
 
 def main_job(name: str) -> str:
-    """The job whose replays have this name; a job's own name as it is."""
+    """Return the job whose replays have this name, or the name itself if it is a job's."""
     return name.removesuffix(_REPLAY)
 
 
 def of_replay(name: str) -> bool:
-    """Whether this is the name of a job's replays."""
+    """Return whether this is the name of a job's replays."""
     return name.endswith(_REPLAY)
 
 
 def pass_title(name: str, number: int) -> str:
-    """What people call a pass, or a replay: ``clean-orders: pass 1``."""
+    """Return the name of a pass or a replay for messages: ``clean-orders: pass 1``."""
     return f"{main_job(name)}: {'replay' if of_replay(name) else 'pass'} {number}"
 
 
 @dataclass(frozen=True)
 class PassRef:
-    """Which pass of which job: `number` counts from 1, `id` is its random name.
+    """A pass of a job.
 
-    `adds`: it begins where the former pass ended, so that its records come to those of that one.
+    Attributes:
+        number: The pass, counted from 1.
+        id: Its random name.
+        adds: Whether it begins where the previous pass ended, so that its records are added to those of that pass.
     """
 
     job: str
@@ -51,7 +54,7 @@ _JOB = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
 
 def check_job(job: str) -> str:
-    """The job's name, when it can be a block's name and a directory's.
+    """Return the job's name if it can be the name of a block and of a directory.
 
     Raises:
         BadParameter: it has other characters, or more than 60.

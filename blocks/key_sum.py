@@ -1,4 +1,4 @@
-"""A checksum of a set of keys that adds up: of integers any database computes the same one, and so does Python."""
+"""A checksum of a set of keys that can be added up. For integers, databases and Python compute the same."""
 
 import contextlib
 import hashlib
@@ -11,16 +11,20 @@ from prefect_batch.blocks.keys import Key, encode_key
 
 __all__ = ["KeySum", "are_integers", "sum_of_keys"]
 
-# Two primes just below 2^31, and factors with which a product stays below 2^63: no database has to go beyond.
+# Two primes just below 2^31, and factors with which a product stays below 2^63, as databases need it.
 _MODULI = (2_147_483_647, 2_147_483_629)
 _FACTORS = (1_000_003, 998_244_353)
 
 
 @dataclass(frozen=True)
 class KeySum:
-    """How many keys there are, and two sums of a hash of each; sums of disjoint sets add up, whatever the order.
+    """A checksum of a set of keys: their number, and two sums of a hash of each.
 
-    `kind` is ``integers`` or ``others``; empty without a key. What is ``mixed`` or ``unknown`` equals nothing.
+    Checksums of disjoint sets can be added in any order.
+
+    Attributes:
+        kind: ``integers`` or ``others``, or empty without a key. A checksum that is ``mixed`` or ``unknown`` equals
+            no other.
     """
 
     count: int = 0
@@ -34,31 +38,31 @@ class KeySum:
         return KeySum(self.count + other.count, self.first + other.first, self.second + other.second, kind)
 
     def same(self, other: "KeySum") -> bool:
-        """Whether both are sums of the same keys, as far as sums can tell."""
+        """Return whether both are checksums of the same keys, as far as checksums can show."""
         return self == other and not self.is_unknown
 
     @property
     def is_unknown(self) -> bool:
-        """Whether this is no sum that can be compared."""
+        """Whether this checksum cannot be compared."""
         return self.kind in ("mixed", "unknown")
 
     def encode(self) -> list[Any]:
-        """The sum as JSON."""
+        """Return the checksum as JSON."""
         return [self.count, self.first, self.second, self.kind]
 
     @classmethod
     def decode(cls, encoded: Sequence[Any]) -> "KeySum":
-        """The sum that `encode` wrote."""
+        """Return the checksum that `encode` wrote."""
         return cls(*encoded)
 
 
 def are_integers(key: Key) -> bool:
-    """Whether the key is of the kind that databases sum."""
+    """Return whether the key consists of integers, whose checksum databases can compute."""
     return all(type(value) is int for value in key)
 
 
 def sum_of_keys(keys: Iterable[Key]) -> KeySum:
-    """The sum of these keys."""
+    """Return the checksum of these keys."""
     integers: list[Key] = []
     others: list[Key] = []
     for key in keys:
@@ -78,7 +82,7 @@ def _of_integers(keys: list[Key]) -> KeySum:
 
 
 def _of_small_integers(values: list[int]) -> KeySum:
-    """The same for single integers of 64 bits, at a tenth of the cost: it is paid for every filtered record."""
+    """Return the same for single 64-bit integers ten times as fast, because every filtered record pays for it."""
     import numpy as np
 
     array = np.array(values, np.int64)
@@ -105,5 +109,5 @@ def _of_others(keys: list[Key]) -> KeySum:
 
 
 def _remainder(value: int, modulus: int) -> int:
-    """The remainder with the sign of the value, as databases have it; Python's own has that of the modulus."""
+    """Return the remainder with the sign of the value, as databases do. Python's has the sign of the modulus."""
     return value % modulus if value >= 0 else -(-value % modulus)

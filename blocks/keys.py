@@ -1,4 +1,4 @@
-"""Keys as JSON and back, to the last digit: a cursor that was rounded would lose rows or repeat them."""
+"""Converts keys to JSON and back exactly, because a rounded cursor would lose rows or repeat them."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -13,10 +13,10 @@ Key = tuple[Any, ...]
 
 
 def plain_key(values: Sequence[Any]) -> Key:
-    """The values as a key whose equality can be relied on.
+    """Return the values as a key whose equality is reliable.
 
-    In the hour that a zone with summer time has twice, Python takes different moments for equal, and equal ones for
-    different as soon as their zones differ: a moment is held in UTC.
+    A datetime with a zone is converted to UTC. In the hour that summer time repeats, Python treats different moments as
+    equal, and equal moments in different zones as different.
     """
     return tuple(
         value.astimezone(UTC) if isinstance(value, datetime) and value.tzinfo is not None else value for value in values
@@ -43,7 +43,7 @@ def _encode(value: Any) -> Any:
 
 
 def decode_key(encoded: Sequence[Any]) -> Key:
-    """The key that `encode_key` wrote."""
+    """Return the key that `encode_key` wrote."""
     return tuple(decode_value(value) for value in encoded)
 
 
@@ -54,7 +54,7 @@ def _value_text(value: Any) -> str:
 
 
 def key_text(key: Key) -> str:
-    """The key as people read it: ``120000``, or ``(1, 'a')`` for a composite one."""
+    """Return the key as people read it: ``120000``, or ``(1, 'a')`` for a composite one."""
     if len(key) == 1:
         return _value_text(key[0])
     return "(" + ", ".join(repr(v) if isinstance(v, str) else _value_text(v) for v in key) + ")"

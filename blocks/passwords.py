@@ -10,8 +10,8 @@ _PARAMETER = re.compile(r"(?i)\b((?:ssl)?pass(?:word|wd|phrase)?|pwd)=[^&\s]+")
 
 
 def hide_passwords(text: str) -> str:
-    """The text with every password in a URL replaced by ``***``."""
-    # Every letter's message and stack come by here; most have nothing of the kind, and the search itself is slow.
+    """Return the text with every password in a URL replaced by ``***``."""
+    # Called for the message and the traceback of every letter. Most contain no password, and the search is slow.
     if "://" in text:
         text = _IN_URL.sub(r"\1:***@", text)
     if "=" in text and any(word in text.casefold() for word in ("pass", "pwd")):

@@ -1,4 +1,4 @@
-"""Calls to the Prefect API that outlast a restart of the server."""
+"""Calls to the Prefect API that survive a restart of the server."""
 
 import threading
 import time
@@ -13,7 +13,7 @@ __all__ = ["call_api"]
 
 _Answer = TypeVar("_Answer")
 _PASSING_STATUS = {408, 429, 500, 502, 503, 504}
-# Prefect's own is a minute, as is the time for which a server on SQLite is stuck now and then.
+# Prefect's own timeout is a minute, and a server on SQLite may hang for as long.
 _ANSWER_SECONDS = 10.0
 
 
@@ -22,17 +22,24 @@ class _Line(NamedTuple):
     client: SyncPrefectClient
 
 
-# One for each thread: to make a client costs as much as to call.
+# One for each thread, because creating a client costs as much as a call.
 _lines = threading.local()
 
 
 def call_api(call: Callable[[SyncPrefectClient], _Answer], *, patience_seconds: float = 120.0) -> _Answer:
-    """What the call returns, given a client; while the server is away it is called again, for that long at most.
+    """Call the Prefect API, again and again while the server is unavailable.
 
     The call must be harmless to repeat: after a lost connection nobody knows whether it arrived.
 
+    Args:
+        call: The call, which is given a client.
+        patience_seconds: How long to try again at most.
+
+    Returns:
+        What the call returns.
+
     Raises:
-        httpx.HTTPError: the server stayed away, or refused.
+        httpx.HTTPError: the server stayed unavailable, or refused.
     """
     deadline = time.monotonic() + patience_seconds
     pause_seconds = 0.05
@@ -62,6 +69,6 @@ def _open_client() -> SyncPrefectClient:
 
 
 def _answer_at_once(response: httpx.Response) -> None:
-    """Leave "database is locked" (503) to `call_api`: Prefect would wait two seconds or more where 50 ms are enough."""
+    """Leave "database is locked" (503) to `call_api`, because Prefect would wait at least two seconds, not 50 ms."""
     if response.status_code in _PASSING_STATUS:
         raise httpx.HTTPStatusError(str(response.status_code), request=response.request, response=response)

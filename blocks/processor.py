@@ -1,4 +1,4 @@
-"""Processors: the user's function, found by import path or given, and the mark that makes a path callable."""
+"""Processors: the user's function, given or found by import path, and the mark that makes a path callable."""
 
 import importlib
 import inspect
@@ -40,16 +40,19 @@ def processor(
     fallback: Callable[[dict[str, Any]], Any] | None = None,
     concurrency: int = 50,
 ) -> Any:
-    """The same function, marked so that a flow parameter may name it: ``process="shop.orders:clean"``.
+    """Mark a function, so that a flow parameter may name it: ``process="shop.orders:clean"``.
 
     Without the mark, whoever may start the flow could call any function of any installed package.
 
     Args:
-        function: The function; left out where options are given: ``@processor(vectorized=True)``.
-        vectorized: It takes and returns a whole batch: a pandas.DataFrame, or a pyarrow.Table if its parameter is
-            annotated so.
+        function: The function. Left out where options are given: ``@processor(vectorized=True)``.
+        vectorized: Whether it takes and returns a whole batch: a pandas.DataFrame, or a pyarrow.Table if its parameter
+            is annotated so.
         fallback: For a vectorized function: a function of one record, which takes over in a batch with many bad ones.
         concurrency: For an ``async`` function: how many calls a chunk has in flight at once.
+
+    Returns:
+        The same function.
     """
     if concurrency < 1:
         raise BadParameter(f"concurrency={concurrency} must be 1 or more")
@@ -65,8 +68,8 @@ def processor(
 class Processor:
     """A function, its form, and the name (``module:qualified.name``) that stands for it in the definition.
 
-    A function of one record (forms record and async) takes a dict and returns a dict, a list of dicts, or None to
-    filter the record; one of form frame or table takes and returns a batch.
+    A function of the form record or async takes one record, a dict, and returns a dict, a list of dicts, or None to
+    filter the record. A function of the form frame or table takes and returns a batch.
     """
 
     name: str
@@ -82,10 +85,10 @@ class Processor:
 
 
 def resolve_processor(process: str | Callable[..., Any]) -> Processor:
-    """The processor that a flow parameter means.
+    """Return the processor that a flow parameter names.
 
     Raises:
-        BadProcessor: the path cannot be imported, names something unmarked, or the thing cannot be called so.
+        BadProcessor: the path cannot be imported or names something unmarked, or the function has no supported form.
     """
     function = _imported(process) if isinstance(process, str) else process
     if not callable(function):
@@ -105,7 +108,7 @@ def _form(function: Callable[..., Any], options: _Options) -> Form:
     if not options.vectorized:
         return "record"
     parameters = list(inspect.signature(function).parameters.values())
-    # As text: the annotation may be a string, and resolving it could import what is not there.
+    # Compared as text: the annotation may be a string, and resolving it could fail on a missing import.
     return "table" if parameters and "Table" in str(parameters[0].annotation) else "frame"
 
 

@@ -1,4 +1,4 @@
-"""What may have been meant by a name that does not exist."""
+"""Suggests what may have been meant by a name that does not exist."""
 
 import difflib
 from collections.abc import Iterable
@@ -7,7 +7,7 @@ __all__ = ["near"]
 
 
 def near(name: str, names: Iterable[str]) -> str:
-    """The second half of "there is no …": what may have been meant."""
+    """Return the second half of "there is no …": what may have been meant."""
     names = sorted(names)
     close = difflib.get_close_matches(name.lower(), [n.lower() for n in names], n=3)
     found = [n for n in names if n.lower() in close] or names[:20]

@@ -11,7 +11,7 @@ from prefect_batch.blocks.keys import Key
 
 __all__ = ["estimate_rows", "explain_rows", "rows_sql"]
 
-# Up to this many, as the database guesses, the rows are counted: it takes a fraction of a second.
+# If the database estimates no more rows than this, they are counted, which takes a fraction of a second.
 COUNTED = 1_000_000
 
 

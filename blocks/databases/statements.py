@@ -22,7 +22,7 @@ def compiled(statement: Select[Any], dialect: SqlDialect) -> tuple[str, Any]:
 
 
 def explain(connection: Connection, prefix: str, statement: Select[Any]) -> Any:
-    """What the database answers to this statement behind a prefix such as ``EXPLAIN``."""
+    """Return what the database answers to this statement after a prefix such as ``EXPLAIN``."""
     text, parameters = compiled(statement, connection.dialect)
     return connection.exec_driver_sql(f"{prefix} {text}", parameters)
 

@@ -53,7 +53,7 @@ def encode_value(value: Any) -> Any:
 
 
 def decode_value(encoded: Any) -> Any:
-    """The value that `encode_value` wrote: same type, same value."""
+    """Return the value that `encode_value` wrote, of the same type."""
     if not isinstance(encoded, dict):
         return encoded
     ((tag, text),) = encoded.items()

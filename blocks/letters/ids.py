@@ -1,6 +1,6 @@
-"""Letter ids, and sets of them as JSON: a letter keeps its id through all replays.
+"""Ids of dead letters, and sets of ids as JSON. A letter keeps its id through all replays.
 
-An id is ``<pass>.<digest of the chunk's range>.<row in its file>``: the place where the pass itself buried it.
+An id is ``<pass>.<digest of the chunk's range>.<row in its file>``, where the pass itself buried the letter.
 """
 
 from collections.abc import Iterable, Iterator
@@ -17,13 +17,13 @@ class LetterSet:
             self.add(letter)
 
     def add(self, letter: str) -> None:
-        """Put an id into the set."""
+        """Add an id to the set."""
         file, _, row = letter.rpartition(".")
         self._rows.setdefault(file, set()).add(int(row))
 
     @property
     def files(self) -> list[str]:
-        """The first two parts of the ids: the files in which the pass buried these letters."""
+        """The files in which the pass buried these letters, as the first two parts of the ids."""
         return list(self._rows)
 
     def __contains__(self, letter: str) -> bool:
@@ -39,12 +39,12 @@ class LetterSet:
             yield from (f"{file}.{row}" for row in sorted(self._rows[file]))
 
     def encode(self) -> dict[str, list[list[int]]]:
-        """The set as JSON: for each file the runs ``[first, last]`` of its rows."""
+        """Return the set as JSON: for each file the ``[first, last]`` of each sequence of rows."""
         return {file: _runs(sorted(self._rows[file])) for file in sorted(self._rows, key=_order)}
 
     @classmethod
     def decode(cls, encoded: dict[str, list[list[int]]]) -> "LetterSet":
-        """The set that `encode` wrote."""
+        """Return the set that `encode` wrote."""
         found = cls()
         found._rows = {file: {row for a, b in runs for row in range(a, b + 1)} for file, runs in encoded.items()}
         return found

@@ -1,4 +1,4 @@
-"""Where dead letters are kept: a directory for this user only, or any store that fsspec reaches.
+"""Where dead letters are stored: a directory for this user only, or any store that fsspec reaches.
 
 Files are named by their path below the place: ``clean-orders/pass-000001/3f2a….parquet``.
 """
@@ -16,10 +16,10 @@ _PROBE = b"\0" * 4096
 
 
 def full_place(place: str) -> str:
-    """The place as it is saved: an absolute path, or the URL as it stands.
+    """Return the place as it is saved: an absolute path, or the URL.
 
     Raises:
-        BadPlace: the URL carries a password, and the cursor can be read by everybody.
+        BadPlace: the URL contains credentials, and everybody can read the cursor.
     """
     if path := local_path(place):
         return str(path.absolute())
@@ -32,10 +32,10 @@ def full_place(place: str) -> str:
 
 
 def open_place(place: str) -> Store:
-    """The place that a path or a URL names.
+    """Open the place at this path or URL.
 
     Raises:
-        BadPlace: no package is installed that reads such URLs.
+        BadPlace: no installed package reads such URLs.
     """
     try:
         return open_store(place, private=True)
@@ -44,11 +44,7 @@ def open_place(place: str) -> Store:
 
 
 def check_place(place: Store, folder: str) -> None:
-    """Nothing, when files can be written to this folder.
-
-    Raises:
-        BadPlace: they cannot.
-    """
+    """Raise BadPlace unless files can be written to this folder."""
     probe = f"{folder}/.probe-{secrets.token_hex(4)}.tmp"
     try:
         put(place, probe, _PROBE)

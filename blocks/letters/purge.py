@@ -1,4 +1,4 @@
-"""Removing letters that were resolved long ago: their files are written anew without them, whole as ever."""
+"""Removes letters that were resolved long ago, by writing their files again without them."""
 
 from datetime import datetime
 
@@ -27,7 +27,11 @@ def purge_letters(place: Store, job: str, before: datetime) -> int:
 
 
 def _purge_file(place: Store, path: str, statuses: Statuses, before: datetime) -> set[str]:
-    """Write the file anew without what is to be purged, or remove it when nothing is left; the ids purged."""
+    """Write the file again without the letters to purge, or remove it if none is left.
+
+    Returns:
+        The ids of the purged letters.
+    """
     with place.open(path) as opened:
         ids = pq.read_table(opened, columns=["id"])["id"].to_pylist()
     purged = {letter for letter in ids if _is_old(statuses, letter, before)}

@@ -1,4 +1,4 @@
-"""Reading dead letters: each in its newest generation, with its status, a bounded number at a time."""
+"""Reads dead letters, each in its newest generation and with its status, a bounded number at a time."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -28,16 +28,21 @@ __all__ = [
     "read_letters",
 ]
 
-# Not a temporary file, and not what someone else put there.
+# Matches neither temporary files nor files that others put there.
 _FILE = re.compile(r"(?P<folder>.+/(?P<kind>pass|replay)-(?P<number>\d+))/(?P<digest>[^./_][^./]*)\.parquet")
 _LIST = re.compile(r".+/_replays/(\d+)\.json")
 READ_ROWS = 1_000
-# What became of a letter; a file has no such columns.
+# The columns of a letter's status, which the files do not have.
 STATUS = ("status", "decided_at", "decided_by", "reason")
 
 
 class LetterFile(NamedTuple):
-    """A file of letters: of a pass (its number, generation 0), or of a replay (`pass_number` is None)."""
+    """A file of dead letters, written by a pass or a replay.
+
+    Attributes:
+        pass_number: The number of the pass. None if a replay wrote the file.
+        generation: 0 if a pass wrote the file, else the number of the replay.
+    """
 
     path: str
     pass_number: int | None
@@ -45,7 +50,7 @@ class LetterFile(NamedTuple):
 
 
 def find_letter_files(place: Store, job: str) -> list[LetterFile]:
-    """The job's files, by pass, generation and name."""
+    """Return the job's letter files, by generation, pass and path."""
     found = []
     for path in place.find(main_job(job)):
         if match := _FILE.fullmatch(path):
@@ -56,7 +61,11 @@ def find_letter_files(place: Store, job: str) -> list[LetterFile]:
 
 
 def newest_pass(place: str, name: str) -> int:
-    """The highest number of a pass of this job, or of its replays, that left something in this place; 0 if none has."""
+    """Return the highest number of a pass of this job, or of its replays, that left something in this place.
+
+    Returns:
+        0 if none has.
+    """
     opened = open_place(place)
     if not of_replay(name):
         return max((file.pass_number or 0 for file in find_letter_files(opened, name)), default=0)
@@ -65,7 +74,7 @@ def newest_pass(place: str, name: str) -> int:
 
 
 def read_rows(place: Store, path: str, runs: Sequence[Run], columns: Sequence[str]) -> Iterator[pa.Table]:
-    """These rows of a letter file, in tables of at most a row group: 1,000 rows."""
+    """Yield these rows of a letter file, in tables of at most one row group (1,000 rows)."""
     with place.open(path) as opened, pq.ParquetFile(opened) as parquet:
         start = 0
         for group in range(parquet.num_row_groups):
@@ -84,7 +93,7 @@ def _batches(place: Store, file: LetterFile, columns: Sequence[str]) -> Iterator
 
 
 def _generations(place: Store, files: Sequence[LetterFile]) -> dict[str, int]:
-    """The newest generation of each letter that failed again."""
+    """Return the newest generation of each letter that failed again."""
     newest: dict[str, int] = {}
     for file in files:  # By generation, so that a later one overwrites.
         if file.generation:
@@ -94,7 +103,12 @@ def _generations(place: Store, files: Sequence[LetterFile]) -> dict[str, int]:
 
 
 class FoundLetters(NamedTuple):
-    """Letters of a file: the rows they are, and a table with what was asked for and what became of them."""
+    """Letters that were found in one file.
+
+    Attributes:
+        rows: The rows of the letters in the file, counted from 0.
+        table: The columns that were asked for, followed by those of the status.
+    """
 
     path: str
     rows: list[int]
@@ -104,9 +118,10 @@ class FoundLetters(NamedTuple):
 def find_letters(
     place: Store, job: str, columns: Sequence[str], pass_number: int | None = None, status: LetterStatus | None = None
 ) -> Iterator[FoundLetters]:
-    """The letters of a pass, or of all, each once and as it failed last, at most 1,000 at a time.
+    """Yield the letters of a pass, or of all passes, each once and as it failed last, at most 1,000 at a time.
 
-    The tables have these `columns`, and behind them what became of the letter: status, decided_at, decided_by, reason.
+    The tables have these `columns`, followed by status, decided_at, decided_by and reason. None as `status` means
+    any status.
     """
     files, statuses = find_letter_files(place, job), read_statuses(place, job)
     newest = _generations(place, files)
@@ -136,7 +151,7 @@ def find_letters(
 def letter_tables(
     place: Store, job: str, columns: Sequence[str], pass_number: int | None = None, status: LetterStatus | None = None
 ) -> Iterator[pa.Table]:
-    """The tables of `find_letters`."""
+    """Yield the tables of `find_letters`."""
     for found in find_letters(place, job, columns, pass_number, status):
         yield found.table
 
@@ -144,7 +159,11 @@ def letter_tables(
 def read_letters(
     place: str, job: str, pass_number: int | None = None, status: LetterStatus | None = None
 ) -> "pd.DataFrame":
-    """The letters of a pass, or of all, with their status, one row each; without rows if there are none."""
+    """Return the letters of a pass, or of all passes, with their status.
+
+    Returns:
+        A row for each letter. No rows if there are none.
+    """
     schema = letter_schema(pa.schema([]))
     tables = list(letter_tables(open_place(place), job, schema.names, pass_number, status))
     if not tables:
@@ -157,7 +176,7 @@ def read_letters(
 
 
 def count_letters(place: Store, job: str, pass_number: int | None = None) -> dict[LetterStatus, int]:
-    """How many letters are open, resolved and discarded; together they are those that were buried."""
+    """Return how many letters are open, resolved and discarded, which together are all that are stored."""
     counts: dict[LetterStatus, int] = {"open": 0, "resolved": 0, "discarded": 0}
     for table in letter_tables(place, job, ["id"], pass_number):
         for status in table["status"].to_pylist():
@@ -166,5 +185,5 @@ def count_letters(place: Store, job: str, pass_number: int | None = None) -> dic
 
 
 def all_ids(place: Store, job: str) -> LetterSet:
-    """The ids of all letters there are."""
+    """Return the ids of all stored letters of the job."""
     return LetterSet(letter for table in letter_tables(place, job, ["id"]) for letter in table["id"].to_pylist())

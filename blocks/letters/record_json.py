@@ -1,4 +1,4 @@
-"""Records as JSON text and back, without loss: the reason why a record failed is often the type of a value."""
+"""Converts records to JSON text and back without loss, because a value's type is often why the record failed."""
 
 import json
 from collections.abc import Mapping
@@ -9,13 +9,13 @@ from prefect_batch.blocks.kinds.tagged import decode_value, encode_value
 
 __all__ = ["LINE", "RAW", "decode_record", "encode_record", "shown_columns"]
 
-# What the letter of a record that could not be read has instead of it: its bytes, and the number of its first line.
+# The columns of a letter whose record could not be read: the record's bytes, and the number of its first line.
 RAW, LINE = "__raw__", "__line__"
 _SHOWN = "repr"
 
 
 def encode_record(record: Mapping[str, Any]) -> str:
-    """The record as JSON: `decode_record` gives back equal values of the same types."""
+    """Return the record as JSON text, from which `decode_record` restores equal values of the same types."""
     return json.dumps({name: _encode(value) for name, value in record.items()})
 
 
@@ -27,7 +27,7 @@ def _encode(value: Any) -> Any:
 
 
 def decode_record(text: str) -> dict[str, Any]:
-    """The record in this text; a value that could not be saved exactly comes back as its `repr`."""
+    """Return the record in this text, in which a value that could not be saved exactly is its `repr`."""
     return {name: _decode(value) for name, value in json.loads(text).items()}
 
 

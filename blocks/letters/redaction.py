@@ -1,7 +1,8 @@
-"""Columns that must not be seen: their values become keyed hashes in letters, and in every text about a record.
+"""Redacts columns: their values become keyed hashes in letters, and in every text about a record.
 
-Equal values have equal hashes, so that failures can still be counted; without the key no hash can be tried out. What a
-function derives from a value is recognised only as far as it contains the value, or a word of it.
+Equal values have equal hashes, so that failures can still be counted. Without the key, nobody can try out which value a
+hash belongs to. What a function derives from a value is recognised only as far as it contains the value, or a word
+of it.
 """
 
 import contextlib
@@ -20,31 +21,34 @@ from prefect_batch.blocks.letters.record_json import RAW, encode_record
 
 __all__ = ["BLOCK", "TOKEN", "Redaction", "know_redaction_key", "redaction_key"]
 
-# What stands in the place of a value.
+# What replaces a value.
 TOKEN = re.compile(r"redacted:[0-9a-f]{16}")
-# A word of a value that is shorter could be any word.
+# A word of a value that is shorter is too common to be replaced.
 LEAST_WORD = 4
-# A shorter value is a word of its own only between others.
+# A shorter value is replaced only where it is a word of its own.
 LEAST_INSIDE = 6
 _WORDS = re.compile(r"[\s@,;:/|<>()\[\]{}'\"]+")
 
 
 class Redaction:
-    """Replaces the values of these columns; `key` makes the hashes."""
+    """Replaces the values of these columns by hashes, which are made with `key`."""
 
     def __init__(self, columns: Sequence[str], key: bytes) -> None:
         self.columns = tuple(columns)
         self._key = key
 
     def token(self, value: Any) -> Any:
-        """What stands for the value; NULL stays NULL, and a token itself."""
+        """Return the token that replaces the value. NULL stays NULL, and a token stays as it is."""
         if value is None or (isinstance(value, str) and TOKEN.fullmatch(value)):
             return value
         text = encode_record({"": value})
         return "redacted:" + hmac.new(self._key, text.encode(), hashlib.sha256).hexdigest()[:16]
 
     def letter(self, letter: DeadLetter, outputs: Iterable[Mapping[str, Any]] = ()) -> DeadLetter:
-        """The letter without the values; `outputs` are the rows it became: a sink's error may show them."""
+        """Return the letter with the values replaced.
+
+        `outputs` are the rows that the record became, because an error of the sink may show their values.
+        """
         columns = [name for name in (*self.columns, RAW) if name in letter.record]
         if not columns:
             return letter
@@ -58,7 +62,7 @@ class Redaction:
         )
 
     def text(self, text: str, values: Iterable[Any]) -> str:
-        """The text with these values, and the longer words of them, replaced."""
+        """Return the text with these values, and the longer words of them, replaced."""
         low = text.lower()
         found: dict[str, Any] = {}
         for value in values:
@@ -67,7 +71,7 @@ class Redaction:
                     found.setdefault(form.lower(), meant)
         if not found:
             return text
-        # The longest first: a word of a value must not be taken out of the whole.
+        # The longest first, so that a whole value is replaced before its words.
         pattern = "|".join(map(_pattern, sorted(found, key=lambda form: (-len(form), form))))
         return re.sub(pattern, lambda match: str(self.token(found[match[0].lower()])), text, flags=re.IGNORECASE)
 
@@ -78,7 +82,7 @@ def _pattern(form: str) -> str:
 
 
 def _forms(value: Any) -> Iterator[tuple[str, Any]]:
-    """How the value may stand in a text, each with what it stands for: the value, or a word of it."""
+    """Yield each form that the value may have in a text, with what it stands for: the value, or a word of it."""
     if value is None or isinstance(value, bool) or (isinstance(value, str) and TOKEN.fullmatch(value)):
         return
     if isinstance(value, (dict, list, tuple)):
@@ -100,7 +104,7 @@ def _forms(value: Any) -> Iterator[tuple[str, Any]]:
         yield from ((word, word) for word in _WORDS.split(value) if len(word) >= LEAST_WORD and word != value)
 
 
-# Whoever wants a key of their own makes this block before the first run.
+# To use a key of your own, create this block before the first run.
 BLOCK = "prefect-batch-redaction-key"
 
 
@@ -113,7 +117,7 @@ def know_redaction_key(key: bytes) -> None:
 
 
 def redaction_key() -> bytes:
-    """The key of this Prefect API; made at random when it is first needed."""
+    """Return the redaction key of this Prefect API, which is made at random on first use."""
     if not _known:
         know_redaction_key(_load().encode())
     return _known[0]
@@ -125,7 +129,7 @@ def _load() -> str:
 
     with contextlib.suppress(ValueError):
         return _saved()
-    with contextlib.suppress(ValueError):  # Another run may make it just now.
+    with contextlib.suppress(ValueError):  # Another run may create it at this moment.
         Secret(value=SecretStr(secrets.token_hex(32))).save(BLOCK, _sync=True)  # type: ignore[call-arg]
     return _saved()
 

@@ -1,7 +1,7 @@
-"""The letters that a replay works on: a list that is fixed when the replay begins, numbered from 1 in its order.
+"""The list of the letters that a replay works on, fixed when the replay begins and numbered from 1.
 
-``<place>/<job>/_replays/000002.json``; the numbers are the keys of the replay's chunks. It names rows of letter files,
-which do not change.
+It is stored in ``<place>/<job>/_replays/000002.json`` and names rows of letter files, which do not change. The numbers
+are the keys of the replay's chunks.
 """
 
 import json
@@ -19,13 +19,13 @@ Run = tuple[int, int]
 
 
 def list_path(job: str, replay: int) -> str:
-    """Where, below the place, a replay's list is."""
+    """Return the path of a replay's list, relative to the place."""
     return f"{job}/_replays/{replay:06d}.json"
 
 
 @dataclass(frozen=True)
 class ReplayList:
-    """Runs of rows, ``(first, last)`` from 0, of letter files, in order."""
+    """The letters of a replay, in order: rows of letter files, as ``(first, last)`` from 0."""
 
     files: tuple[tuple[str, tuple[Run, ...]], ...]
     _upto: tuple[int, ...] = field(init=False, repr=False, compare=False)
@@ -36,7 +36,10 @@ class ReplayList:
 
     @classmethod
     def of(cls, rows: Iterable[tuple[str, int]]) -> "ReplayList":
-        """The list of these rows, each with its file; those of a file stand together, in ascending order."""
+        """Return the list of these rows, each given with its file.
+
+        The rows of a file must come together, in ascending order.
+        """
         files: list[tuple[str, list[Run]]] = []
         for path, row in rows:
             if not files or files[-1][0] != path:
@@ -50,11 +53,11 @@ class ReplayList:
 
     @property
     def count(self) -> int:
-        """How many letters there are; the last one's number."""
+        """The number of letters, which is also the number of the last one."""
         return self._upto[-1] if self._upto else 0
 
     def part(self, after: int, upto: int) -> Iterator[tuple[str, list[Run]]]:
-        """The runs of the letters with the numbers ``(after, upto]``, by file."""
+        """Yield the rows of the letters with the numbers ``(after, upto]``, by file."""
         for (path, runs), last_number in zip(self.files, self._upto, strict=True):
             if last_number <= after:
                 continue
@@ -70,12 +73,12 @@ class ReplayList:
             yield path, found
 
     def encode(self) -> dict[str, Any]:
-        """The list as JSON."""
+        """Return the list as JSON."""
         return {"files": [[path, [list(run) for run in runs]] for path, runs in self.files]}
 
     @classmethod
     def decode(cls, encoded: dict[str, Any]) -> "ReplayList":
-        """The list that `encode` wrote."""
+        """Return the list that `encode` wrote."""
         return cls(tuple((path, tuple((a, b) for a, b in runs)) for path, runs in encoded["files"]))
 
 
@@ -85,10 +88,10 @@ def write_replay_list(place: Store, path: str, replay_list: ReplayList) -> None:
 
 
 def read_replay_list(place: Store, path: str) -> ReplayList:
-    """The list in this file.
+    """Return the list in this file.
 
     Raises:
-        BadSource: it is gone, or not what was written.
+        BadSource: the file is gone, or is not a list.
     """
     try:
         with place.open(path) as file:

@@ -27,13 +27,13 @@ from prefect_batch.blocks.parameters.letters import Letters
 
 __all__ = ["LettersSource"]
 
-# Keys that are looked for in one statement.
+# The number of keys to find in one statement.
 FIND_KEYS = 200
 _COLUMNS = ("id", "pass", "chunk", "attempts", "key", "record_json")
 
 
 class _Letter(NamedTuple):
-    """What stands behind the record in a row."""
+    """The letter that a row contains behind the values of its record."""
 
     key: Key
     origin: Origin
@@ -57,12 +57,12 @@ class LettersSource:
 
     @property
     def connections(self) -> tuple[str, ...]:
-        """The connections of the source that the records are read from again."""
+        """The connections of the source from which the records are read again."""
         return self._origin.connections if self._origin else ()
 
     @property
     def one_thread(self) -> bool:
-        """As the source that the records are read from again."""
+        """Whether two threads are slower than one on the source from which the records are read again."""
         return self._origin is not None and self._origin.one_thread
 
     @property
@@ -77,7 +77,7 @@ class LettersSource:
 
     @cached_property
     def schema(self) -> pa.Schema:
-        """The records' schema: that of the source, or what the letters' own have in common."""
+        """The records' schema: that of the source, or the letters' own, with text where their types differ."""
         if self._origin is not None:
             return self._origin.schema
         fields: dict[str, pa.DataType] = {}
@@ -95,30 +95,38 @@ class LettersSource:
         return tuple(self.schema.names)
 
     def check(self) -> list[str]:
-        """Warnings of the source that the records are read from again."""
+        """Return the warnings of the source from which the records are read again."""
         return self._origin.check() if self._origin else []
 
     def last_key(self, after: Key | None = None) -> Key | None:
-        """The number of the last letter."""
+        """Return the number of the last letter.
+
+        Returns:
+            None if no letter follows `after`.
+        """
         count = self._replay_list.count
         return (count,) if count > _number(after) else None
 
     def back(self, upto: Key, rows: int) -> Key | None:
-        """The number so many letters before this one."""
+        """Return the number `rows` letters before `upto`.
+
+        Returns:
+            None, the start of the list, if there are not that many.
+        """
         return (upto[0] - rows,) if upto[0] > rows else None
 
     def edges(self, after: Key | None, upto: Key, rows: int, most: int) -> list[Key]:
-        """Every so many letters a number."""
+        """Return at most `most` numbers in ``(after, upto]``, each `rows` letters after the one before."""
         first = _number(after) + rows
         found = [(min(first + rows * place, upto[0]),) for place in range(most)]
         return list(dict.fromkeys(found))
 
     def estimate(self, after: Key | None, upto: Key) -> int:
-        """How many letters lie between; this is no guess."""
+        """Return how many letters lie in ``(after, upto]``, exactly."""
         return int(upto[0]) - _number(after)
 
     def read(self, chunk: ChunkRange, batch_rows: int) -> Iterator[Batch]:
-        """The records of the letters with these numbers."""
+        """Yield the records of the letters in the range, in batches of at most `batch_rows`."""
         letters: list[dict[str, Any]] = []
         for table in self._tables(chunk, _COLUMNS):
             letters += table.to_pylist()
@@ -133,14 +141,14 @@ class LettersSource:
         return read_statuses(self._place, self.spec.job)
 
     def _tables(self, chunk: ChunkRange, columns: Sequence[str]) -> Iterator[pa.Table]:
-        """The chunk's letters; not those that a person discarded since the list was made."""
+        """Yield the chunk's letters, except those that a person discarded since the list was made."""
         for path, runs in self._replay_list.part(_number(chunk.after), chunk.upto[0]):
             for table in read_rows(self._place, path, runs, columns):
                 kept = [self._statuses.of(letter).status != "discarded" for letter in table["id"].to_pylist()]
                 yield table.filter(pa.array(kept))
 
     def _batches(self, letters: list[dict[str, Any]]) -> Iterator[Batch]:
-        """The letters that have a record, and then those that have none: in a batch are only ones or the others."""
+        """Yield the letters that have a record, and then those that have none, in separate batches."""
         keys = [decode_key(json.loads(letter["key"])) for letter in letters]
         records: list[Record | Exception]
         records = (
@@ -152,7 +160,7 @@ class LettersSource:
         for letter, key, record in zip(letters, keys, records, strict=True):
             origin = Origin(letter["id"], letter["pass"], letter["chunk"], letter["attempts"])
             if isinstance(record, Exception):
-                # It fails again; what is known of the record goes into its next letter.
+                # The letter fails again, and what is known of the record goes into its next letter.
                 known, missing = decode_record(letter["record_json"]), record
             else:
                 known, missing = record, None
@@ -163,7 +171,7 @@ class LettersSource:
                 yield Batch(self.names, part, size)
 
     def _find(self, source: Source, keys: Sequence[Key]) -> list[dict[str, Any] | Exception]:
-        """The record that the source has under each key, or why there is not just one."""
+        """Return the source's record for each key, or why there is not exactly one."""
         found: dict[str, list[dict[str, Any]]] = {}
         for start in range(0, len(keys), FIND_KEYS):
             for batch in _batches_of(source, keys[start : start + FIND_KEYS]):
@@ -173,27 +181,31 @@ class LettersSource:
         return [_only(found.get(_text(key), []), source, key) for key in keys]
 
     def key_of(self, row: tuple[Any, ...]) -> Key:
-        """The key that the record has in the job's source."""
+        """Return the record's key in the job's source."""
         key: Key = row[-1].key
         return key
 
     def origin_of(self, row: tuple[Any, ...]) -> Origin:
-        """The letter that this row is."""
+        """Return the origin of the letter in this row."""
         origin: Origin = row[-1].origin
         return origin
 
     def record_of(self, row: tuple[Any, ...]) -> Record:
-        """The record, or what the letter holds of it."""
+        """Return the record, or what the letter has of it."""
         record: Record = row[-1].record
         return record
 
     def missing(self, row: tuple[Any, ...]) -> Exception | None:
-        """Why there is no record for this letter; None when there is one."""
+        """Return why there is no record for this letter.
+
+        Returns:
+            None if there is one.
+        """
         error: Exception | None = row[-1].missing
         return error
 
     def settle(self, chunk: ChunkRange, run_id: str) -> None:
-        """Resolve the letters of a committed chunk, but for those that it buried again."""
+        """Resolve the letters of a committed chunk, except those that it buried again."""
         buried = f"{letters_folder(replay_job(self.spec.job), self.spec.replay)}/{chunk.digest}.parquet"
         again: set[str] = set()
         if self._place.exists(buried):
@@ -208,7 +220,7 @@ class LettersSource:
 
 
 def _record(text: str) -> dict[str, Any] | Exception:
-    """The record of a letter, or why it has none."""
+    """Return the record of a letter, or why it has none."""
     record = decode_record(text)
     if shown := shown_columns(text):
         return DoesNotFit(
@@ -232,7 +244,7 @@ def _text(key: Key) -> str:
 
 
 def _batches_of(source: Source, keys: Sequence[Key]) -> Iterator[Batch]:
-    """The records with these keys; from a source that cannot find them, as ranges of one key each."""
+    """Yield the records with these keys. A source that cannot find keys reads a range of one key for each."""
     if isinstance(source, FindsRecords):
         yield from source.find(keys)
         return

@@ -20,7 +20,14 @@ LetterStatus = Literal["open", "resolved", "discarded"]
 
 @dataclass(frozen=True)
 class Decision:
-    """A decision on some letters: `status`, who and when (UTC), why, and the flow run that replayed them."""
+    """A decision to resolve or discard some letters.
+
+    Attributes:
+        by: Who decided.
+        at: When, in UTC.
+        reason: Why.
+        run_id: The flow run that replayed the letters. Empty if a person decided.
+    """
 
     status: Literal["resolved", "discarded"]
     letters: LetterSet
@@ -52,7 +59,10 @@ _OPEN = LetterState("open")
 
 
 class Statuses:
-    """The statuses of a job's letters at one moment. Resolved counts before discarded: such a record is in the sink."""
+    """The statuses of a job's letters at one moment.
+
+    Resolved counts before discarded, because such a record is in the sink.
+    """
 
     def __init__(self, decisions: Iterable[Decision]) -> None:
         resolved_first = sorted(decisions, key=lambda one: (one.status != "resolved", one.at))
@@ -63,7 +73,7 @@ class Statuses:
                 self._by_file.setdefault(file, []).append((letters, state))
 
     def of(self, letter: str) -> LetterState:
-        """What became of this letter."""
+        """Return the decision on this letter, which is open if there is none."""
         file = letter.rpartition(".")[0]
         return next((state for letters, state in self._by_file.get(file, ()) if letter in letters), _OPEN)
 
@@ -92,10 +102,10 @@ def _decisions(place: Store, job: str) -> Iterator[tuple[str, Decision]]:
 
 
 def read_statuses(place: Store, job: str) -> Statuses:
-    """The statuses of the job's letters now.
+    """Return the current statuses of the job's letters.
 
     Raises:
-        BadPlace: a file of them cannot be read.
+        BadPlace: the file of an act cannot be read.
     """
     return Statuses(decision for _, decision in _decisions(place, job))
 

@@ -1,1 +1,1 @@
-"""What a person writes: tables, queries, files, limits. Frozen values that check themselves and open nothing."""
+"""Parameters that users write: frozen values that check themselves and open nothing."""

@@ -1,4 +1,4 @@
-"""When a run has failed too often; see docs on scope: all records of this run, judged after every chunk."""
+"""Decides when too many records of a run have failed. A run checks it after every chunk."""
 
 from dataclasses import dataclass
 
@@ -12,8 +12,10 @@ __all__ = ["FailurePolicy"]
 class FailurePolicy:
     """How many records of a run may fail.
 
-    `max_failure_rate` is a share from 0 to 1, exceeded by more and not by equal; it is judged once `min_records`
-    were read, and at the end of the run whatever their number. `max_failures` is a count; None means no limit.
+    Attributes:
+        max_failure_rate: The allowed share of failed records, from 0 to 1. An equal share is still allowed.
+        min_records: The rate is checked once this many records were read, and always at the end of the run.
+        max_failures: The allowed number of failed records. None means no limit.
     """
 
     max_failure_rate: float = 0.05
@@ -29,11 +31,17 @@ class FailurePolicy:
             raise BadParameter(f"max_failures={self.max_failures} must be 0 or more, or None for no limit")
 
     def exceeded(self, tally: Tally, *, final: bool) -> str | None:
-        """Why the run must stop, as the first half of a sentence; None while it may go on."""
+        """Return why the run must stop, as the first half of a sentence.
+
+        With `final`, the rate is checked whatever the number of records.
+
+        Returns:
+            None if the run may continue.
+        """
         if self.max_failures is not None and tally.failed > self.max_failures:
             return f"{tally.failed:,} records failed, more than max_failures={self.max_failures:,}"
         judged = final or tally.read >= self.min_records
-        # The rate as a product: a quotient could round 5 % of something onto the wrong side.
+        # A product, because a rounded quotient could be on the wrong side of the limit.
         if judged and tally.failed > self.max_failure_rate * tally.read:
             return (
                 f"{tally.failed:,} of {tally.read:,} records failed ({tally.failure_rate:.2%}), "

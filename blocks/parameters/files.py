@@ -29,7 +29,11 @@ _KEYS_IN_URL = ("signature=", "token=", "sig=", "secret=", "key=")
 
 
 def ending_of(path: str) -> tuple[str | None, str | None]:
-    """The format and the compression that the path's ending tells; None for each that it does not."""
+    """Return the format and the compression that the path's ending shows.
+
+    Returns:
+        None for each that the ending does not show.
+    """
     name = path.lower().rstrip("/*")
     compression = next((codec for codec, ending in COMPRESSIONS.items() if name.endswith(ending)), None)
     if compression:
@@ -135,12 +139,12 @@ class Files:
 
     @property
     def key_columns(self) -> tuple[str, ...]:
-        """What tells one record from the others: file, row group and row, or file, byte offset and line."""
+        """The columns that identify a record: file, row group and row, or file, byte offset and line."""
         return ("file", "row_group", "row") if self.format == "parquet" else ("file", "offset", "line")
 
     def define_source(self) -> dict[str, Any]:
-        """What of it defines a job that reads it; the set of files is compared apart."""
-        # What is None is left out there, and would come back as the default.
+        """Return the fields that define a job with this source. The set of files is compared separately."""
+        # None is left out of a definition, and would come back as the default.
         fields = {
             **{k: v for k, v in asdict(self).items() if k not in ("compact", "allow_empty")},
             "quote": self.quote or "",
@@ -153,7 +157,7 @@ class Files:
         return fields
 
     def define_sink(self) -> dict[str, Any]:
-        """What of it decides where and how records are written, as JSON."""
+        """Return the fields that decide where and how records are written, as JSON."""
         fields = asdict(self)
         form = {"csv": ("compression", "delimiter", "header"), "jsonl": ("compression",)}
         return {k: fields[k] for k in ("kind", "path", "format", "schema", "storage", *form.get(str(self.format), ()))}
@@ -165,11 +169,7 @@ class Files:
 
 
 def check_files(files: "Files") -> None:
-    """Nothing, when the fields go together.
-
-    Raises:
-        BadParameter: they do not; the message says which values are allowed.
-    """
+    """Raise BadParameter unless the fields are valid together."""
     if files.format is None:
         raise BadParameter(
             "the path's ending does not tell the files' format: say format='csv', format='jsonl' or format='parquet'"

@@ -1,4 +1,4 @@
-"""How parameters look in the form that Prefect's pages make of them; it changes nothing of what they may be."""
+"""How parameters look in the forms on Prefect's pages. It does not change which values are allowed."""
 
 from dataclasses import dataclass
 
@@ -11,18 +11,18 @@ __all__ = ["Tabs", "leave_null_out"]
 
 @dataclass(frozen=True)
 class Tabs:
-    """The alternatives of a union as tabs, with these names in their order; without names each has its own title.
+    """Shows the alternatives of a union as tabs with these names. Without names, each has its own title.
 
-    ``anyOf`` throughout: one of Prefect's two pages shows a ``oneOf`` as a field for JSON.
+    The schema always has ``anyOf``, because one of Prefect's two pages shows a ``oneOf`` as a field for JSON.
     """
 
     names: tuple[str, ...] = ()
 
     def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        """The schema of the union, as Prefect's pages understand it."""
+        """Return the schema of the union in a form that Prefect's pages understand."""
         schema = handler(core)
         alternatives = schema.pop("oneOf", None) or schema.pop("anyOf", None)
-        if alternatives is None:  # One alternative is no choice.
+        if alternatives is None:  # A single alternative needs no tabs.
             return schema
         schema.pop("discriminator", None)
         for alternative, name in zip(alternatives, self.names, strict=False):
@@ -31,7 +31,7 @@ class Tabs:
 
 
 def leave_null_out(schema: JsonSchemaValue) -> None:
-    """Show an optional field of a parameter model as one that may stay empty; Prefect takes a null there as well."""
+    """Show an optional field of a parameter model as one that may stay empty. Prefect also accepts a null there."""
     for field in schema.get("properties", {}).values():
         alternatives = [one for one in field.get("anyOf", ()) if one != {"type": "null"}]
         if len(alternatives) == 1 and len(field["anyOf"]) == 2:

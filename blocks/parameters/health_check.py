@@ -27,7 +27,7 @@ _NAMES = {
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid", hide_input_in_errors=True, json_schema_extra=leave_null_out))
 class HealthCheck:
-    """A number that is looked at again and again; while it is above its limit, a run starts no further chunk."""
+    """A number that is checked again and again. While it is above its limit, a run starts no further chunk."""
 
     check: Annotated[
         Ready | None,
@@ -69,7 +69,7 @@ class HealthCheck:
 
     @property
     def name(self) -> str:
-        """What is looked at, as messages call it."""
+        """What is checked, as messages call it."""
         if self.prefect_limit is not None:
             return f"Prefect's limit {self.prefect_limit}"
         return _NAMES[self.check] if self.check else hide_passwords(" ".join((self.sql or "").split()))[:80]

@@ -30,5 +30,5 @@ class Letters:
     kind: Literal["letters"] = "letters"
 
     def define_source(self) -> dict[str, Any]:
-        """What of it decides which letters a replay works on, as JSON."""
+        """Return the fields that decide which letters a replay works on, as JSON."""
         return {"kind": self.kind, "place": self.place, "records": self.records, **self.asked}

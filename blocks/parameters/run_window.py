@@ -1,4 +1,4 @@
-"""When a job may run: hours of the day by the clock of a time zone."""
+"""The hours of the day in which a job may run, by the clock of a time zone."""
 
 import re
 from collections.abc import Iterator
@@ -13,16 +13,15 @@ __all__ = ["RunWindow", "clock_text"]
 
 _HOURS = re.compile(r"(\d{1,2}):(\d{2})-(\d{1,2}):(\d{2})")
 _MINUTES_OF_DAY = 24 * 60
-# No change of a clock, and no gap between two windows, is longer.
+# No gap between two windows is longer, and no change of the clock.
 _FARTHEST = timedelta(days=3)
 
 
 @dataclass(frozen=True)
 class RunWindow:
-    """Hours of the day, such as ``22:00-06:00,12:00-13:00 Europe/Berlin``, each with its start and without its end.
+    """Hours of the day, such as ``22:00-06:00,12:00-13:00 Europe/Berlin``, where each end is excluded.
 
-    It goes by the clock on the wall: where summer time skips or repeats an hour, that hour of the window is skipped or
-    repeated, too.
+    They follow local time: an hour that summer time skips or repeats is also skipped or repeated in the window.
 
     Raises:
         BadParameter: the text is not of this form, or names no known time zone.
@@ -50,7 +49,7 @@ class RunWindow:
 
     @cached_property
     def minutes(self) -> list[tuple[int, int]]:
-        """The start and the end of each window, in minutes from midnight; one over midnight ends before it starts."""
+        """The start and the end of each window, in minutes from midnight. One across midnight ends before it starts."""
         found = []
         for hours in self.text.strip().rpartition(" ")[0].split(","):
             match = _HOURS.fullmatch(hours.strip())
@@ -65,7 +64,7 @@ class RunWindow:
         return found
 
     def is_open(self, now: datetime) -> bool:
-        """Whether a run may be at work at this moment."""
+        """Return whether a run is allowed at this moment."""
         clock = now.astimezone(self.zone).time()
         minute = 60 * clock.hour + clock.minute
         return any(
@@ -73,18 +72,22 @@ class RunWindow:
         )
 
     def opens_at(self, now: datetime) -> datetime:
-        """The first moment from now on at which a run may be at work, in the window's time zone."""
+        """Return the first moment from `now` on at which a run is allowed, in the window's time zone."""
         return self._first(now, is_open=True)
 
     def closes_at(self, now: datetime) -> datetime | None:
-        """The first moment from now on at which it may not; None for a window that never closes."""
+        """Return the first moment from `now` on at which no run is allowed, in the window's time zone.
+
+        Returns:
+            None if the window never closes.
+        """
         try:
             return self._first(now, is_open=False)
         except StopIteration:
             return None
 
     def _first(self, now: datetime, *, is_open: bool) -> datetime:
-        # Minute by minute, in UTC: whatever the clock on the wall does, no change is missed.
+        # Minute by minute, in UTC, so that no change of the local time is missed.
         moment = next(moment for moment in _minutes(now) if self.is_open(moment) == is_open)
         return moment.astimezone(self.zone)
 
@@ -98,7 +101,7 @@ def _minutes(now: datetime) -> Iterator[datetime]:
 
 
 def clock_text(moment: datetime, now: datetime) -> str:
-    """A moment as people say it: ``06:00``, with its date when that is not today's."""
+    """Return the moment as people say it: ``06:00 UTC``, with its date unless that is today."""
     same_day = moment.date() == now.astimezone(moment.tzinfo).date()
     zone = getattr(moment.tzinfo, "key", None) or moment.tzname() or ""
     text = f"{moment:%H:%M} {zone}".strip()

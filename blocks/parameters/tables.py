@@ -65,7 +65,7 @@ class Table:
 
     @model_validator(mode="after")
     def _key(self) -> "Table":
-        if self.key or self.write != "append":  # Rows that are only added need none.
+        if self.key or self.write != "append":  # Rows that are only appended need no key.
             check_key(self.key)
         return self
 
@@ -76,7 +76,7 @@ class Table:
 
     @property
     def adds_rows(self) -> bool:
-        """Whether a record that is read again would be written again, or refused for being there."""
+        """Whether writing a record again would add a second row, or be refused because the row exists."""
         return self.write in ("insert", "append")
 
     @property
@@ -90,17 +90,17 @@ class Table:
         return replace(self, create=True)
 
     def define_source(self) -> dict[str, Any]:
-        """What of it decides which records a pass reads, as JSON."""
+        """Return the fields that decide which records a pass reads, as JSON."""
         return {name: value for name, value in asdict(self).items() if name not in ("write", "create", "ledger")}
 
     def define_sink(self) -> dict[str, Any]:
-        """What of it decides where and how records are written, as JSON."""
+        """Return the fields that decide where and how records are written, as JSON."""
         return {name: value for name, value in asdict(self).items() if name not in ("columns", "where", "create")}
 
 
 @dataclass(frozen=True, config=_CONFIG)
 class Query:
-    """A SELECT as a source; its result must contain the key's columns."""
+    """A SELECT as a source, whose result must contain the key's columns."""
 
     connection: _Connection
     sql: Annotated[
@@ -121,5 +121,5 @@ class Query:
         return (self.key,) if isinstance(self.key, str) else tuple(self.key)
 
     def define_source(self) -> dict[str, Any]:
-        """What of it decides which records a pass reads, as JSON."""
+        """Return the fields that decide which records a pass reads, as JSON."""
         return asdict(self)

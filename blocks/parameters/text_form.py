@@ -1,4 +1,4 @@
-"""The form of a text file: its encoding as code units of one width, and the characters that structure it."""
+"""The form of a text file: its encoding, as code units of one width, and its structural characters."""
 
 import codecs
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from prefect_batch.blocks.errors import BadParameter
 
 __all__ = ["TextForm", "text_form"]
 
-# Codecs whose code units are wider than a byte; without a byte order, the mark at the file's start tells it.
+# Codecs whose code units are wider than a byte. If the name has no byte order, the mark at the file's start has it.
 _WIDE = {"utf-16": 2, "utf-16-le": 2, "utf-16-be": 2, "utf-32": 4, "utf-32-le": 4, "utf-32-be": 4}
 # In these, a byte of ASCII may be the second half of a character: digits and 0x40 to 0x7E.
 _DOUBLE = {"shift_jis", "shift_jis_2004", "shift_jisx0213", "cp932", "gbk", "gb18030", "big5", "big5hkscs", "cp950"}
@@ -25,9 +25,13 @@ _MARKS: tuple[tuple[str, bytes], ...] = (
 
 @dataclass(frozen=True)
 class TextForm:
-    """How a file's bytes are read: `unit` is a code unit's type, and the other fields are the values of such units.
+    """How a file's bytes are read.
 
-    `quote` and `escape` are None where there are none; so is `delimiter` for JSON Lines.
+    Attributes:
+        unit: The type of a code unit.
+        delimiter: The code unit between fields. None for JSON Lines.
+        quote: The code unit around fields. None if there is none.
+        escape: The code unit that makes the next one literal. None if there is none.
     """
 
     encoding: str
@@ -38,15 +42,15 @@ class TextForm:
 
     @property
     def width(self) -> int:
-        """Bytes in a code unit."""
+        """The number of bytes in a code unit."""
         return self.unit.itemsize
 
     def mark(self, head: bytes) -> int:
-        """Bytes of the byte order mark that a file with this head begins with."""
+        """Return how many bytes of `head` are a byte order mark."""
         return next((len(m) for name, m in _MARKS if name == self.encoding and head.startswith(m)), 0)
 
     def as_utf8(self, raw: bytes) -> bytes:
-        """The text as UTF-8.
+        """Return the text as UTF-8.
 
         Raises:
             UnicodeDecodeError: the bytes are not in this encoding.
@@ -58,14 +62,14 @@ class TextForm:
 def text_form(
     encoding: str, delimiter: str | None = None, quote: str | None = None, escape: str | None = None, head: bytes = b""
 ) -> TextForm:
-    """The form of a file that begins with these bytes.
+    """Return the form of a file that begins with the bytes `head`.
 
     Raises:
-        BadParameter: there is no such encoding, or records cannot be found in it without reading from the top.
+        BadParameter: there is no such encoding, or its records can only be found by reading from the top.
     """
     name = _seekable(encoding)
     if name in ("utf-16", "utf-32"):
-        # What Python's own codec does where there is no mark, except for the byte order of the machine.
+        # Without a mark it is little-endian, where Python's codec takes the byte order of the machine.
         name = next((wide for wide, mark in _MARKS if wide.startswith(name) and head.startswith(mark)), f"{name}-le")
     width = _WIDE.get(name, 1)
     unit = np.dtype(f"{'>' if name.endswith('-be') else '<'}u{width}")
@@ -82,7 +86,7 @@ def text_form(
 
 
 def _seekable(encoding: str) -> str:
-    """Python's name of the encoding."""
+    """Return Python's name of the encoding, or raise BadParameter if its records can only be found from the top."""
     try:
         name = codecs.lookup(encoding).name
     except LookupError as error:

@@ -1,4 +1,4 @@
-"""Arrow types by their names, as they stand in parameters."""
+"""Arrow types by the names that parameters use."""
 
 import re
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ __all__ = ["schema_of"]
 
 _DECIMAL = re.compile(r"decimal(?:128|256)?\(\s*(\d+)\s*,\s*(\d+)\s*\)")
 _ZONED = re.compile(r"timestamp\[\s*(s|ms|us|ns)\s*,\s*(?:tz=)?([^\]\s]+)\s*\]")
-# Such as people write them, for those that Arrow calls otherwise.
+# Names that people write for types that Arrow calls otherwise.
 _OTHER = {
     "text": pa.string(),
     "str": pa.string(),
@@ -26,10 +26,10 @@ _OTHER = {
 
 
 def schema_of(types: Mapping[str, str]) -> pa.Schema:
-    """The schema of columns with the types of these names.
+    """Return the schema of columns whose types have these names.
 
     Raises:
-        BadParameter: a name means no type.
+        BadParameter: a name is not that of a type.
     """
     return pa.schema([(column, _type_of(column, name.strip())) for column, name in types.items()])
 

@@ -1,1 +1,1 @@
-"""Where a job stands, kept in Prefect."""
+"""The state of a job, stored in Prefect."""

@@ -1,7 +1,7 @@
-"""What the finished chunks of a pass did, range by range, so that a pass can be reconciled; kept beside its letters.
+"""Accounts: what the finished chunks of a pass did, range by range, so that a pass can be reconciled.
 
-``<place>/<job>/_accounts/pass-000001.json``, written whole before each save of the cursor. Where there are many ranges,
-neighbours are added up: the file stays small.
+They are stored beside the pass's letters in ``<place>/<job>/_accounts/pass-000001.json``, which is written whole before
+each save of the cursor. If there are many ranges, neighbours are added up, so that the file stays small.
 """
 
 import contextlib
@@ -23,20 +23,24 @@ PASSES_KEPT = 3
 
 @dataclass(frozen=True)
 class Account:
-    """What was done with the records of a range; `filtered` is the sum of the keys that were filtered."""
+    """What was done with the records of a range.
+
+    Attributes:
+        filtered: The checksum of the keys of filtered records.
+    """
 
     range: ChunkRange
     tally: Tally
     filtered: KeySum
 
     def encode(self) -> dict[str, Any]:
-        """The account as JSON."""
+        """Return the account as JSON."""
         tally = {name: value for name, value in self.tally.encode().items() if value}
         return {**self.range.encode(), "tally": tally, "filtered": self.filtered.encode()}
 
     @classmethod
     def decode(cls, encoded: dict[str, Any]) -> "Account":
-        """The account that `encode` wrote."""
+        """Return the account that `encode` wrote."""
         return cls(ChunkRange.decode(encoded), Tally(**encoded["tally"]), KeySum.decode(encoded["filtered"]))
 
 
@@ -45,7 +49,10 @@ def _path(job: str, number: int) -> str:
 
 
 def add_up(accounts: Iterable[Account]) -> list[Account]:
-    """The accounts with neighbours added up, pair by pair; those with failed records stay: their letters name them."""
+    """Return the accounts with neighbours added up, pair by pair.
+
+    Accounts with failed records stay as they are, because their letters name the range.
+    """
     accounts = list(accounts)
     by_start = {account.range.after: account for account in accounts}
     taken: set[Key | None] = set()
@@ -61,7 +68,7 @@ def add_up(accounts: Iterable[Account]) -> list[Account]:
 
 
 class Accounts:
-    """The accounts of the pass that a run works on; `save` writes what `add` was given."""
+    """The accounts of the pass that a run works on, which `save` writes."""
 
     def __init__(self, place: Store, job: str, number: int) -> None:
         self._place, self._path = place, _path(job, number)
@@ -70,12 +77,15 @@ class Accounts:
         self._changed = False
 
     def add(self, result: ChunkResult) -> None:
-        """Take a finished chunk's account, in the place of one of the same range."""
+        """Add a finished chunk's account, in place of one of the same range."""
         self._by_start[result.range.after] = Account(result.range, result.tally, result.filtered_keys)
         self._changed = True
 
     def save(self) -> None:
-        """Write them; a place that does not take them costs the reconciliation, not the run."""
+        """Write the accounts.
+
+        An OSError is ignored, because without accounts the pass cannot be reconciled, but the run can continue.
+        """
         if not self._changed:
             return
         if len(self._by_start) > self._most:
@@ -91,7 +101,11 @@ def _write(place: Store, path: str, accounts: Iterable[Account]) -> None:
 
 
 def read_accounts(place: Store, job: str, number: int) -> list[Account]:
-    """The accounts of a pass; none where they cannot be read."""
+    """Return the accounts of a pass.
+
+    Returns:
+        An empty list if they cannot be read.
+    """
     try:
         with place.open(_path(job, number)) as file:
             return [Account.decode(encoded) for encoded in json.loads(file.read())]
@@ -100,7 +114,7 @@ def read_accounts(place: Store, job: str, number: int) -> list[Account]:
 
 
 def remove_old(place: Store, job: str, number: int) -> None:
-    """Remove the accounts of passes long over."""
+    """Remove the accounts of passes, except those of pass `number` and the two before it."""
     for path in place.find(f"{job}/_accounts"):
         stem = path.rpartition("/")[2].removeprefix("pass-").removesuffix(".json")
         if stem.isdigit() and int(stem) <= number - PASSES_KEPT:
@@ -108,7 +122,7 @@ def remove_old(place: Store, job: str, number: int) -> None:
 
 
 def finished(accounts: Iterable[Account], start: Key | None, upto: Key | None) -> tuple[list[Account], Key | None]:
-    """The accounts that follow each other from `start` on, up to `upto` at most, and where their chain ends."""
+    """Return the consecutive accounts from `start` on, up to `upto` at most, and the key where they end."""
     by_start = {account.range.after: account for account in accounts}
     chain: list[Account] = []
     here = start

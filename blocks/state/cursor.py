@@ -18,11 +18,15 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True)
 class RunState:
-    """The latest run of a job: counts of this run alone, and the most frequent errors.
+    """The latest run of a job, with the counts and the most frequent errors of this run alone.
 
-    `policy` holds the failure limits, so that a hook in another process can judge the run again. `series` is how the
-    run went over time, and `waiting` why no further chunk is started just now; empty when nothing holds it back.
-    `redact` names the columns that must not be seen. `limits` are the `concurrency` and the `max_rate` of just now.
+    Attributes:
+        rate: Records per second. None while it is not known.
+        policy: The failure limits, so that a hook in another process can check the run again.
+        series: The course of the run over time.
+        waiting: Why no further chunk is started now. Empty if nothing holds the run back.
+        redact: The columns that are redacted.
+        limits: The current `concurrency` and `max_rate`.
     """
 
     run_id: str
@@ -39,7 +43,7 @@ class RunState:
     limits: dict[str, Any] = field(default_factory=dict)
 
     def encode(self) -> dict[str, Any]:
-        """The state as JSON."""
+        """Return the state as JSON."""
         return {
             **vars(self),
             "tally": self.tally.encode(),
@@ -49,7 +53,7 @@ class RunState:
 
     @classmethod
     def decode(cls, encoded: dict[str, Any]) -> "RunState":
-        """The state that `encode` wrote."""
+        """Return the state that `encode` wrote."""
         errors = tuple(ErrorCount(**error) for error in encoded["errors"])
         redact = tuple(encoded.get("redact", ()))
         series = Series.decode(encoded["series"]) if "series" in encoded else Series()
@@ -60,7 +64,7 @@ class RunState:
 
 @dataclass(frozen=True)
 class Cursor:
-    """A job's saved state: its definition, the pass it is on, where that stands, and its latest run."""
+    """A job's saved state: its definition, its current pass and the position in it, and its latest run."""
 
     job: str
     pass_number: int
@@ -79,7 +83,7 @@ class Cursor:
 
     @property
     def pass_ref(self) -> PassRef:
-        """The pass that it is on."""
+        """The current pass."""
         return PassRef(
             self.job, self.pass_number, self.pass_id, adds=self.position.start is not None or of_replay(self.job)
         )
@@ -94,7 +98,7 @@ class Cursor:
         return replace(self, status=status, message=message)
 
     def encode(self) -> dict[str, Any]:
-        """The fields of `JobCursor`."""
+        """Return the fields of `JobCursor`."""
         return {
             **vars(self),
             "schema_version": SCHEMA_VERSION,
@@ -106,10 +110,10 @@ class Cursor:
 
     @classmethod
     def decode(cls, fields: dict[str, Any]) -> "Cursor":
-        """The cursor in the fields of a `JobCursor`.
+        """Return the cursor in the fields of a `JobCursor`.
 
         Raises:
-            BadCursor: another version wrote it, or it was edited to nonsense.
+            BadCursor: another version wrote it, or it is damaged.
         """
         job, version = fields.get("job"), fields.get("schema_version")
         if version != SCHEMA_VERSION:
@@ -126,7 +130,7 @@ class Cursor:
                 "run": RunState.decode(fields["run"]),
                 "history": decode_history(fields.get("history")),
             }
-            _ = fields["pass_number"] + 1, fields["pass_id"][0]  # A pass has both.
+            _ = fields["pass_number"] + 1, fields["pass_id"][0]  # Fails if the pass has no number or no id.
             _ = STATUSES.index(fields["status"])
             return cls(**decoded)
         except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
@@ -140,7 +144,7 @@ MESSAGE_CHARACTERS = 120
 
 
 def past_run(cursor: Cursor, *, over: bool) -> PastRun:
-    """The cursor's latest run; `over`: another one has followed, or nobody is at work."""
+    """Return the cursor's latest run. It is `over` if another one has followed, or if no process runs the job."""
     run, tally = cursor.run, cursor.run.tally
     status: PastStatus = "died" if over and cursor.status == "running" else cursor.status
     message = cursor.message.partition("\n")[0][:MESSAGE_CHARACTERS]
@@ -150,5 +154,5 @@ def past_run(cursor: Cursor, *, over: bool) -> PastRun:
 
 
 def remember(saved: Cursor | None) -> tuple[PastRun, ...]:
-    """The history for the cursor of the next run: the saved one's, and its latest run."""
+    """Return the history for the cursor of the next run: the saved cursor's history and its latest run."""
     return () if saved is None else (*saved.history, past_run(saved, over=True))[-MOST_RUNS:]

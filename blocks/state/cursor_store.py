@@ -23,7 +23,7 @@ _BLOCK_TYPE = "batch-job-cursor"
 
 
 class JobCursor(Block):
-    """Where a job stands. Written by its runs, one at a time; read it with ``status("<job>")``.
+    """The progress of a job, written by its runs, one at a time. Read it with ``status("<job>")``.
 
     Example:
         ```python
@@ -63,17 +63,24 @@ class CursorStore:
         self._id: UUID | None = None
 
     def load(self) -> Cursor | None:
-        """The saved cursor, or None if the job never ran.
+        """Return the saved cursor.
+
+        Returns:
+            None if the job never ran.
 
         Raises:
             BadCursor: it cannot be read.
-            httpx.HTTPError: the Prefect API did not answer; this proves nothing about the cursor.
+            httpx.HTTPError: the Prefect API did not answer, which proves nothing about the cursor.
         """
         fields = self._read()
         return None if fields is None else Cursor.decode({**fields, "job": self.job})
 
     def save(self, cursor: Cursor) -> Cursor:
-        """Save the cursor; the result is what was saved, with its time."""
+        """Save the cursor.
+
+        Returns:
+            What was saved, with its time.
+        """
         cursor = replace(cursor, updated_at=datetime.now(UTC).isoformat())
         fields = cursor.encode()
         if self._id is None and self._read() is None:
@@ -87,7 +94,11 @@ class CursorStore:
         return cursor
 
     def delete(self) -> bool:
-        """Delete the cursor; whether there was one."""
+        """Delete the cursor.
+
+        Returns:
+            Whether there was one.
+        """
         if self._read() is None or self._id is None:
             return False
         document = self._id
@@ -105,16 +116,16 @@ class CursorStore:
 
 
 def load_all() -> list[dict[str, Any]]:
-    """The fields of every job's cursor, by the job's name."""
+    """Return the fields of every job's cursor, sorted by the job's name."""
     documents = call_api(lambda client: client.read_block_documents_by_type(_BLOCK_TYPE))
     return [{**document.data, "job": document.name} for document in sorted(documents, key=lambda d: str(d.name))]
 
 
 def load_cursor(job: str) -> Cursor:
-    """The job's cursor.
+    """Return the job's cursor.
 
     Raises:
-        UnknownJob: it never ran here.
+        UnknownJob: the job never ran here.
         BadCursor: its cursor cannot be read.
     """
     check_job(main_job(job))  # Its replays have a cursor, too.

@@ -1,4 +1,4 @@
-"""Lists of the files of a job's passes, as a Prefect block: too long for the cursor, which every chunk saves."""
+"""The files of a job's passes as a Prefect block. The cursor is saved after every chunk and must stay small."""
 
 from prefect.blocks.core import Block
 from prefect.exceptions import ObjectNotFound
@@ -13,7 +13,7 @@ _BLOCK_TYPE = "batch-job-files"
 
 
 class JobFiles(Block):
-    """Which files the latest passes of a job read. Written when a pass begins.
+    """The files that the latest passes of a job read, written when a pass begins.
 
     Example:
         ```python
@@ -32,13 +32,20 @@ class JobFiles(Block):
 
 
 def load_files(job: str, pass_number: int) -> FileList | None:
-    """The files of this pass; None if they are not known."""
+    """Return the files of this pass.
+
+    Returns:
+        None if they are not known.
+    """
     encoded = _lists(job).get(str(pass_number))
     return None if encoded is None else FileList.decode(encoded)
 
 
 def save_files(job: str, pass_number: int, files: FileList, former: int | None) -> None:
-    """Save the files of a pass; of earlier passes only those of `former` are kept, which the cursor may still name."""
+    """Save the files of a pass.
+
+    Of earlier passes, only the files of `former` are kept, which the cursor may still name.
+    """
     kept = {number: encoded for number, encoded in _lists(job).items() if number == str(former)}
     block = JobFiles(job=job, lists={**kept, str(pass_number): files.encode()})
     block.save(job, overwrite=True, _sync=True)  # type: ignore[call-arg]

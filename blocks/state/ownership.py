@@ -31,15 +31,18 @@ __all__ = ["Owner", "Ownership", "is_dead", "living_owner", "own_job"]
 HEARTBEAT_SECONDS = 20.0
 LEASE = timedelta(seconds=90)
 
-# The owners that live in this process: its pid alone cannot tell them from one that ended badly.
+# The living owners in this process. The pid alone cannot distinguish them from one that crashed.
 _alive_here: set[str] = set()
 
 
 @dataclass(frozen=True)
 class Owner:
-    """Who works on a job. `started_at` is the start of the process `pid` on `host`, as `_started_at` tells it.
+    """The run that works on a job.
 
-    `attempt` counts the starts of the same flow run; `generation` counts the owners that died and were taken over.
+    Attributes:
+        attempt: The number of starts of this flow run.
+        started_at: The start of the process `pid` on `host`, as `_started_at` returns it.
+        generation: Counted from 1, and one more for each dead owner that was taken over.
     """
 
     token: str
@@ -59,7 +62,7 @@ class Owner:
 
 
 def _host() -> str:
-    """This host, as far as its process ids reach: two containers may have the same name."""
+    """Return a name of this host that differs where process ids do: two containers may have the same hostname."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         return f"{socket.gethostname()}/{boot}/{Path('/proc/self/ns/pid').readlink()}"
@@ -68,12 +71,12 @@ def _host() -> str:
 
 
 def _started_at(pid: int) -> float:
-    """When this process started: in seconds since the boot where Linux tells it, else since 1970.
+    """Return when this process started: in seconds since the boot on Linux, elsewhere since 1970.
 
     The former does not move when the clock is set, which would make a living owner look like another process.
 
     Raises:
-        psutil.NoSuchProcess: there is none.
+        psutil.NoSuchProcess: there is no such process.
     """
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
@@ -88,9 +91,9 @@ def _now() -> datetime:
 
 
 def is_dead(owner: Owner, run_id: str, attempt: int, *, flow_run_ended: bool) -> bool:
-    """Whether the owner can no longer be at work, as far as it can be known from here."""
+    """Return whether the owner can no longer be running, as far as this process can know."""
     if owner.run_id == run_id and owner.attempt < attempt:
-        return True  # Prefect itself started this flow run anew.
+        return True  # Prefect itself restarted this flow run.
     if owner.host == _host():
         try:
             same = abs(_started_at(owner.pid) - owner.started_at) < 1
@@ -102,7 +105,7 @@ def is_dead(owner: Owner, run_id: str, attempt: int, *, flow_run_ended: bool) ->
 
 
 class Ownership:
-    """The right of one run to work on a job, kept alive by a heartbeat in a thread of its own."""
+    """The right of one run to work on a job, kept alive by a heartbeat in its own thread."""
 
     def __init__(self, job: str, owner: Owner, document: UUID) -> None:
         self.job = job
@@ -111,17 +114,13 @@ class Ownership:
         self._ended = threading.Event()
 
     def check(self) -> None:
-        """Nothing, while this run owns the job.
-
-        Raises:
-            LostOwnership: another run took it over.
-        """
+        """Raise LostOwnership unless this run still owns the job."""
         owner = call_api(lambda client: _read(client, self._document))
         if owner is None or owner.token != self.owner.token:
             raise LostOwnership(self.job)
 
     def beat(self) -> None:
-        """Renew the heartbeat until released; a server that is away is tried again at the next beat."""
+        """Renew the heartbeat until released. If the server is unavailable, the next beat tries again."""
         while not self._ended.wait(HEARTBEAT_SECONDS):
             self.owner = replace(self.owner, heartbeat=_now().isoformat())
             with contextlib.suppress(httpx.HTTPError, ObjectNotFound):
@@ -133,7 +132,7 @@ class Ownership:
         )
 
     def release(self) -> None:
-        """Give the job up; if the server is away, the next run sees that this process is dead."""
+        """Release the job. If the server is unavailable, the next run sees that this process is dead."""
         self._ended.set()
         _alive_here.discard(self.owner.token)
         with contextlib.suppress(httpx.HTTPError):
@@ -176,7 +175,11 @@ def _flow_run_ended(run_id: str) -> bool:
 
 
 def _create(job: str, owner: Owner) -> UUID | None:
-    """The id of the new Variable, or None if there is one already. Safe to repeat: it reads back and compares."""
+    """Create the owner's Variable, safe to repeat because it reads back and compares.
+
+    Returns:
+        The id of the Variable, or None if there is one already.
+    """
 
     def attempt(client: SyncPrefectClient) -> UUID | None:
         with contextlib.suppress(ObjectAlreadyExists):
@@ -206,7 +209,11 @@ def _acquire(job: str, owner: Owner) -> Ownership:
 
 
 def living_owner(job: str) -> Owner | None:
-    """Who works on the job now; None when nobody does, or only one that is dead."""
+    """Return the owner that runs the job now.
+
+    Returns:
+        None if there is none, or only a dead one.
+    """
     existing = call_api(lambda client: client.read_variable_by_name(_variable(job)))
     if existing is None:
         return None
@@ -216,7 +223,7 @@ def living_owner(job: str) -> Owner | None:
 
 @contextlib.contextmanager
 def own_job(job: str, run_id: str, attempt: int) -> Iterator[Ownership]:
-    """Own the job for the length of the block; a dead owner is taken over.
+    """Own the job for the length of the block, taking it over from a dead owner.
 
     Raises:
         JobIsOwned: a living run owns it, or another start won the race.

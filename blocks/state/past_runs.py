@@ -1,4 +1,4 @@
-"""The former runs of a job, in short; the latest ones are kept in its cursor."""
+"""Summaries of a job's former runs, the latest of which are kept in its cursor."""
 
 from typing import Any, NamedTuple
 
@@ -27,5 +27,5 @@ class PastRun(NamedTuple):
 
 
 def decode_history(encoded: list[list[Any]] | None) -> tuple[PastRun, ...]:
-    """The history from its JSON, which older cursors have not."""
+    """Return the history from its JSON, which is None in older cursors."""
     return tuple(PastRun(*values) for values in encoded or ())

@@ -1,4 +1,4 @@
-"""Where a pass stands: pure values, no clock, no Prefect. Keys are compared for equality only."""
+"""The position of a pass: pure values, no clock, no Prefect. Keys are compared for equality only."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +20,11 @@ def _decode(encoded: Sequence[Any] | None) -> Key | None:
 
 @dataclass(frozen=True)
 class Planned:
-    """The upper edge of a planned chunk, and whether the chunk is finished (then it is an island)."""
+    """The upper edge of a planned chunk.
+
+    Attributes:
+        done: Whether the chunk is finished, and so an island.
+    """
 
     upto: Key
     done: bool = False
@@ -28,10 +32,13 @@ class Planned:
 
 @dataclass(frozen=True)
 class Position:
-    """How far a pass is: everything up to `prefix` is finished, `planned` are the chunks beyond it, in order.
+    """How far a pass is.
 
-    `start` is where the pass began (exclusive, None: the first row) and `upper` where it ends (inclusive, None:
-    there was no row).
+    Attributes:
+        start: Where the pass began (exclusive). None means at the first row.
+        upper: Where the pass ends (inclusive). None means that there was no row.
+        prefix: Everything up to this key is finished. None if nothing is and the pass began at the first row.
+        planned: The planned chunks beyond the prefix, in order.
     """
 
     start: Key | None
@@ -47,7 +54,7 @@ class Position:
 
     @property
     def planned_upto(self) -> Key | None:
-        """Where the planned chunks end, and planning goes on."""
+        """The key where the planned chunks end and planning continues."""
         return self.planned[-1].upto if self.planned else self.prefix
 
     @property
@@ -61,16 +68,16 @@ class Position:
         return self.upper is None or self.prefix == self.upper
 
     def ranges(self) -> list[tuple[ChunkRange, bool]]:
-        """The planned chunks in order, each with whether it is finished."""
+        """Return the planned chunks in order, each with whether it is finished."""
         lower = [self.prefix, *(edge.upto for edge in self.planned)]
         return [(ChunkRange(after, edge.upto), edge.done) for after, edge in zip(lower, self.planned, strict=False)]
 
     def plan(self, edges: Sequence[Key]) -> "Position":
-        """The position with further chunks planned, each up to one of these keys."""
+        """Return the position with further chunks planned, each up to one of these keys."""
         return replace(self, planned=(*self.planned, *(Planned(key) for key in edges)))
 
     def finish(self, chunk: ChunkRange) -> "Position":
-        """The position once this planned chunk is finished; the prefix takes in what is now contiguous.
+        """Return the position once this planned chunk is finished. The prefix grows over what is now contiguous.
 
         Raises:
             ValueError: no such chunk is planned.
@@ -86,7 +93,7 @@ class Position:
         return replace(self, prefix=prefix, planned=tuple(planned))
 
     def encode(self) -> dict[str, Any]:
-        """The position as JSON; `decode` gives back an equal one."""
+        """Return the position as JSON, from which `decode` restores an equal one."""
         return {
             "start": _encode(self.start),
             "upper": _encode(self.upper),
@@ -96,7 +103,7 @@ class Position:
 
     @classmethod
     def decode(cls, encoded: Mapping[str, Any]) -> "Position":
-        """The position that `encode` wrote."""
+        """Return the position that `encode` wrote."""
         return cls(
             start=_decode(encoded["start"]),
             upper=_decode(encoded["upper"]),

@@ -1,7 +1,7 @@
-"""What a running job is asked from outside: to stop, or to go on with other limits.
+"""Requests to a running job from outside: to stop, or to continue with other limits.
 
-A request is a Prefect Variable beside the job's owner, and names the owner that it is meant for by its token: one that
-comes too late never stops a later run.
+A request is a Prefect Variable beside the job's owner, and names the owner that it is meant for by its token, so that a
+late request never stops a later run.
 """
 
 import contextlib
@@ -21,9 +21,12 @@ __all__ = ["RunRequest", "changes_text", "forget_request", "read_request", "send
 
 @dataclass(frozen=True)
 class RunRequest:
-    """What the owner with this token is asked: `stop` after the chunks at work or at once, and `changes` of its limits.
+    """A request to the owner with this token.
 
-    `by` is who asked, for messages.
+    Attributes:
+        by: Who asked, for messages.
+        stop: ``drain`` to stop after the chunks in flight, ``now`` to stop at once, or empty.
+        changes: The new values of limits, by name.
     """
 
     token: str
@@ -32,7 +35,7 @@ class RunRequest:
     changes: dict[str, Any] = field(default_factory=dict)
 
     def merge(self, former: "RunRequest | None") -> "RunRequest":
-        """This request together with what the same owner was asked before."""
+        """Return this request together with what was requested of the same owner before."""
         if former is None or former.token != self.token:
             return self
         stop = "now" if "now" in (self.stop, former.stop) else self.stop or former.stop
@@ -40,7 +43,7 @@ class RunRequest:
 
 
 def changes_text(changes: Mapping[str, float | None]) -> str:
-    """Changes of limits as people write them: ``concurrency=8, max_rate=none``."""
+    """Return changes of limits as people write them: ``concurrency=8, max_rate=none``."""
     return ", ".join(f"{name}={'none' if value is None else format(value, ',g')}" for name, value in changes.items())
 
 
@@ -53,7 +56,7 @@ def _decode(value: Any) -> RunRequest:
 
 
 def send_request(job: str, request: RunRequest) -> None:
-    """Ask the job's owner; what it was asked before stays asked."""
+    """Send a request to the job's owner, together with what was requested before."""
     name = _variable(job)
 
     def send(client: SyncPrefectClient) -> None:
@@ -69,7 +72,10 @@ def send_request(job: str, request: RunRequest) -> None:
 
 
 def read_request(job: str, token: str) -> RunRequest | None:
-    """What the owner with this token is asked now, or None.
+    """Return what is requested of the owner with this token now.
+
+    Returns:
+        None if nothing is requested.
 
     Raises:
         httpx.HTTPError: the Prefect API did not answer.
@@ -80,6 +86,6 @@ def read_request(job: str, token: str) -> RunRequest | None:
 
 
 def forget_request(job: str) -> None:
-    """Remove what the job was asked: whoever it was meant for has ended."""
+    """Remove what was requested of the job, because the run that it was meant for has ended."""
     with contextlib.suppress(ObjectNotFound):
         call_api(lambda client: client.delete_variable_by_name(_variable(job)), patience_seconds=0)

@@ -1,4 +1,4 @@
-"""How a run went, over time: a bounded series of samples, kept in the cursor and drawn in the report."""
+"""The course of a run over time: a bounded series of samples, kept in the cursor and drawn in the report."""
 
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -9,12 +9,22 @@ MOST_SAMPLES = 200
 
 
 class Sample(NamedTuple):
-    """A run at one moment, `at` seconds after its start.
+    """A run at one moment.
 
-    Counted from the run's start, so that a rate is the difference of two samples over that of their `at`: records
-    `read` and `failed`, `chunks` finished, `chunk_seconds` of their own work together, `cpu_seconds` of all its
-    processes together, and `waited_seconds` in which a health check held it back. Of the moment: `rss_bytes` of all its
-    processes, `free_bytes` on the fullest of its disks, and open database `connections`. None: not known.
+    Counts and durations are totals since the run's start, so that a rate is the difference of two samples divided by
+    that of their `at`.
+
+    Attributes:
+        at: Seconds since the run's start.
+        read: Records read.
+        failed: Records that failed.
+        chunks: Chunks finished.
+        chunk_seconds: The durations of the chunks' own work, added up.
+        cpu_seconds: The CPU time of all processes of the run.
+        rss_bytes: The memory of all processes of the run at this moment.
+        free_bytes: The free space on the fullest of its disks at this moment. None if it is not known.
+        connections: The open database connections at this moment. None if they are not known.
+        waited_seconds: How long a health check held the run back.
     """
 
     at: float
@@ -31,16 +41,16 @@ class Sample(NamedTuple):
 
 @dataclass(frozen=True)
 class Series:
-    """Samples in the order of time, at least `every_seconds` apart; never more than `MOST_SAMPLES`.
+    """Samples in order of time, at least `every_seconds` apart, and never more than `MOST_SAMPLES`.
 
-    When it is full, every second one goes, and the distance doubles.
+    When the series is full, every second sample is dropped and the distance doubles.
     """
 
     every_seconds: float = 2.0
     samples: tuple[Sample, ...] = ()
 
     def add(self, sample: Sample, *, final: bool = False) -> "Series":
-        """The series with this sample too, if it is far enough from the last one; the final one always is."""
+        """Return the series with this sample, unless it is too close to the last one. A final one replaces that."""
         samples = self.samples
         if samples and sample.at - samples[-1].at < self.every_seconds:
             if not final:
@@ -51,7 +61,7 @@ class Series:
         return Series(2 * self.every_seconds, (*samples[::2], sample))
 
     def encode(self) -> dict[str, Any]:
-        """The series as JSON: the names of the fields once, and a list for each sample."""
+        """Return the series as JSON: the names of the fields once, and a list for each sample."""
         return {
             "every_seconds": self.every_seconds,
             "fields": list(Sample._fields),
@@ -60,7 +70,7 @@ class Series:
 
     @classmethod
     def decode(cls, encoded: dict[str, Any]) -> "Series":
-        """The series that `encode` wrote; one of another version may have more fields, or fewer."""
+        """Return the series that `encode` wrote. One of another version may have more fields, or fewer."""
         fields: list[str] = encoded["fields"]
         known = set(Sample._fields)
         samples = [

@@ -1,4 +1,4 @@
-"""A directory of this machine as a store: temporary name, fsync, rename."""
+"""A directory of this machine as a store: files are written under a temporary name, synced and renamed."""
 
 import contextlib
 import os
@@ -14,7 +14,7 @@ __all__ = ["LocalStore"]
 
 
 class LocalStore:
-    """See `Store` for what its methods promise."""
+    """An implementation of `Store`, which says what the methods promise."""
 
     only_here = False
 
@@ -24,12 +24,12 @@ class LocalStore:
 
     @property
     def place(self) -> str:
-        """Its path."""
+        """The path of the directory."""
         return str(self._root)
 
     @contextlib.contextmanager
     def new(self, name: str) -> Iterator[NewFile]:
-        """A file to write, in its place when the block ends."""
+        """Open a file to write, which takes its name when the block ends without an error."""
         path = self._root / name
         with self._temporary(path) as (temporary, raw):
             yield NewFile(raw)
@@ -37,13 +37,13 @@ class LocalStore:
             _rename(temporary, path)
 
     def put_first(self, name: str, content: bytes) -> bool:
-        """Write this file, if there is none of this name."""
+        """Write this file, unless there is one of this name."""
         path = self._root / name
         with self._temporary(path) as (temporary, raw):
             raw.write(content)
             _sync(raw)
             try:
-                # A link, unlike a rename, replaces nothing.
+                # A link, unlike a rename, never replaces a file.
                 path.hardlink_to(temporary)
             except FileExistsError:
                 return False
@@ -51,7 +51,7 @@ class LocalStore:
         return True
 
     def get(self, names: list[str]) -> dict[str, bytes]:
-        """The content of these files, as far as they exist."""
+        """Return the contents of these files, without those that do not exist."""
         found = {}
         for name in names:
             with contextlib.suppress(FileNotFoundError):
@@ -59,15 +59,15 @@ class LocalStore:
         return found
 
     def open(self, name: str) -> Any:
-        """The file, to read."""
+        """Open the file to read it."""
         return (self._root / name).open("rb")
 
     def exists(self, name: str) -> bool:
-        """Whether there is such a file."""
+        """Return whether there is such a file."""
         return (self._root / name).is_file()
 
     def find(self, directory: str) -> list[str]:
-        """The names of all files in this directory and below it."""
+        """Return the names of all files in this directory and below it."""
         found = []
         for folder, _, names in os.walk(self._root / directory):
             below = Path(folder).relative_to(self._root)
@@ -75,7 +75,7 @@ class LocalStore:
         return sorted(found)
 
     def names(self, directory: str = "") -> list[str]:
-        """The names in this directory."""
+        """Return the names in this directory."""
         try:
             entries = list(os.scandir(self._root / directory))
         except FileNotFoundError:
@@ -83,7 +83,7 @@ class LocalStore:
         return sorted(entry.name + "/" * entry.is_dir() for entry in entries if not entry.name.startswith("."))
 
     def move(self, name: str, to: str) -> None:
-        """Rename the file, if it was not renamed before."""
+        """Rename the file, unless it was renamed before."""
         target = self._root / to
         try:
             (self._root / name).replace(target)
@@ -104,7 +104,7 @@ class LocalStore:
 
     @contextlib.contextmanager
     def _temporary(self, path: Path) -> Iterator[tuple[Path, IO[bytes]]]:
-        """A hidden file beside this one, gone when the block ends."""
+        """Create a hidden file beside this one, which is removed when the block ends."""
         for missing in reversed([one for one in (path.parent, *path.parent.parents) if not one.exists()]):
             missing.mkdir(self._directory_mode, exist_ok=True)
         temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}.tmp")
@@ -131,7 +131,7 @@ def _sync(raw: IO[bytes]) -> None:
 
 
 def _sync_directory(directory: Path) -> None:
-    """Make a rename in it durable, where the system lets a directory be opened."""
+    """Make a rename in this directory durable, where the system can open directories."""
     if os.name == "posix":
         descriptor = os.open(directory, os.O_RDONLY)
         try:

@@ -1,4 +1,4 @@
-"""Which store a path or URL opens."""
+"""Opens the store at a path or URL."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ __all__ = ["open_store"]
 
 
 def open_store(url: str, options: dict[str, Any] | None = None, *, private: bool = False) -> Store:
-    """The store at this path or fsspec URL; `options` are those of its file system.
+    """Return the store at this path or fsspec URL, with `options` for its file system.
 
     With `private`, files on this machine are for this user only.
     """

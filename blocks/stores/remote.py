@@ -1,4 +1,4 @@
-"""A place in a file system of fsspec as a store: the object store's own atomic put, elsewhere a rename."""
+"""An fsspec file system as a store: files appear by an object store's atomic put, or by a rename."""
 
 import contextlib
 import io
@@ -14,7 +14,7 @@ from prefect_batch.blocks.stores.store import NewFile
 
 __all__ = ["RemoteStore", "in_memory", "open_remote"]
 
-# Their uploads become an object at once when they are ended; others write in place, and get a temporary name.
+# An upload to these becomes an object in one step when it ends. Others write in place and need a temporary name.
 _ATOMIC_PUT = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"}
 
 
@@ -26,10 +26,10 @@ def open_remote(files: Any, path: str) -> Any:
 
 
 class RemoteStore:
-    """See `Store` for what its methods promise."""
+    """An implementation of `Store`, which says what the methods promise."""
 
     def __init__(self, url: str, options: dict[str, Any]) -> None:
-        # Another process may have written since this one looked.
+        # A cached listing may lack what another process has written since.
         files, root = fsspec.core.url_to_fs(url, use_listings_cache=False, **options)
         self._files: Any = files
         self._root: str = root.rstrip("/")
@@ -39,12 +39,12 @@ class RemoteStore:
 
     @property
     def place(self) -> str:
-        """Its URL."""
+        """The URL of the store."""
         return self._url
 
     @property
     def only_here(self) -> bool:
-        """Whether it is this process's memory."""
+        """Whether it is in this process's memory."""
         return in_memory(self._files)
 
     def _path(self, name: str) -> str:
@@ -52,7 +52,7 @@ class RemoteStore:
 
     @contextlib.contextmanager
     def new(self, name: str) -> Iterator[NewFile]:
-        """A file to write, in its place when the block ends."""
+        """Open a file to write, which takes its name when the block ends without an error."""
         path = self._path(name)
         parent, _, last = path.rpartition("/")
         if self._atomic_put:
@@ -72,7 +72,7 @@ class RemoteStore:
 
     @contextlib.contextmanager
     def _upload(self, path: str) -> Iterator[Any]:
-        # To close it would make an object of what is there so far: with this, only `commit` does.
+        # With `autocommit`, closing after an error would create an incomplete object. Now only `commit` creates it.
         raw = self._files.open(path, "wb", autocommit=False)
         try:
             yield raw
@@ -80,12 +80,12 @@ class RemoteStore:
         except BaseException:
             with contextlib.suppress(Exception):
                 raw.discard()
-            raw.closed = True  # Else it would begin another upload when it is collected, which nobody ends.
+            raw.closed = True  # Else garbage collection would begin another upload, which nobody ends.
             raise
         raw.commit()
 
     def put_first(self, name: str, content: bytes) -> bool:
-        """Write this file, if there is none of this name."""
+        """Write this file, unless there is one of this name."""
         try:
             self._files.pipe_file(self._path(name), content, mode="create")
         except FileExistsError:
@@ -93,7 +93,7 @@ class RemoteStore:
         return True
 
     def get(self, names: list[str]) -> dict[str, bytes]:
-        """The content of these files, as far as they exist."""
+        """Return the contents of these files, without those that do not exist."""
         if not names:
             return {}
         found = self._files.cat([self._path(name) for name in names], on_error="return")
@@ -104,15 +104,15 @@ class RemoteStore:
         return {name: content for name, content in contents.items() if isinstance(content, bytes)}
 
     def open(self, name: str) -> Any:
-        """The file, to read."""
+        """Open the file to read it."""
         return open_remote(self._files, self._path(name))
 
     def exists(self, name: str) -> bool:
-        """Whether there is such a file."""
+        """Return whether there is such a file."""
         return bool(self._files.exists(self._path(name)))
 
     def find(self, directory: str) -> list[str]:
-        """The names of all files in this directory and below it."""
+        """Return the names of all files in this directory and below it."""
         root = self._root.strip("/")
         try:
             found = self._files.find(self._path(directory))
@@ -121,7 +121,7 @@ class RemoteStore:
         return sorted(PurePosixPath(path.strip("/")).relative_to(root).as_posix() for path in found)
 
     def names(self, directory: str = "") -> list[str]:
-        """The names in this directory."""
+        """Return the names in this directory."""
         try:
             entries = self._files.ls(self._path(directory), detail=True)
         except FileNotFoundError:
@@ -130,7 +130,7 @@ class RemoteStore:
         return sorted(name + "/" * is_directory for name, is_directory in found if not name.startswith("."))
 
     def move(self, name: str, to: str) -> None:
-        """Copy or rename the file, if it was not done before."""
+        """Copy or rename the file, unless that was done before."""
         try:
             (self._files.cp_file if self._atomic_put else self._files.mv)(self._path(name), self._path(to))
         except FileNotFoundError:

@@ -10,7 +10,7 @@ __all__ = ["NewFile", "Store", "drop", "full_name", "local_path", "put"]
 
 
 class NewFile(io.RawIOBase):
-    """A file that is being written: its size in bytes, and its digest (SHA-256, hexadecimal) so far."""
+    """A file that is being written, with its size in bytes and its SHA-256 so far."""
 
     def __init__(self, raw: Any) -> None:
         self._raw = raw
@@ -19,19 +19,19 @@ class NewFile(io.RawIOBase):
 
     @property
     def sha256(self) -> str:
-        """The digest of what was written."""
+        """The digest of what was written so far, as hexadecimal digits."""
         return self._digest.hexdigest()
 
     def writable(self) -> bool:
-        """It is for writing only."""
+        """Return True, because the file is for writing only."""
         return True
 
     def tell(self) -> int:
-        """How many bytes were written."""
+        """Return how many bytes were written."""
         return self.bytes
 
     def write(self, content: Any) -> int:
-        """Write it all."""
+        """Write the whole content."""
         view = memoryview(content).cast("B")
         self._raw.write(view)
         self._digest.update(view)
@@ -40,39 +40,52 @@ class NewFile(io.RawIOBase):
 
 
 class Store(Protocol):
-    """Files by their names below one place; ``/`` separates directories, and a missing one is an empty one."""
+    """Files by their names below one place, each of which appears whole or not at all.
+
+    ``/`` separates directories. A directory that does not exist counts as empty.
+    """
 
     @property
     def place(self) -> str:
-        """Where it is, as people write it."""
+        """The path or URL of the store, as people write it."""
 
     @property
     def only_here(self) -> bool:
         """Whether other processes cannot see it."""
 
     def new(self, name: str) -> contextlib.AbstractContextManager[NewFile]:
-        """A file to write; it takes its name, or replaces one of this name, when the block ends without an error."""
+        """Open a file to write.
+
+        It takes its name, or replaces one of this name, when the block ends without an error.
+        """
 
     def put_first(self, name: str, content: bytes) -> bool:
-        """Write this file, if there is none of this name; whether there was none."""
+        """Write this file, unless there is one of this name.
+
+        Returns:
+            Whether it was written.
+        """
 
     def get(self, names: list[str]) -> dict[str, bytes]:
-        """The content of these files; those that do not exist are left out."""
+        """Return the contents of these files, without those that do not exist."""
 
     def open(self, name: str) -> Any:
-        """The file, to read."""
+        """Open the file to read it."""
 
     def exists(self, name: str) -> bool:
-        """Whether there is such a file."""
+        """Return whether there is such a file."""
 
     def find(self, directory: str) -> list[str]:
-        """The names of all files in this directory and below it, sorted, with those that are hidden."""
+        """Return the names of all files in this directory and below it, sorted, including hidden ones."""
 
     def names(self, directory: str = "") -> list[str]:
-        """The names in this directory, sorted, without hidden ones; those of directories end with ``/``."""
+        """Return the names in this directory, sorted, without hidden ones. Those of directories end with ``/``."""
 
     def move(self, name: str, to: str) -> None:
-        """Give the file another name; harmless to repeat. In an object store it may stay under the first one, too."""
+        """Give the file another name, which is harmless to repeat.
+
+        In an object store, the file may also stay under the first name.
+        """
 
     def remove(self, names: list[str]) -> None:
         """Delete these files, as far as they exist."""
@@ -82,7 +95,11 @@ class Store(Protocol):
 
 
 def local_path(url: str) -> Path | None:
-    """The path that this means; None for a URL of another file system."""
+    """Return the path that this path or URL means on this machine.
+
+    Returns:
+        None for a URL of another file system.
+    """
     scheme, separator, rest = url.partition("://")
     if not separator:
         return Path(url).expanduser()
@@ -90,21 +107,21 @@ def local_path(url: str) -> Path | None:
 
 
 def full_name(store: Store, name: str) -> str:
-    """The file's name with the place, as people and other programs write it."""
+    """Return the file's full path or URL, as people and other programs write it."""
     return f"{store.place}/{name}"
 
 
 def put(store: Store, name: str, content: bytes) -> None:
-    """Write this file whole; one of the same name is replaced by it."""
+    """Write this file whole, and replace one of the same name."""
     with store.new(name) as file:
         file.write(content)
 
 
 class _Dropped(Exception):
-    """Makes a file that is being written go away."""
+    """Discards a file that is being written."""
 
 
 def drop(new_files: contextlib.ExitStack) -> None:
-    """Leave no trace of the new files that were entered here; nothing, once their blocks have ended."""
+    """Discard the new files that were entered here. Do nothing once their blocks have ended."""
     with contextlib.suppress(_Dropped), new_files:
         raise _Dropped

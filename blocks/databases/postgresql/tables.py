@@ -88,7 +88,7 @@ def _end(connection: Any) -> None:
 def _parsed(lines: bytes, fields: list[pa.Field]) -> pa.Table:
     return csv.read_csv(
         io.BytesIO(lines),
-        # One block: a row that spans two would fail.
+        # A single block, because a row that spans two would fail.
         csv.ReadOptions(use_threads=False, block_size=len(lines) + 1, column_names=[field.name for field in fields]),
         csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False),
         csv.ConvertOptions(

@@ -1,4 +1,4 @@
-"""Records of CSV as tables: text, or the types of the schema; a field is never guessed, cut or mended."""
+"""Parses CSV records into tables of text or of the schema's types. A field is never guessed, cut or fixed."""
 
 import codecs
 from typing import Any
@@ -16,7 +16,7 @@ __all__ = ["csv_parser", "header_of"]
 
 
 def csv_parser(spec: Files, names: list[str], schema: pa.Schema, form: TextForm) -> Parser:
-    """The parser for files with these columns, of which those of the schema are read."""
+    """Return the parser for files with the columns `names`, of which it reads those of the schema."""
     convert = csv.ConvertOptions(
         column_types={field.name: csv_type(field.type) for field in schema},
         include_columns=schema.names,
@@ -28,7 +28,7 @@ def csv_parser(spec: Files, names: list[str], schema: pa.Schema, form: TextForm)
 
     def table(text: bytes) -> pa.Table:
         if not spec.multiline and _unclosed(spec, [text[_last_line(text) :]]):
-            # Of any other line it shows in the number of rows.
+            # On any other line, an open quote shows in the number of rows.
             raise pa.ArrowInvalid("a quote is not closed on the last line")
         found = _read(spec, text, names, convert, None)
         if found.schema.types == schema.types:
@@ -37,7 +37,7 @@ def csv_parser(spec: Files, names: list[str], schema: pa.Schema, form: TextForm)
         return pa.table(columns, schema=schema)
 
     def faults(texts: list[bytes]) -> dict[int, str]:
-        """The records whose fields are too many or too few, or whose quotes are not closed on their line."""
+        """Return the records that have too many or too few fields, or a quote that is not closed on its line."""
         found = {} if spec.multiline else _unclosed(spec, texts)
         places = [place for place in range(len(texts)) if place not in found]
 
@@ -54,7 +54,7 @@ def csv_parser(spec: Files, names: list[str], schema: pa.Schema, form: TextForm)
 
 
 def _last_line(text: bytes) -> int:
-    """Where the last line that is not blank begins."""
+    """Return where the last line begins that is not blank."""
     stripped = text.rstrip(b"\r\n")
     return max(stripped.rfind(b"\n"), stripped.rfind(b"\r")) + 1
 
@@ -71,8 +71,8 @@ def _unclosed(spec: Files, texts: list[bytes]) -> dict[int, str]:
 
 def _read(spec: Files, text: bytes, names: list[str] | None, convert: Any = None, note: Any = None) -> pa.Table:
     if text.startswith(codecs.BOM_UTF8):
-        text = b"\n" + text  # pyarrow would drop it; this one is part of a field.
-    # One block: a row that spans two would fail.
+        text = b"\n" + text  # pyarrow would drop the mark, which is part of a field here.
+    # A single block, because a row that spans two would fail.
     block = {"use_threads": False, "block_size": len(text) + 1}
     return csv.read_csv(
         pa.py_buffer(text),
@@ -91,8 +91,8 @@ def _read(spec: Files, text: bytes, names: list[str] | None, convert: Any = None
 
 
 def header_of(spec: Files, text: bytes) -> list[str]:
-    """The fields of the line that names the columns."""
-    text += b"\n"  # It may be all of the file.
+    """Return the fields of the header line."""
+    text += b"\n"  # The header may be the whole file.
     numbers = [str(number) for number in range(_read(spec, text, None).num_columns)]
     table = _read(spec, text, numbers, csv.ConvertOptions(column_types=dict.fromkeys(numbers, pa.string())))
     return [str(column[0].as_py()) for column in table.columns]

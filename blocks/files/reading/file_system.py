@@ -1,4 +1,4 @@
-"""Files by their names, local or at an fsspec URL: listed, and read from any byte on."""
+"""The files of a source, local or at an fsspec URL: listed, and read from any byte on."""
 
 import hashlib
 from datetime import datetime
@@ -18,13 +18,13 @@ from prefect_batch.blocks.suggestions import near
 
 __all__ = ["FileSystem"]
 
-# Two files of the same size, written within the tick of a clock, differ here if they differ early.
+# Shows a change that kept the size and fell within one tick of the clock, if the first bytes differ.
 HEAD_BYTES = 4 * 2**10
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 
 
 class FileSystem:
-    """The files that a `Files` parameter means; connects when first used."""
+    """The files that a `Files` parameter names, in a file system that is connected on first use."""
 
     def __init__(self, spec: Files) -> None:
         self._spec = spec
@@ -35,7 +35,7 @@ class FileSystem:
         path = str(Path(self._spec.path).expanduser()) if scheme == "file" else self._spec.path
         options = storage_options(self._spec.storage)
         try:
-            # What was listed once may have changed by the next run in this process.
+            # A cached listing may be outdated in the next run of this process.
             files, root = url_to_fs(path, use_listings_cache=False, **options)
         except ImportError as error:
             extra = _EXTRAS.get(scheme)
@@ -49,17 +49,17 @@ class FileSystem:
 
     @property
     def local(self) -> bool:
-        """Whether they are files of this machine."""
+        """Whether the files are on this machine."""
         return isinstance(self._opened[0], LocalFileSystem)
 
     @property
     def only_here(self) -> bool:
-        """Whether they are in this process's memory."""
+        """Whether the files are in this process's memory."""
         return in_memory(self._opened[0])
 
     @cached_property
     def _base(self) -> str:
-        """The directory that the files' names are below."""
+        """The directory that the files' names are relative to."""
         files, root = self._opened
         if not _is_pattern(files, root):
             return str(root) if files.isdir(root) else str(files._parent(root))  # noqa: SLF001 - its only name
@@ -68,10 +68,10 @@ class FileSystem:
         return str(PurePosixPath(*parts[:fixed])) if fixed else ""
 
     def list(self) -> list[File]:
-        """The files that are there now, sorted by name.
+        """Return the files that exist now, sorted by name.
 
         Raises:
-            BadSource: they cannot be listed, or there is none where that is an error.
+            BadSource: they may not be read, or there is none and `allow_empty` is False.
         """
         files, _ = self._opened
         try:
@@ -106,7 +106,7 @@ class FileSystem:
         return found or self._none(f"no file matches {self._spec.path}: {self._near(root)}")
 
     def _of_format(self, found: dict[str, Any]) -> dict[str, Any]:
-        """Of the files below a directory those of the format; none whose name, or directory, begins with . or _."""
+        """Return the files of the format, except those whose name or directory begins with ``.`` or ``_``."""
         shown = {path: info for path, info in found.items() if not self._is_hidden(path)}
         assert self._spec.format is not None
         endings = ENDINGS[self._spec.format]
@@ -134,7 +134,7 @@ class FileSystem:
         return str(path)[len(self._base) :].lstrip("/")
 
     def path_of(self, name: str) -> str:
-        """The full path of a file."""
+        """Return the full path of a file."""
         return f"{self._base}/{name}" if self._base not in ("", "/") else f"{self._base}{name}"
 
     def _heads(self, paths: dict[str, str]) -> dict[str, str]:
@@ -146,7 +146,11 @@ class FileSystem:
         return {name: hashlib.sha256(head).hexdigest()[:16] for name, head in zip(paths, heads, strict=True)}
 
     def stat(self, name: str) -> File | None:
-        """The file as it is now, without its head; None when it is gone."""
+        """Return the current state of a file.
+
+        Returns:
+            The file without its head, or None if it is gone.
+        """
         files, _ = self._opened
         try:
             info = files.info(self.path_of(name))
@@ -155,11 +159,7 @@ class FileSystem:
         return File(name, int(info.get("size") or 0), _version(info), "")
 
     def check(self, file: File) -> None:
-        """Nothing, when the file is still what it was.
-
-        Raises:
-            DefinitionChanged: it has changed, or is gone.
-        """
+        """Raise DefinitionChanged unless the file is unchanged."""
         now = self.stat(file.name)
         if change := "it is gone" if now is None else file._replace(head="").changes(now):
             raise DefinitionChanged(
@@ -168,10 +168,10 @@ class FileSystem:
             )
 
     def read(self, name: str, start: int, end: int) -> bytes:
-        """The bytes of a file from `start` up to `end`, fewer at its end.
+        """Return the bytes of a file from `start` up to `end` (exclusive), or fewer at the end of the file.
 
         Raises:
-            BadSource: it is gone, or may not be read.
+            BadSource: the file is gone, or may not be read.
             ConnectionError: a remote store did not answer.
         """
         path = self.path_of(name)
@@ -186,7 +186,7 @@ class FileSystem:
         except OSError:
             raise
         except Exception as error:
-            # Of a library of the store, whose errors have no common base: worth another attempt.
+            # Store libraries have no common base class for errors, so any of theirs is worth another attempt.
             raise ConnectionError(f"the file {name} could not be read: {hide_passwords(str(error))}") from error
         return content
 
@@ -197,7 +197,7 @@ class FileSystem:
             return file.read(end - start)
 
     def open(self, name: str) -> Any:
-        """The file, to read from its start or any other place."""
+        """Open the file to read it from any position."""
         path = self.path_of(name)
         if self.local:
             return Path(path).open("rb")
@@ -209,7 +209,7 @@ def _has_magic(part: str) -> bool:
 
 
 def _is_pattern(files: Any, root: str) -> bool:
-    """Whether the path is a glob; a file may have such characters in its name."""
+    """Return whether the path is a glob. An existing file may have the same characters in its name."""
     return _has_magic(root) and not files.exists(root)
 
 

@@ -1,4 +1,4 @@
-"""Records of JSON Lines: as Python reads them, or as tables of given types."""
+"""Parses JSON Lines into Python objects, or into tables of given types."""
 
 import itertools
 import json
@@ -17,10 +17,10 @@ __all__ = ["columns_of", "json_parser", "object_of", "parse_objects"]
 
 
 def object_of(text: str) -> dict[str, Any]:
-    """The object in a line.
+    """Return the JSON object in a line.
 
     Raises:
-        ValueError: there is none, or something else.
+        ValueError: the line is not a JSON object.
     """
     try:
         found = json.loads(text)
@@ -32,7 +32,10 @@ def object_of(text: str) -> dict[str, Any]:
 
 
 def json_parser(schema: pa.Schema, *, others: bool, form: TextForm) -> Parser:
-    """The parser for lines with these columns; `others`: a line may have more, which are not read."""
+    """Return the parser for lines with these columns.
+
+    With `others`, a line may have more columns, which are not read. Without it, such a line is a fault.
+    """
     read = pa.schema([(field.name, json_type(field.type)) for field in schema])
     options = arrow_json.ParseOptions(
         explicit_schema=read, newlines_in_values=False, unexpected_field_behavior="ignore" if others else "error"
@@ -49,7 +52,7 @@ def json_parser(schema: pa.Schema, *, others: bool, form: TextForm) -> Parser:
         return pa.table([from_json(found[field.name], field.type, field.name) for field in schema], schema=schema)
 
     def faults(texts: list[bytes]) -> dict[int, str]:
-        """The lines that are no objects."""
+        """Return the lines that are not JSON objects, with the reasons."""
         found = {}
         for place, text in enumerate(texts):
             try:
@@ -62,10 +65,9 @@ def json_parser(schema: pa.Schema, *, others: bool, form: TextForm) -> Parser:
 
 
 def _check_lines(text: bytes) -> None:
-    """Nothing, when each line begins and ends as an object: else pyarrow might take two lines for one record.
+    """Raise ArrowInvalid unless each line begins and ends as an object.
 
-    Raises:
-        ArrowInvalid: one does not.
+    Otherwise pyarrow might read two lines as one record.
     """
     units = np.frombuffer(text, np.uint8)
     ends = np.flatnonzero(units[:-1] == ord("\n"))
@@ -83,7 +85,7 @@ def _check_lines(text: bytes) -> None:
 
 
 def columns_of(lines: list[dict[str, Any]]) -> pa.Schema:
-    """The columns of these records, in the order in which they appear, with the types that their values tell."""
+    """Return the columns of these records in the order in which they appear, with types inferred from the values."""
     names = list(dict.fromkeys(name for line in lines for name in line))
     return pa.schema([(name, _type_of([line[name] for line in lines if name in line])) for name in names])
 
@@ -97,7 +99,13 @@ def _type_of(values: list[Any]) -> pa.DataType:
 
 
 class Objects(NamedTuple):
-    """What a stretch's lines hold: rows of these columns, the place of each, and the lines that hold no object."""
+    """The records in a stretch of JSON Lines.
+
+    Attributes:
+        names: The columns of the rows.
+        places: The index in the stretch of each row.
+        faults: The lines that are not JSON objects.
+    """
 
     names: tuple[str, ...]
     rows: list[tuple[Any, ...]]
@@ -106,7 +114,11 @@ class Objects(NamedTuple):
 
 
 def parse_objects(stretch: Stretch, encoding: str, names: tuple[str, ...], columns: list[str] | None) -> Objects:
-    """The objects as Python reads them; a column that a line lacks is None there, and one that it adds is a column."""
+    """Parse a stretch of JSON Lines as Python objects.
+
+    A column that a line lacks is None in its row. Unless `columns` are given, a column that a line adds to `names`
+    is read as well.
+    """
     found: list[dict[str, Any]] = []
     places: list[int] = []
     faults: list[Fault] = []

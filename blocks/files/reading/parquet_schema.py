@@ -1,4 +1,4 @@
-"""Whether the files of a pass have the same columns, and which of those are read."""
+"""Checks that the files of a pass have the same columns, and chooses which of those are read."""
 
 import pyarrow as pa
 
@@ -9,7 +9,7 @@ __all__ = ["as_schema", "read_columns", "without_metadata"]
 
 
 def without_metadata(schema: pa.Schema) -> pa.Schema:
-    """The schema without what says how a file is written: dictionaries, and notes of pandas."""
+    """Return the schema without details of how the file was written: dictionary encodings and pandas metadata."""
     fields = [
         pa.field(f.name, f.type.value_type if pa.types.is_dictionary(f.type) else f.type, f.nullable) for f in schema
     ]
@@ -17,10 +17,10 @@ def without_metadata(schema: pa.Schema) -> pa.Schema:
 
 
 def read_columns(schema: pa.Schema, columns: list[str] | None, file: str) -> pa.Schema:
-    """The columns that are read.
+    """Return the schema of the columns to read, or of all columns if `columns` is None.
 
     Raises:
-        BadSource: there is no such column, or two of one name.
+        BadSource: a column does not exist, or two have the same name.
     """
     twice = sorted({name for name in schema.names if schema.names.count(name) > 1})
     if twice:
@@ -33,10 +33,10 @@ def read_columns(schema: pa.Schema, columns: list[str] | None, file: str) -> pa.
 
 
 def as_schema(found: pa.Schema, wanted: pa.Schema, file: str, *, exactly: bool) -> None:
-    """Nothing, when a file with these columns can be read as those wanted, without loss.
+    """Raise BadSource unless a file with the columns `found` can be read as `wanted` without loss.
 
     Raises:
-        BadSource: it lacks a column, has one of another type, or, with `exactly`, one more.
+        BadSource: the file lacks a column, has one of another type, or, with `exactly`, has an extra one.
     """
     lacks = [name for name in wanted.names if name not in found.names]
     adds = [name for name in found.names if name not in wanted.names] if exactly else []
@@ -56,7 +56,7 @@ def as_schema(found: pa.Schema, wanted: pa.Schema, file: str, *, exactly: bool) 
 
 
 def _fits(other: pa.DataType, wanted: pa.DataType) -> bool:
-    """Whether every value of one type is a value of the other, so that a cast loses nothing or fails."""
+    """Return whether a cast from the type `other` to `wanted` keeps every value or fails."""
     if other == wanted or pa.types.is_null(other):
         return True
     integers, texts = pa.types.is_integer, (pa.types.is_string, pa.types.is_large_string)

@@ -19,15 +19,18 @@ from prefect_batch.blocks.parameters.files import Files
 
 __all__ = ["ParquetSource"]
 
-# The rows of more files than this are estimated from the bytes of some.
+# With more files than this, the number of rows is estimated from a sample and from the files' sizes.
 COUNTED_FILES = 100
 FIND_ROWS = 10_000
-# A chunk ends with a row group where it nearly does: what is read of a row group is unpacked from its top.
+# A chunk that is this full at the end of a row group ends there, because a row group is decoded from its top.
 ENOUGH = 0.75
 
 
 class ParquetSource:
-    """The records of Parquet files, file after file; the key is the file, the row group and the row in it, from 0."""
+    """The records of Parquet files, file after file.
+
+    The key is the file, the row group and the row in it, both counted from 0.
+    """
 
     key: tuple[str, ...] = ("file", "row_group", "row")
     one_thread = False
@@ -48,12 +51,12 @@ class ParquetSource:
 
     @cached_property
     def files(self) -> FileList:
-        """The files of the pass; those that are there now, if none were given."""
+        """The files of the pass, or those that exist now if none were given."""
         return FileList(self.system.list()) if self._given is None else self._given
 
     def _opened(self, file: File) -> pq.ParquetFile:
         try:
-            # A remote file's columns are fetched together.
+            # For a remote file, the columns are fetched together.
             return pq.ParquetFile(self.system.open(file.name), pre_buffer=not self.system.local)
         except FileNotFoundError:
             self.system.check(file)
@@ -64,7 +67,7 @@ class ParquetSource:
             raise BadSource(f"{file.name} cannot be read as Parquet: {error}") from error
 
     def _rows(self, file: File) -> list[int]:
-        """The number of rows in each row group."""
+        """Return the number of rows in each row group."""
         if file.name not in self._counts:
             metadata = self._open(file).metadata
             self._counts[file.name] = [metadata.row_group(g).num_rows for g in range(metadata.num_row_groups)]
@@ -82,23 +85,27 @@ class ParquetSource:
     @cached_property
     def schema(self) -> pa.Schema:
         """The schema of the first file."""
-        # If the pass has no files, that of those that are there.
+        # If the pass has no files, the schema of those that exist now.
         known = self.files.files or self.system.list()
         if not known:
             return pa.schema([])
         return read_columns(without_metadata(self._open(known[0]).schema_arrow), self.spec.columns, known[0].name)
 
     def check(self) -> list[str]:
-        """Warnings about the files.
+        """Return warnings about the files.
 
         Raises:
-            BadSource: there are no files, or they lack a column that was asked for.
+            BadSource: the files do not exist, or lack a column that was asked for.
         """
         _ = self.schema
         return [] if self.files.files else [f"{self.name} are none: there is nothing to do"]
 
     def last_key(self, after: Key | None = None) -> Key | None:
-        """The last row of the last file that has one; None when that is `after`, or there is none."""
+        """Return the key of the last row of the last file that has rows.
+
+        Returns:
+            None if that is `after`, or if no file has rows.
+        """
         for file in reversed(self.files.files):
             filled = [(group, count) for group, count in enumerate(self._rows(file)) if count]
             if filled:
@@ -108,7 +115,7 @@ class ParquetSource:
         return None
 
     def back(self, upto: Key, rows: int) -> Key | None:  # noqa: ARG002 - what every source has
-        """Not for files.
+        """Raise BadParameter, because an overlap is possible only for tables.
 
         Raises:
             BadParameter: always.
@@ -116,7 +123,10 @@ class ParquetSource:
         raise BadParameter(f"overlap={rows} is for the keys of tables: an incremental pass reads new files whole")
 
     def edges(self, after: Key | None, upto: Key, rows: int, most: int) -> list[Key]:
-        """At most `most` keys in ``(after, upto]``, each `rows` rows after the former, or at a row group's end."""
+        """Return at most `most` keys in ``(after, upto]`` at which chunks end.
+
+        Each is `rows` rows after the one before, or at the end of a row group.
+        """
         found: list[Key] = []
         while len(found) < most and after != upto:
             after = self._edge(after, upto, rows)
@@ -136,7 +146,7 @@ class ParquetSource:
         return upto
 
     def _groups(self, after: Key | None, upto: Key) -> Iterator[tuple[File, int, int, int]]:
-        """The row groups of the range, each with the rows of it that are in the range: from one, up to another."""
+        """Yield the row groups of the range, each with its rows that are in the range, as ``[first, stop)``."""
         for portion in portions(self.files, after, upto):
             for group, count in enumerate(self._rows(portion.file)):
                 first, stop = _within(portion, group, count)
@@ -144,7 +154,7 @@ class ParquetSource:
                     yield portion.file, group, first, stop
 
     def estimate(self, after: Key | None, upto: Key) -> int:
-        """How many rows lie in ``(after, upto]``; where there are very many files, about so many."""
+        """Return how many rows lie in ``(after, upto]``, or an estimate if there are very many files."""
         parts = list(portions(self.files, after, upto))
         some = parts if len(parts) <= COUNTED_FILES else parts[:: len(parts) // COUNTED_FILES]
         counted = sum(
@@ -156,11 +166,11 @@ class ParquetSource:
         return counted if len(some) == len(parts) else round(counted * sizes[0] / max(1, sizes[1]))
 
     def key_of(self, row: tuple[Any, ...]) -> Key:
-        """The key of a row that a batch of `read` gave."""
+        """Return the key of a row in a batch of `read`."""
         return row[-3:]
 
     def read(self, chunk: ChunkRange, batch_rows: int) -> Iterator[Batch]:
-        """The records of the range in the order of the key, in batches of at most `batch_rows`.
+        """Yield the records of the range in key order, in batches of at most `batch_rows`.
 
         Raises:
             DefinitionChanged: a file has changed since the pass began.
@@ -180,7 +190,7 @@ class ParquetSource:
                 yield FileBatch(self.names, row_bytes=row_bytes, table=table, key_at=key_at)
 
     def find(self, keys: Sequence[Key]) -> Iterator[Batch]:
-        """The rows that these keys name, with their keys; those that are not there any more are left out."""
+        """Yield the rows that have these keys, each followed by its key. Rows that no longer exist are left out."""
         known = {file.name: file for file in self.files.files}
         for name, group in sorted({key[:2] for key in keys}):
             if name not in known or group >= len(self._rows(known[name])):
@@ -193,11 +203,11 @@ class ParquetSource:
                     yield Batch(self.names, [(*one.row(0), name, group, row)])
 
     def read_tables(self, chunk: ChunkRange, batch_rows: int) -> Iterator[Batch]:
-        """As `read`, which gives tables anyway."""
+        """Yield the same as `read`, which yields tables anyway."""
         return self.read(chunk, batch_rows)
 
     def _tables(self, file: File, group: int, first: int, stop: int, rows: int) -> Iterator[tuple[int, pa.Table]]:
-        """These rows of the row group, in tables, each with the row that it begins with."""
+        """Yield these rows of the row group as tables, each with the number of its first row."""
         opened = self._open(file)
         schema = self.schema
         as_schema(without_metadata(opened.schema_arrow), schema, file.name, exactly=self.spec.columns is None)
@@ -216,7 +226,7 @@ class ParquetSource:
 
 
 def _within(portion: Portion, group: int, count: int) -> tuple[int, int]:
-    """The rows of a row group that are in the portion: from one, up to another."""
+    """Return which rows of a row group are in the portion, as ``[first, stop)``."""
     first, stop = 0, count
     if portion.after is not None:
         first = 0 if group > portion.after[1] else portion.after[2] + 1 if group == portion.after[1] else count

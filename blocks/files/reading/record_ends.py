@@ -1,7 +1,7 @@
-"""Where the records of a text file end: found in blocks that follow each other, with the quotes of CSV obeyed.
+"""Finds where the records of a text file end, block by block, with regard to the quotes of CSV.
 
-A quote opens a field only where a field begins, and there ends the field at the next quote that is not doubled; any
-other quote is a character like others. That is how Python's ``csv`` and pyarrow read, too.
+A quote opens a quoted field only where a field begins, and the next quote that is not doubled closes it. Any other
+quote is an ordinary character. Python's ``csv`` and pyarrow read in the same way.
 """
 
 from typing import Any, NamedTuple
@@ -13,16 +13,17 @@ from prefect_batch.blocks.parameters.text_form import TextForm
 __all__ = ["Ends", "RecordEnds"]
 
 _LF, _CR = 10, 13
-# Structures nothing: it is put in the place of what an escape makes literal.
+# A plain character, which replaces what an escape makes literal.
 _PLAIN = ord("x")
 _NONE = np.empty(0, np.int64)
 
 
 class Ends(NamedTuple):
-    """Places in a block, in bytes from its start.
+    """Positions in a block, in bytes from its start.
 
-    `records` are those just behind a record's end; `lines` those behind a line's end, and a quoted field may contain
-    several lines.
+    Attributes:
+        records: The positions just behind the end of a record.
+        lines: The positions just behind the end of a line. A quoted field may contain several lines.
     """
 
     records: Any
@@ -30,20 +31,20 @@ class Ends(NamedTuple):
 
 
 class RecordEnds:
-    """Finds the ends of records in blocks of a file, fed one after the other from the start of a record."""
+    """Finds the ends of records in consecutive blocks of a file, of which the first starts with a record."""
 
     def __init__(self, form: TextForm) -> None:
         self.form = form
         self._marks = {mark: chr(mark).encode() for mark in (_CR, form.quote, form.escape) if mark is not None}
         self.inside = False  # Whether a quote is open.
-        self._before = _LF  # The code unit before the block; a record starts as behind the end of a line.
-        self._closing = False  # Whether that one is a quote that closed its field, or was the first of two.
-        self._escaped = False  # Whether it makes the block's first one literal.
+        self._before = _LF  # The code unit before the block. The first record starts as if behind a line end.
+        self._closing = False  # Whether that unit is a quote that closed its field, or the first of a doubled quote.
+        self._escaped = False  # Whether that unit is an escape, which makes the block's first unit literal.
 
     def feed(self, block: bytes) -> Ends:
-        """The ends in this block.
+        """Return the ends in the next block.
 
-        It does not end within a code unit, unless the file does, nor between a carriage return and a line feed.
+        The block must not end within a code unit, unless the file does, nor between a carriage return and a line feed.
         """
         width = self.form.width
         units = np.frombuffer(block, self.form.unit, len(block) // width)
@@ -63,11 +64,14 @@ class RecordEnds:
         return Ends(wide if records is lines else records * width, wide)
 
     def _has(self, mark: int, block: bytes) -> bool:
-        """Whether the mark may be in the block; in wide code units its byte may also be part of another character."""
+        """Return whether the block may contain the mark.
+
+        In wide code units, its byte may also be part of another character.
+        """
         return self._marks[mark] in block
 
     def _lines(self, block: bytes, units: Any) -> Any:
-        """Behind each line feed, and each carriage return that none follows."""
+        """Return the positions behind each line feed, and behind each carriage return that no line feed follows."""
         lines = np.flatnonzero(units == _LF) + 1
         if not self._has(_CR, block):
             return lines
@@ -78,7 +82,7 @@ class RecordEnds:
         return np.sort(np.concatenate([lines, alone])) if len(alone) else lines
 
     def _without_escapes(self, block: bytes, units: Any) -> Any:
-        """The units, those that an escape makes literal replaced by one that structures nothing."""
+        """Return the units, with those that an escape makes literal replaced by a plain one."""
         escape = self.form.escape
         if escape is None or not (self._escaped or self._has(escape, block)):
             return units
@@ -88,7 +92,7 @@ class RecordEnds:
         places = np.flatnonzero(units == escape)
         self._escaped = False
         if len(places):
-            # Of escapes in a row, every second one is literal itself.
+            # Of consecutive escapes, every second one is itself literal.
             order = np.arange(len(places))
             begins = np.concatenate([[True], np.diff(places) > 1])
             active = places[(order - np.maximum.accumulate(np.where(begins, order, 0))) % 2 == 0]
@@ -97,7 +101,7 @@ class RecordEnds:
         return units
 
     def _quotes(self, block: bytes, units: Any) -> Any:
-        """The places of the quotes that open or close a field, in turn; a doubled one counts as both."""
+        """Return the positions of the quotes that open or close a field, in turn. A doubled quote counts as both."""
         quote = self.form.quote
         if quote is None or not self._has(quote, block):
             return _NONE
@@ -108,7 +112,7 @@ class RecordEnds:
         return self._structural(quotes.tolist(), units)
 
     def _all_at_field_start(self, opening: Any, units: Any) -> bool:
-        """Whether quotes, of which every other one opens, open where a field begins or right behind a closing one."""
+        """Return whether each of these quotes opens where a field begins or right behind a closing quote."""
         if not len(opening):
             return True
         if opening[0] == 0:
@@ -124,7 +128,7 @@ class RecordEnds:
         return before in (self.form.delimiter, _LF, _CR)
 
     def _structural(self, quotes: list[int], units: Any) -> Any:
-        """As `_quotes`, where some quotes are plain characters: one after the other."""
+        """Return the same as `_quotes` where some quotes are plain characters, by checking each quote in turn."""
         found = []
         inside, closed = self.inside, -1 if self._closing else -2
         for place in quotes:
@@ -138,11 +142,11 @@ class RecordEnds:
         return np.array(found, np.int64)
 
     def _outside(self, lines: Any, quotes: Any, units: Any) -> Any:
-        """Of the ends of lines, those that end a record: outside of quotes, and not escaped."""
+        """Return the ends of lines that also end a record, because they are outside quotes and not escaped."""
         if self.form.escape is not None:
             lines = lines[units[lines - 1] != _PLAIN]
         if not len(quotes):
             return lines[:0] if self.inside else lines
-        # A line's end is behind it: the quotes before that place are those before the line feed.
+        # A line's position is behind its line feed, so the quotes before the position are those before the line feed.
         within = (np.searchsorted(quotes, lines) & 1).astype(bool) ^ self.inside
         return lines[~within] if within.any() else lines

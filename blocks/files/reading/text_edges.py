@@ -1,4 +1,4 @@
-"""Where chunks of text files end: at records, found by reading on from the chunk before."""
+"""Where chunks of text files end: at a record, which is found by reading on from the previous chunk."""
 
 from collections.abc import Iterator, Sequence
 
@@ -12,23 +12,27 @@ from prefect_batch.blocks.keys import Key
 __all__ = ["end_of", "found_at", "is_end", "next_edge"]
 
 SCAN_BYTES = 2**20
-# A file that is about as long as what is wanted is not cut, and for a small rest the next one is not begun.
+# A file with up to NEARLY times the wanted records is not cut. If no more than FEW of them are missing, the next file
+# is not begun.
 NEARLY = 1.2
 FEW = 0.2
 
 
 def end_of(file: File) -> Key:
-    """The key behind all records of the file."""
+    """Return the key behind all records of the file."""
     return (file.name, file.size, 0)
 
 
 def is_end(key: Key | None) -> bool:
-    """Whether the key is the end of a file."""
+    """Return whether the key is the end of a file."""
     return key is not None and key[2] == 0
 
 
 def next_edge(texts: TextSet, after: Key | None, upto: Key, rows: int) -> Key:
-    """The key about `rows` records after `after`, or `upto`: exactly so many within a file."""
+    """Return the key about `rows` records after `after`, or `upto` if there are fewer.
+
+    Within one file the number of records is exact.
+    """
     left = float(rows)
     for portion in portions(texts.files, after, upto):
         if is_end(portion.after) or not portion.file.size:
@@ -47,12 +51,16 @@ def next_edge(texts: TextSet, after: Key | None, upto: Key, rows: int) -> Key:
 
 
 def _cut(texts: TextSet, text: TextFile, portion: Portion, rows: int) -> tuple[Key | None, int]:
-    """The key of the record that is so many after the portion's start, and how many there are if there are fewer."""
+    """Find the key of the record that is `rows` records after the portion's start.
+
+    Returns:
+        The key and a number to ignore, or None and the number of records if the portion has fewer.
+    """
     after = portion.after
     start = texts.data(portion.file) if after is None else RecordStart(after[1], after[2])
     if not texts.multiline and not texts.system.local:
         return _leap(texts, text, start, rows), 0
-    seen = -1 if after is not None else 0  # The record of the key itself was counted before.
+    seen = -1 if after is not None else 0  # The record of `after` itself belongs to the previous chunk.
     for stretch in text.stretches(start, SCAN_BYTES):
         here = len(stretch.starts)
         if seen + here >= rows:
@@ -64,24 +72,24 @@ def _cut(texts: TextSet, text: TextFile, portion: Portion, rows: int) -> tuple[K
 
 
 def _leap(texts: TextSet, text: TextFile, start: RecordStart, rows: int) -> Key:
-    """The key of the first record that starts so many average records further, without reading those between.
+    """Return the key of the first record about `rows` records further on, judged by their average size.
 
-    Every line is a record here, and what its number is remains unknown.
+    The records between are not read, so the number of the line is unknown. Every line must be a record.
     """
     width = text.form.width
     bytes_on = int(rows * texts.record_bytes) // width * width
     lines = text.stretches(RecordStart(start.offset + max(bytes_on, width), None), HEAD_BYTES)
     for place, stretch in enumerate(lines):
-        first = 1 if place == 0 else 0  # What it begins with is the rest of a line.
+        first = 1 if place == 0 else 0  # The first record is only the rest of a line.
         if len(stretch.starts) > first:
             return (text.file.name, *stretch.start(first))
     return end_of(text.file)
 
 
 def found_at(text: TextFile, starts: Sequence[RecordStart]) -> Iterator[Stretch]:
-    """The records that start at these places, each alone.
+    """Yield the records that start at these positions, each as a stretch of its own.
 
-    The file is read from its top up to the last of them: only so it is certain that these are still records of it.
+    The file is read from its top to the last position, because only this proves that records still start there.
     """
     wanted = {start.offset: start.line for start in starts}
     offsets = np.array(sorted(wanted), np.int64)

@@ -1,4 +1,4 @@
-"""One text file, read in stretches of whole records from the start of any record on."""
+"""One text file, read in stretches of whole records, from the start of any record on."""
 
 import contextlib
 from collections.abc import Generator, Iterator
@@ -17,7 +17,7 @@ from prefect_batch.blocks.parameters.text_form import TextForm, text_form
 __all__ = ["RecordStart", "Stretch", "TextFile", "packing_of"]
 
 BLOCK_BYTES = 2**20
-# What the processor's cache holds is searched for ends twice as fast.
+# Blocks that fit into the CPU's cache are searched for ends twice as fast.
 SEARCH_BYTES = 128 * 2**10
 # A quote that is never closed would take the rest of the file into one record.
 MOST_RECORD_BYTES = 64 * 2**20
@@ -27,9 +27,11 @@ _NONE = np.empty(0, np.int64)
 
 
 class RecordStart(NamedTuple):
-    """Where a record starts: its byte in the file, or in what the file unpacks to, and its line, counted from 1.
+    """Where a record starts.
 
-    `line` is None where it is not known.
+    Attributes:
+        offset: Its first byte in the file, or in the decompressed content.
+        line: Its line, counted from 1. None if it is not known.
     """
 
     offset: int
@@ -37,10 +39,16 @@ class RecordStart(NamedTuple):
 
 
 class Stretch(NamedTuple):
-    """Whole records that follow each other, without the blank lines between them.
+    """Consecutive whole records of a text file, without the blank lines between them.
 
-    `raw` begins at byte `base` of the file. `starts` and `ends` are places in `raw`; `lines` are the records' lines.
-    `following` is where the next record starts. `unclosed`: the last record is the file's rest behind an open quote.
+    Attributes:
+        raw: The bytes of the file that contain the records.
+        base: The byte of the file at which `raw` begins.
+        starts: Where each record starts in `raw`.
+        ends: Where each record ends in `raw`.
+        lines: The line of each record. None if the lines are not known.
+        following: Where the next record starts.
+        unclosed: Whether the last record has an open quote, and thus contains the rest of the file.
     """
 
     raw: bytes
@@ -52,15 +60,15 @@ class Stretch(NamedTuple):
     unclosed: bool
 
     def start(self, place: int) -> RecordStart:
-        """Where the record at this place starts."""
+        """Return where the record at this index starts."""
         return RecordStart(self.base + int(self.starts[place]), None if self.lines is None else int(self.lines[place]))
 
     def record(self, place: int) -> bytes:
-        """The bytes of the record at this place, with the end of its line."""
+        """Return the bytes of the record at this index, with the end of its line."""
         return self.raw[int(self.starts[place]) : int(self.ends[place])]
 
     def part(self, first: int, stop: int) -> "Stretch":
-        """The records from one place up to another."""
+        """Return the records with the indexes ``[first, stop)``."""
         lines = None if self.lines is None else self.lines[first:stop]
         following = self.following if stop >= len(self.starts) else self.start(stop)
         unclosed = self.unclosed and stop >= len(self.starts)
@@ -74,7 +82,11 @@ class Stretch(NamedTuple):
 
 
 def packing_of(spec: Files, file: File) -> str | None:
-    """How the file is packed: gzip or zstd; None if it is plain text."""
+    """Return the compression of the file.
+
+    Returns:
+        ``gzip`` or ``zstd``, or None for plain text.
+    """
     packed = spec.compression if spec.compression is not None else ending_of(file.name)[1]
     return None if packed == "none" else packed
 
@@ -87,17 +99,17 @@ class TextFile:
         self.packing = packing_of(spec, file)
         self._cached = system.read(file.name, 0, min(file.size, HEAD_BYTES)) if not self.packing else b""
         head = self._cached[:4] if not self.packing else next(self._blocks(0, 4, 1), b"")
-        # Where a record is a line, its quotes are none of our business.
+        # Where each line is a record, quotes do not matter for where records end.
         quote = spec.quote if spec.multiline else None
         delimiter, quote, escape = (spec.delimiter, quote, spec.escape) if spec.format == "csv" else (None, None, None)
         self.form: TextForm = text_form(spec.encoding, delimiter, quote, escape, head)
         self.first = RecordStart(self.form.mark(head), 1)
 
     def stretches(self, start: RecordStart, block_bytes: int = BLOCK_BYTES) -> Iterator[Stretch]:
-        """All records from this one on.
+        """Yield all records from `start` on, in stretches.
 
         Raises:
-            BadSource: a record has no end within 64 MB, or the file cannot be unpacked.
+            BadSource: a record does not end within 64 MB, or the file cannot be decompressed.
         """
         finder, kept, lines_kept = RecordEnds(self.form), b"", _NONE
         for block in self._blocks(start.offset, block_bytes, self.form.width):
@@ -132,7 +144,7 @@ class TextFile:
         return Stretch(raw, base, starts, stops, numbers, following, unclosed)
 
     def _blank(self, raw: bytes, starts: Any, stops: Any) -> Any:
-        """Which records are nothing but the end of a line."""
+        """Return which records consist only of a line end."""
         width = self.form.width
         short = np.asarray(stops - starts <= 2 * width)
         if short.any():
@@ -152,13 +164,16 @@ class TextFile:
             )
 
     def _blocks(self, start: int, size: int, width: int) -> Iterator[bytes]:
-        """The file's bytes from here on; no block ends within a character, or between a return and a line feed."""
+        """Yield the file's bytes from `start` on.
+
+        No block ends within a character, or between a carriage return and a line feed.
+        """
         with contextlib.closing(self._reads(start, size)) as reads:
             kept = b""
             for read in reads:
                 block = kept + read
                 whole = len(block) - len(block) % width
-                # A return may be half of a line's end: it waits for what follows.
+                # A carriage return may be half of a line end: keep it until the next bytes are read.
                 if whole and block[whole - width : whole].strip(b"\0") == b"\r":
                     whole -= width
                 block, kept = block[:whole], block[whole:]
@@ -182,7 +197,7 @@ class TextFile:
             start += len(read)
 
     def _unpacked(self, start: int, size: int) -> Iterator[bytes]:
-        """From a packed file no byte can be had without all those before it."""
+        """Yield the decompressed bytes from `start` on, for which the file must be read from its beginning."""
         with self._system.open(self.file.name) as packed:
             try:
                 with pa.CompressedInputStream(pa.PythonFile(packed, "r"), self.packing) as stream:
@@ -196,7 +211,7 @@ class TextFile:
 
 
 def _search(finder: RecordEnds, block: bytes) -> Ends:
-    """The ends in the block, searched in pieces."""
+    """Return the ends in the block, which is searched in pieces."""
     found, start = [], 0
     width = finder.form.width
     while start < len(block):

@@ -1,4 +1,4 @@
-"""A stretch of records as a table: parsed at once where that goes, else without the records that cannot be parsed."""
+"""Parses a stretch of records into a table, at once if possible, else without the faulty records."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -14,18 +14,23 @@ __all__ = ["Fault", "Parsed", "Parser", "parse_stretch", "without"]
 
 
 class Fault(NamedTuple):
-    """A record that cannot be parsed: its place in the stretch, and why."""
+    """A record that cannot be parsed.
+
+    Attributes:
+        place: Its index in the stretch.
+        reason: Why it cannot be parsed.
+    """
 
     place: int
     reason: str
 
 
 class Parser(NamedTuple):
-    """How a format's records are parsed.
+    """How the records of a format are parsed.
 
-    `table` makes a table of UTF-8 text, one row for each record, or raises ArrowInvalid. `faults` names records that
-    are wrong on the face of it, given their texts; the others are parsed in halves. `as_utf8` makes UTF-8 of a record's
-    bytes, or raises UnicodeDecodeError; `whole` does it for many, and leaves it to `table` to find what is no UTF-8.
+    Attributes:
+        table: Makes a table of UTF-8 text with one row for each record, or raises ArrowInvalid.
+        faults: Finds records that are evidently wrong, given their texts. The others are parsed in halves.
     """
 
     table: Callable[[bytes], pa.Table]
@@ -34,16 +39,28 @@ class Parser(NamedTuple):
     schema: pa.Schema
 
     def as_utf8(self, raw: bytes) -> bytes:
-        """A record's text."""
+        """Return a record's bytes as UTF-8.
+
+        Raises:
+            UnicodeDecodeError: the bytes are not in the file's encoding.
+        """
         return self.form.as_utf8(raw)
 
     def whole(self, raw: bytes) -> bytes:
-        """The text of many records."""
+        """Return the bytes of many records as UTF-8.
+
+        Bytes that should be UTF-8 already are not checked, because `table` finds what is not.
+        """
         return raw if self.form.encoding == "utf-8" else self.form.as_utf8(raw)
 
 
 class Parsed(NamedTuple):
-    """What a stretch became: row *i* of the table is the record at ``places[i]``; `faults` are the others."""
+    """The result of parsing a stretch.
+
+    Attributes:
+        places: The index in the stretch of each row of the table.
+        faults: The records that cannot be parsed.
+    """
 
     table: pa.Table
     places: "np.ndarray[Any, Any]"
@@ -51,12 +68,12 @@ class Parsed(NamedTuple):
 
 
 def without(items: Sequence[Any], places: set[int]) -> list[Any]:
-    """The items but those at these places."""
+    """Return the items without those at these indexes."""
     return [item for place, item in enumerate(items) if place not in places]
 
 
 def parse_stretch(stretch: Stretch, parser: Parser) -> Parsed:
-    """The stretch's records as a table."""
+    """Parse the stretch's records into a table."""
     count = len(stretch.starts)
     if stretch.unclosed:
         parsed = parse_stretch(stretch.part(0, count - 1), parser)
@@ -95,7 +112,11 @@ def _one_by_one(stretch: Stretch, parser: Parser) -> Parsed:
 def _halved(
     texts: list[bytes], places: list[int], parser: Parser, reasons: dict[int, str]
 ) -> tuple[list[pa.Table], list[int]]:
-    """The tables of these records, and the places of those that are in them."""
+    """Parse these records, in halves if need be, and add to `reasons` why some cannot be parsed.
+
+    Returns:
+        The tables, and the indexes of the records in them.
+    """
     if not texts:
         return [], []
     try:
@@ -116,7 +137,7 @@ def _halved(
 
 
 def _reason(message: str, schema: pa.Schema) -> str:
-    """What pyarrow says, with the column's name instead of its number, and without the number of a row."""
+    """Return pyarrow's message with the column's name instead of its number, and without the number of a row."""
     message = re.sub(r"(?:^JSON parse error: | ?in row \d+$|Row #\d+: )", "", message)
     return re.sub(r"^In CSV column #(\d+): ", lambda match: f"column {_name(int(match[1]), schema)}: ", message)
 

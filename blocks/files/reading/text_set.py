@@ -1,4 +1,4 @@
-"""The text files of a pass together: their columns, where their records begin, and about how many there are."""
+"""The text files of a pass together: their columns, where their records begin, and roughly how many there are."""
 
 import functools
 from collections.abc import Callable
@@ -20,20 +20,20 @@ from prefect_batch.blocks.suggestions import near
 
 __all__ = ["TextSet"]
 
-# Packed text is taken to be so many times as long.
+# Compressed text is assumed to be this many times as long once decompressed.
 UNPACKED = 4
 SAMPLE_RECORDS = 1_000
 
 
 class _Top(NamedTuple):
-    """A file's columns as it names them, and where its records begin."""
+    """The columns that a file names, and where its records begin."""
 
     names: list[str]
     data: RecordStart
 
 
 class TextSet:
-    """Files of one form; the first that is not empty tells the columns of all."""
+    """Files of one form, of which the first that is not empty defines the columns of all."""
 
     def __init__(self, spec: Files, files: FileList | None = None) -> None:
         self.spec = spec
@@ -46,12 +46,12 @@ class TextSet:
 
     @property
     def multiline(self) -> bool:
-        """Whether a record may be more than a line."""
+        """Whether a record may span several lines."""
         return self.spec.format == "csv" and self.spec.multiline and self.spec.quote is not None
 
     @cached_property
     def files(self) -> FileList:
-        """The files of the pass; those that are there now, if none were given."""
+        """The files of the pass, or those that exist now if none were given."""
         return FileList(self.system.list()) if self._given is None else self._given
 
     def _open(self, file: File) -> TextFile:
@@ -59,11 +59,14 @@ class TextSet:
 
     @cached_property
     def first(self) -> File | None:
-        """The first file that is not empty; if the pass has no files, of those that are there."""
+        """The first file that is not empty, or None if all are.
+
+        If the pass has no files, this is one of those that exist now.
+        """
         return next((file for file in self.files.files or self.system.list() if file.size), None)
 
     def data(self, file: File) -> RecordStart:
-        """Where the file's records begin."""
+        """Return where the file's records begin."""
         return self._top(file).data
 
     def _top(self, file: File) -> _Top:
@@ -83,7 +86,7 @@ class TextSet:
         return _Top(names, text.first)
 
     def _header(self, file: File, as_utf8: Callable[[bytes], bytes], line: bytes) -> list[str]:
-        if line in self._headers:  # Most files have the same one.
+        if line in self._headers:  # Most files have the same header.
             return self._headers[line]
         try:
             found = header_of(self.spec, as_utf8(line))
@@ -121,13 +124,13 @@ class TextSet:
 
     @cached_property
     def schema(self) -> pa.Schema:
-        """The columns that are read, with their types: text, where no other was given."""
+        """The columns that are read, with the types that were given or sampled, or else text."""
         given = schema_of(self.spec.schema or {})
         if self.first is None and not self.files.files:
             return pa.schema([self._field(name, given) for name in self.spec.columns or given.names])
         names = self._names
         if self.spec.format == "jsonl":
-            # A column that the first lines lack may yet come: one with a type is believed to.
+            # A column that the first lines lack may appear later. One that has a type in `schema` is assumed to.
             names = list(dict.fromkeys([*names, *given.names]))
         for what, wanted in (("columns", self.spec.columns), ("schema", given.names)):
             for name in wanted or []:
@@ -144,7 +147,7 @@ class TextSet:
 
     @cached_property
     def _sampled(self) -> pa.Schema:
-        """The columns in the first lines of JSON; those that cannot be read are left for later."""
+        """The columns in the first lines of JSON. Lines that cannot be read are skipped here, and fail when read."""
         found = []
         if self.first is not None:
             text = self.open(self.first)
@@ -157,10 +160,10 @@ class TextSet:
         return columns_of(found)
 
     def parser(self, file: File) -> Parser:
-        """What parses the file's records.
+        """Return the parser for the file's records.
 
         Raises:
-            BadSource: it has other columns than the first file.
+            BadSource: the file has other columns than the first one.
         """
         names = self._top(file).names
         if self.spec.format == "csv" and set(names) != set(self._names):
@@ -181,7 +184,7 @@ class TextSet:
 
     @cached_property
     def record_bytes(self) -> float:
-        """About how long a record is, from the first ones."""
+        """The average size of the first records, in bytes."""
         if self.first is not None:
             text = self.open(self.first)
             start = self.data(self.first)
@@ -191,8 +194,8 @@ class TextSet:
         return 100.0
 
     def records_in(self, portion: Portion) -> int:
-        """About how many records the portion has."""
-        header = self.data(self.first).offset if self.first else 0  # All are taken to have one of this length.
+        """Return roughly how many records the portion has."""
+        header = self.data(self.first).offset if self.first else 0  # Assumes a header this long in every file.
         start = header if portion.after is None else portion.after[1]
         stop = portion.file.size if portion.upto is None else portion.upto[1]
         packed = UNPACKED if packing_of(self.spec, portion.file) else 1

@@ -29,9 +29,9 @@ __all__ = ["TextSource"]
 
 
 class TextSource:
-    """The records of text files, file after file; the key is the file, the record's first byte, and its line.
+    """The records of text files, file after file.
 
-    The end of a file is a key, too: its size, and the line 0.
+    The key is the file, the record's first byte and its line. The end of a file is also a key: its size, and line 0.
     """
 
     key: tuple[str, ...] = ("file", "offset", "line")
@@ -50,7 +50,7 @@ class TextSource:
 
     @property
     def files(self) -> FileList:
-        """The files of the pass; those that are there now, if none were given."""
+        """The files of the pass, or those that exist now if none were given."""
         return self.texts.files
 
     def with_files(self, files: FileList) -> "TextSource":
@@ -68,10 +68,10 @@ class TextSource:
         return self.texts.schema
 
     def check(self) -> list[str]:
-        """Warnings about the files; the first one's columns are read.
+        """Return warnings about the files, whose columns are read from the first one.
 
         Raises:
-            BadSource: there are no files, or they have other columns than asked for.
+            BadSource: the files do not exist, or have other columns than asked for.
         """
         try:
             names = self.names
@@ -93,13 +93,17 @@ class TextSource:
         return found
 
     def last_key(self, after: Key | None = None) -> Key | None:
-        """The end of the last file that is not empty; None when that is `after`, or there is none."""
+        """Return the end of the last file that is not empty.
+
+        Returns:
+            None if that is `after`, or if all files are empty.
+        """
         filled = [file for file in self.files.files if file.size]
         last = end_of(filled[-1]) if filled else None
         return None if last == after else last
 
     def back(self, upto: Key, rows: int) -> Key | None:  # noqa: ARG002 - what every source has
-        """Not for files.
+        """Raise BadParameter, because an overlap is possible only for tables.
 
         Raises:
             BadParameter: always.
@@ -107,9 +111,9 @@ class TextSource:
         raise BadParameter(f"overlap={rows} is for the keys of tables: an incremental pass reads new files whole")
 
     def edges(self, after: Key | None, upto: Key, rows: int, most: int) -> list[Key]:
-        """At most `most` keys in ``(after, upto]``, each about `rows` records after the former.
+        """Return at most `most` keys in ``(after, upto]`` at which chunks end.
 
-        Within a file it is exactly so many; how many a whole file has is estimated.
+        They are `rows` records apart: exactly so within a file, but how many records a whole file has is estimated.
         """
         found: list[Key] = []
         while len(found) < most and after != upto:
@@ -118,15 +122,15 @@ class TextSource:
         return found
 
     def estimate(self, after: Key | None, upto: Key) -> int:
-        """About how many records lie in ``(after, upto]``, from the bytes."""
+        """Return roughly how many records lie in ``(after, upto]``, estimated from the bytes."""
         return sum(self.texts.records_in(portion) for portion in portions(self.files, after, upto))
 
     def key_of(self, row: tuple[Any, ...]) -> Key:
-        """The key of a row that a batch of `read` gave."""
+        """Return the key of a row in a batch of `read`."""
         return row[-3:]
 
     def read(self, chunk: ChunkRange, batch_rows: int) -> Iterator[Batch]:
-        """The records of the range in the order of the key, in batches of at most `batch_rows`.
+        """Yield the records of the range in key order, in batches of at most `batch_rows`.
 
         Raises:
             DefinitionChanged: a file has changed since the pass began.
@@ -135,12 +139,12 @@ class TextSource:
             yield from self._of_stretch(text, stretch, batch_rows)
 
     def read_tables(self, chunk: ChunkRange, batch_rows: int) -> Iterator[Batch]:
-        """As `read`, and always as tables."""
+        """Yield the same as `read`, but always as tables."""
         for text, stretch in self._stretches(chunk):
             yield from self._tables(text, stretch, batch_rows)
 
     def _of_stretch(self, text: TextFile, stretch: Stretch, batch_rows: int) -> Iterator[Batch]:
-        """The stretch's records: of JSON without a schema as Python reads them, and else as tables."""
+        """Yield the stretch's records: JSON without a schema as Python objects, all else as tables."""
         if self.spec.format == "csv" or self.spec.schema:
             yield from self._tables(text, stretch, batch_rows)
             return
@@ -160,9 +164,9 @@ class TextSource:
         yield from _batches(text, stretch, parsed.places, parsed.faults, batch, batch_rows)
 
     def find(self, keys: Sequence[Key]) -> Iterator[Batch]:
-        """The records that begin where these keys say, as rows with their keys; those that cannot be read are left out.
+        """Yield the records that begin where these keys say, as rows with their keys.
 
-        Left out is also a key whose byte or line is no longer that of a record.
+        Left out are records that cannot be read, and keys whose byte or line is no longer that of a record.
         """
         known = {file.name: file for file in self.files.files}
         for name in sorted({key[0] for key in keys} & known.keys()):
@@ -175,7 +179,7 @@ class TextSource:
                     yield Batch(batch.names, [(*row[:-3], *asked[row[-2]]) for row in rows])
 
     def _stretches(self, chunk: ChunkRange) -> Iterator[tuple[TextFile, Stretch]]:
-        """The records of the range, by file."""
+        """Yield the records of the range in stretches, file by file."""
         for portion in portions(self.files, chunk.after, chunk.upto):
             if not portion.file.size or is_end(portion.after):
                 continue
@@ -184,15 +188,15 @@ class TextSource:
             for stretch in self._of(portion, text):
                 yield text, stretch
             if self.texts.system.local:
-                self.texts.system.check(portion.file)  # What was read is of the file that the pass began with.
+                self.texts.system.check(portion.file)  # Proves that the file did not change while it was read.
 
     def _of(self, portion: Portion, text: TextFile) -> Iterator[Stretch]:
         after, stop = portion.after, None if is_end(portion.upto) else portion.upto
         start = self.texts.data(portion.file) if after is None else RecordStart(after[1], after[2])
-        # Beyond a range's end, to find where its last record ends.
+        # Read beyond the range's end, to find where its last record ends.
         wanted = BLOCK_BYTES if stop is None else stop[1] - start.offset + HEAD_BYTES
         for place, stretch in enumerate(text.stretches(start, min(wanted, BLOCK_BYTES))):
-            # The range begins behind the record of its key.
+            # The range begins behind the record of `after`.
             part = stretch.part(1 if after is not None and place == 0 else 0, len(stretch.starts))
             if stop is not None:
                 part = part.part(0, int(np.searchsorted(part.starts, stop[1] - part.base, side="right")))
@@ -205,7 +209,10 @@ class TextSource:
 def _batches(
     text: TextFile, stretch: Stretch, places: Any, faults: list[Fault], batch: Callable[..., Batch], batch_rows: int
 ) -> Iterator[Batch]:
-    """The stretch's records in batches of at most `batch_rows`; the first has those that cannot be read."""
+    """Yield the stretch's records in batches of at most `batch_rows`.
+
+    The first batch also has the records that cannot be read.
+    """
     name = text.file.name
     unreadable = [
         Unreadable((name, *stretch.start(place)), stretch.record(place), stretch.start(place).line, reason)

@@ -1,7 +1,7 @@
-"""The manifest of a sink of files: which files are those of its complete passes, with their rows and checksums.
+"""The manifest of a files sink: the files of its complete passes, with their rows and checksums.
 
-It is the last that a pass writes, and is replaced in one step: what it names is complete and consistent, and what it
-does not name does not count.
+A pass writes it last, and replaces it in one step. The files that it names are complete and consistent, and no
+other file counts.
 """
 
 import base64
@@ -26,7 +26,13 @@ _BLOCK_BYTES = 2**20
 
 @dataclass(frozen=True)
 class FileEntry:
-    """A file: its name in the sink's directory, its counts, its SHA-256, and the pass and chunks (by digest) in it."""
+    """A file of the sink.
+
+    Attributes:
+        name: Its name in the sink's directory.
+        pass_id: The pass that wrote it.
+        chunks: The digests of the chunks in it.
+    """
 
     name: str
     rows: int
@@ -38,7 +44,7 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What the sink's directory holds since its last complete pass; the files are in the order of the source."""
+    """What the sink's directory contains since its last complete pass, with the files in the order of the source."""
 
     job: str
     pass_number: int
@@ -50,11 +56,11 @@ class Manifest:
 
     @property
     def columns(self) -> dict[str, str] | None:
-        """The files' columns and their types, by name; None while no record was written."""
+        """The files' columns and their types, by name, or None while no record was written."""
         return None if self.schema is None else {field.name: str(field.type) for field in self.schema}
 
     def encode(self) -> bytes:
-        """The manifest as JSON, for people and programs."""
+        """Return the manifest as JSON text, for people and programs."""
         schema = self.schema
         fields = {
             "version": VERSION,
@@ -73,10 +79,10 @@ class Manifest:
 
     @classmethod
     def decode(cls, content: bytes, place: str) -> "Manifest":
-        """The manifest that `encode` wrote.
+        """Return the manifest that `encode` wrote.
 
         Raises:
-            BadSink: another version wrote it, or it was edited to nonsense.
+            BadSink: another version wrote it, or it is damaged.
         """
         try:
             fields: dict[str, Any] = json.loads(content)
@@ -92,25 +98,35 @@ class Manifest:
 
 
 def encode_schema(schema: pa.Schema) -> bytes:
-    """The schema to the last detail, as bytes."""
+    """Return the schema as bytes, without any loss."""
     return bytes(schema.serialize())
 
 
 def decode_schema(content: bytes) -> pa.Schema:
-    """The schema that `encode_schema` wrote."""
+    """Return the schema that `encode_schema` wrote."""
     return pa.ipc.read_schema(pa.py_buffer(content))
 
 
 def load_manifest(store: Store) -> Manifest | None:
-    """The manifest of the sink there; None if no pass was ever complete."""
+    """Load the manifest of the sink in this store.
+
+    Returns:
+        None if no pass was ever complete.
+    """
     content = store.get([MANIFEST]).get(MANIFEST)
     return None if content is None else Manifest.decode(content, store.place)
 
 
 def complete_files(path: str, *, verify: bool = False, storage_options: dict[str, Any] | None = None) -> list[str]:
-    """The files of the sink's complete passes, in the order of the source, to give to any reader.
+    """Return the paths of the files of the sink's complete passes, in the order of the source.
 
-    With `verify` their contents are compared with their checksums.
+    Args:
+        path: The sink's directory, or its URL.
+        verify: Whether to compare the files with their checksums.
+        storage_options: The options of the fsspec file system. None uses the environment.
+
+    Returns:
+        Paths or URLs to give to any reader.
 
     Raises:
         BadSink: no pass into this directory was ever complete, or a file is not what was written.

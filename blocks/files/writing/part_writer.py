@@ -1,4 +1,4 @@
-"""One file of a sink in its format: written table by table, so that memory does not depend on its size."""
+"""Writes one file of a sink table by table, so that memory does not depend on the file's size."""
 
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -22,7 +22,7 @@ GROUP_BYTES = 32 * 2**20
 
 
 def written_schema(schema: pa.Schema) -> pa.Schema:
-    """The schema with types that every format has, where the same values can be of several."""
+    """Return the schema with types that every format has, where several types can hold the same values."""
     return pa.schema([(field.name, _written_type(field.type)) for field in schema])
 
 
@@ -32,20 +32,24 @@ def _written_type(arrow: pa.DataType) -> pa.DataType:
 
 
 class PartWriter(Protocol):
-    """Takes tables of the file's schema."""
+    """Writes tables of the file's schema."""
 
     def write(self, table: pa.Table) -> None:
         """Write these rows."""
 
     def close(self) -> None:
-        """Write what a file of this format ends with; the file below it stays open."""
+        """Write what a file of this format ends with, and leave the underlying file open."""
 
 
 @dataclass(frozen=True)
 class PartFormat:
-    """The format of a sink's files; `delimiter` and `header` are those of CSV.
+    """The format of a sink's files.
 
-    `codec` compresses: text as a whole (gzip, zstd or None), Parquet within (None: zstd).
+    Attributes:
+        delimiter: CSV: the character between fields.
+        header: CSV: whether each file begins with a line of column names.
+        codec: For text, the compression of the whole file (gzip, zstd, or None for none). For Parquet, the
+            compression within the file (None is zstd).
     """
 
     name: Format
@@ -55,7 +59,7 @@ class PartFormat:
 
     @property
     def suffix(self) -> str:
-        """What the files' names end with."""
+        """The ending of the files' names."""
         return f".{self.name}" + (COMPRESSIONS[self.codec] if self.packed and self.codec else "")
 
     @property
@@ -64,11 +68,7 @@ class PartFormat:
         return self.codec is not None and self.name != "parquet"
 
     def check(self, schema: pa.Schema) -> None:
-        """Nothing, when the format can hold every column.
-
-        Raises:
-            BadSink: it cannot.
-        """
+        """Raise BadSink unless the format can hold every column."""
         for field in schema:
             if self.name in kind_of(field.type).refused:
                 raise BadSink(
@@ -78,16 +78,12 @@ class PartFormat:
                 )
 
     def check_values(self, table: pa.Table) -> None:
-        """Nothing, when the format can hold every value.
-
-        Raises:
-            DoesNotFit: it cannot.
-        """
+        """Raise DoesNotFit unless the format can hold every value."""
         for name, column in zip(table.column_names, table.columns, strict=True) if self.name == "jsonl" else ():
             check_json(column, name)
 
     def open(self, file: Any, schema: pa.Schema) -> PartWriter:
-        """A writer of this format into the file."""
+        """Return a writer that writes this format into the file."""
         if self.name == "parquet":
             return _Parquet(file, schema, self.codec or "zstd")
         if self.packed:
@@ -122,7 +118,7 @@ class _Csv:
     def __init__(self, file: Any, schema: pa.Schema, form: PartFormat) -> None:
         from pyarrow import csv
 
-        # Text is quoted and NULL is nothing at all: so an empty text stays one.
+        # Text is quoted and NULL is left empty, so that an empty text does not become NULL.
         options = csv.WriteOptions(delimiter=form.delimiter, include_header=form.header)
         self._writer = csv.CSVWriter(file, csv_schema(schema), write_options=options)
 
@@ -151,7 +147,7 @@ class _JsonLines:
 
 
 class _Packed:
-    """Text as one compressed stream."""
+    """Writes text as one compressed stream."""
 
     def __init__(self, form: PartFormat, file: Any, schema: pa.Schema) -> None:
         self._stream = pa.CompressedOutputStream(file, form.codec)

@@ -1,6 +1,6 @@
-"""The end of a pass of files: its parts become the sink's, together, by one replacement of the manifest.
+"""Ends a pass into a files sink: one replacement of the manifest publishes all parts of the pass together.
 
-Killed anywhere and done again it ends the same: every step is one that was done already, or does not hurt twice.
+It can be killed anywhere and done again with the same result, because each step is harmless to repeat.
 """
 
 import contextlib
@@ -26,15 +26,15 @@ _PART = re.compile(r"part-\d{6,}-[0-9a-f]+-\d{5,}(\.[a-z]+)+")
 
 
 def is_part(name: str) -> bool:
-    """Whether this is the name of a file that a pass has published."""
+    """Return whether this is the name of a file that a pass has published."""
     return _PART.fullmatch(name) is not None
 
 
 def publish(store: Store, pass_: PassRef, part_format: PartFormat, now: str, compact_bytes: int | None) -> None:
-    """Make the parts of this complete pass the sink's files, in the order of the source, and write the manifest.
+    """Publish the parts of this complete pass in the order of the source, and write the manifest.
 
-    They replace those of earlier passes, or are added to them if the pass adds. With `compact_bytes` small parts that
-    follow one another become files of about that size.
+    They replace the parts of earlier passes, or are added to them if the pass adds. With `compact_bytes`, small parts
+    that follow one another are joined into files of about that size.
 
     Raises:
         BadSink: a part is missing.
@@ -66,7 +66,7 @@ def clean(store: Store, manifest: Manifest | None) -> None:
 
 @dataclass(frozen=True)
 class _Target:
-    """Where the parts of a pass go, and how they are joined."""
+    """Where the parts of a pass are published, and how they are joined."""
 
     store: Store
     pass_: PassRef
@@ -74,7 +74,11 @@ class _Target:
     staging: Staging
 
     def place(self, notes: Sequence[Note], compact_bytes: int) -> list[FileEntry]:
-        """Give the parts, joined to files of about `compact_bytes`, their final names; the entries of the files."""
+        """Give the parts their final names, joined into files of about `compact_bytes`.
+
+        Returns:
+            The entries of the files.
+        """
         done = self.staging.notes()
         entries = []
         for index, group in enumerate(_groups(notes, compact_bytes)):
@@ -90,7 +94,11 @@ class _Target:
         return entries
 
     def _join(self, group: Sequence[Note], label: str) -> Note:
-        """Write the parts into one file, and a note of it."""
+        """Write the parts into one file.
+
+        Returns:
+            The note of that file.
+        """
         name = label + self.part_format.suffix
         join = _join_parquet if self.part_format.name == "parquet" else _join_text
         schema = self.staging.schema()
@@ -104,7 +112,7 @@ class _Target:
 
 
 def _groups(notes: Sequence[Note], compact_bytes: int) -> Iterator[list[Note]]:
-    """The notes in their order, together while they have no more than this many bytes."""
+    """Yield the notes in their order, in groups of at most this many bytes. A larger note is a group of its own."""
     group: list[Note] = []
     size = 0
     for note in notes:
@@ -148,7 +156,7 @@ def _join_text(
 
 
 def _header(part_format: PartFormat, schema: pa.Schema | None) -> bytes:
-    """What every part begins with."""
+    """Return the bytes that every part begins with."""
     sink = pa.BufferOutputStream()
     part_format.open(sink, schema or pa.schema([])).close()
     content: bytes = sink.getvalue().to_pybytes()

@@ -27,15 +27,15 @@ from prefect_batch.blocks.stores.store import Store, local_path, put
 __all__ = ["FilesSink", "open_files_sink"]
 
 
-# Of Parquet; zstd if none is named.
+# The codecs of Parquet. The default is zstd.
 CODECS = ("zstd", "snappy", "gzip", "lz4", "brotli", "none")
 
 
 def open_files_sink(spec: Files) -> "FilesSink":
-    """The sink that these parameters mean.
+    """Return the sink that these parameters describe.
 
     Raises:
-        BadParameter: they cannot be written so.
+        BadParameter: an option does not go with a sink.
     """
     _check_written(spec)
     assert spec.format is not None
@@ -59,13 +59,13 @@ def _check_written(spec: Files) -> None:
 
 
 class FilesSink:
-    """A directory to write files to. What a pass writes counts when the pass is complete.
+    """A sink that writes files to a directory. What a pass writes counts when the pass is complete.
 
-    `schema` is that of every file; None if the first records decide. With `compact_bytes` the parts of a pass become
-    files of about that size at its end.
+    `schema` is the schema of every file, or None if the first records decide. With `compact_bytes`, the parts of a
+    pass are joined at its end into files of about that size.
     """
 
-    # The notes of the chunks are one; a chunk that is repeated without one replaces its own part.
+    # The chunks' notes are its ledger. A chunk that is repeated without a note replaces its own part.
     needs_ledger = True
     held_rows = 0
     one_thread = False
@@ -97,12 +97,12 @@ class FilesSink:
         return local_path(self._store.place)
 
     def check(self, source_schema: pa.Schema) -> list[str]:
-        """Warnings about the sink: none.
+        """Return warnings about the sink, of which there are none.
 
         Raises:
-            BadSink: it cannot be written, or holds files that no pass has written.
+            BadSink: it cannot be written, or contains files that no pass has written.
         """
-        del source_schema  # What the records will be, only the processor knows.
+        del source_schema  # Only the processor decides what the records will be.
         if self._given is not None:
             self._format.check(self._given)
         try:
@@ -121,12 +121,13 @@ class FilesSink:
         return []
 
     def begin_pass(self, pass_: PassRef) -> None:
-        """Remove what unfinished passes have left, and make the place where this one writes.
+        """Remove what unfinished passes have left, and create the staging directory of this pass.
 
-        What an unfinished replay has committed is kept: its letters count as resolved.
+        If the pass adds, what an unfinished replay has committed is published first, because its letters count as
+        resolved.
 
         Raises:
-            BadSink: the directory is another job's, or the pass cannot be added to what is there.
+            BadSink: the directory belongs to another job, or the pass cannot be added to what is there.
         """
         manifest, unfinished = load_manifest(self._store), passes(self._store)
         self._check_owner(pass_, manifest, unfinished)
@@ -152,7 +153,7 @@ class FilesSink:
             )
 
     def _schema_of(self, pass_: PassRef, manifest: Manifest | None) -> pa.Schema | None:
-        """The schema that a pass must have, if it is known before its first record."""
+        """Return the schema that a pass must have, if it is known before its first record."""
         if not pass_.adds:
             return self._given
         if manifest is None:
@@ -169,7 +170,7 @@ class FilesSink:
         return schema
 
     def prepare(self, records: Sequence[Record], source_schema: pa.Schema) -> None:
-        """Think of a schema from these first records, for the case that none is fixed.
+        """Propose a schema from these first records, in case none is fixed.
 
         Raises:
             BadSink: the format cannot hold such records.
@@ -181,7 +182,7 @@ class FilesSink:
 
     @contextlib.contextmanager
     def transaction(self, pass_: PassRef, chunk: ChunkRange) -> Iterator[PartTransaction]:
-        """A part that goes away at the end of the block unless it was committed.
+        """Open the chunk's part, which is discarded at the end of the block unless it was committed.
 
         Raises:
             BadSink: what the pass has written before is gone.
@@ -199,6 +200,6 @@ class FilesSink:
             transaction.roll_back()
 
     def end_pass(self, pass_: PassRef) -> None:
-        """Make the pass's parts those of the sink, and write the manifest."""
+        """Publish the pass's parts, and write the manifest."""
         now = datetime.now(UTC).isoformat(timespec="seconds")
         publish(self._store, pass_, self._format, now, self._compact_bytes)

@@ -1,10 +1,10 @@
-"""What a pass writes before it is complete: in a directory of its own, which readers of Parquet directories pass over.
+"""Staging: what a pass writes before it is complete, in a directory that readers of Parquet directories skip.
 
 It looks like this::
 
-    _pass-000003-1f2e3d4c/_pass.json              whose it is
+    _pass-000003-1f2e3d4c/_pass.json              the pass that it belongs to
     _pass-000003-1f2e3d4c/_schema                 the schema of every part, fixed by the first one
-    _pass-000003-1f2e3d4c/<chunk>.parquet         the part of a chunk, by the digest of its range
+    _pass-000003-1f2e3d4c/<chunk>.parquet         the part of a chunk, named by the digest of its range
     _pass-000003-1f2e3d4c/<chunk>.json            its note: range, rows, bytes, checksum; also of a chunk without rows
 """
 
@@ -30,9 +30,14 @@ _START = "null"
 
 @dataclass(frozen=True)
 class Note:
-    """What became of a chunk: `name` is its part, or None when it wrote no rows; the bounds are encoded keys.
+    """What became of a chunk.
 
-    `result` is the chunk's, as the work on it gave it.
+    Attributes:
+        chunk: The digest of its range.
+        after: The lower bound of its range, as an encoded key.
+        upto: The upper bound of its range, as an encoded key.
+        name: The file of its part. None if it wrote no rows.
+        result: The encoded result of the chunk.
     """
 
     chunk: str
@@ -46,13 +51,13 @@ class Note:
 
     @classmethod
     def of(cls, chunk: ChunkRange, result: dict[str, Any] | None) -> "Note":
-        """The note of a chunk that wrote no rows."""
+        """Return the note of a chunk that wrote no rows."""
         bounds = {end: json.dumps(key, sort_keys=True) for end, key in chunk.encode().items()}
         return cls(chunk.digest, bounds["after"], bounds["upto"], result=result)
 
 
 class Staging:
-    """The directory of one pass in the sink's store."""
+    """The staging directory of one pass, in the sink's store."""
 
     def __init__(self, store: Store, pass_: PassRef) -> None:
         self._store, self._pass = store, pass_
@@ -60,19 +65,15 @@ class Staging:
         self._schema: pa.Schema | None = None
 
     def path(self, name: str) -> str:
-        """The name of this file in the store."""
+        """Return the name of this file in the store."""
         return f"{self._directory}/{name}"
 
     def begin(self) -> None:
-        """Make it."""
+        """Create the directory."""
         self._put("_pass.json", json.dumps(asdict(self._pass)).encode())
 
     def check(self) -> None:
-        """Nothing, while what the pass has written is there.
-
-        Raises:
-            BadSink: it is gone.
-        """
+        """Raise BadSink unless what the pass has written still exists."""
         if not self._store.get([self.path("_pass.json")]):
             raise BadSink(
                 f"what pass {self._pass.number} of {self._pass.job} has written is gone from {self._store.place}: "
@@ -80,33 +81,45 @@ class Staging:
             )
 
     def schema(self) -> pa.Schema | None:
-        """The schema of every part of the pass; None while no part has fixed it."""
+        """Return the schema of every part of the pass.
+
+        Returns:
+            None while no part has fixed it.
+        """
         if self._schema is None:
             content = self._store.get([self.path("_schema")]).values()
             self._schema = next(map(decode_schema, content), None)
         return self._schema
 
     def fix_schema(self, schema: pa.Schema) -> pa.Schema:
-        """The schema of every part: this one, unless one was fixed before."""
+        """Fix the schema of every part, unless one was fixed before.
+
+        Returns:
+            The schema that is fixed now.
+        """
         self._store.put_first(self.path("_schema"), encode_schema(schema))
         fixed = self.schema()
         assert fixed is not None
         return fixed
 
     def put_note(self, note: Note) -> None:
-        """Write down what became of a chunk, in place of an earlier attempt of it."""
+        """Write down what became of a chunk, in place of the note of an earlier attempt."""
         self._put(f"{note.chunk}.json", json.dumps(asdict(note)).encode())
 
     def _put(self, name: str, content: bytes) -> None:
         put(self._store, self.path(name), content)
 
     def note(self, chunk: ChunkRange) -> Note | None:
-        """The note of this chunk; None while it is not committed."""
+        """Return the note of this chunk.
+
+        Returns:
+            None while the chunk is not committed.
+        """
         content = self._store.get([self.path(f"{chunk.digest}.json")]).values()
         return next((Note(**json.loads(found)) for found in content), None)
 
     def notes(self) -> dict[str, Note]:
-        """The notes, by chunk."""
+        """Return the notes, by the digests of the chunks."""
         names = [n for n in self._store.names(self._directory) if n.endswith(".json") and not n.startswith("_")]
         contents = self._store.get([self.path(name) for name in names])
         found: Iterable[dict[str, Any]] = map(json.loads, contents.values())
@@ -114,19 +127,19 @@ class Staging:
 
 
 def passes(store: Store) -> list[PassRef]:
-    """The passes that have written something here and are not complete."""
+    """Return the passes that have written something here and are not complete."""
     directories = [name for name in store.names() if name.startswith(STAGING)]
     contents = store.get([f"{directory}_pass.json" for directory in directories])
     return [PassRef(**json.loads(content)) for content in contents.values()]
 
 
 def in_order(notes: Iterable[Note], pass_: PassRef, place: str) -> list[Note]:
-    """The notes of a pass in the order of their ranges, each of which begins where another ends.
+    """Return the notes of a pass in the order of their ranges, each of which begins where another ends.
 
-    Of a replay, whose chunks stand each for itself, some may be missing.
+    In a replay some may be missing, because its chunks are independent.
 
     Raises:
-        BadSink: one is missing.
+        BadSink: a note of a pass is missing.
     """
     by_start = {note.after: note for note in notes}
     starts = sorted(by_start.keys() - {note.upto for note in by_start.values()})

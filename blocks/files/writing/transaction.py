@@ -1,4 +1,4 @@
-"""The part of one chunk: written under a temporary name, and in its place with `commit`."""
+"""The part of one chunk: written under a temporary name, and given its own name by `commit`."""
 
 import contextlib
 from collections.abc import Iterator
@@ -19,7 +19,10 @@ __all__ = ["PartTransaction"]
 
 
 class PartTransaction:
-    """One chunk's part; without `commit` nothing of it stays. `proposed` is the schema, should none be fixed."""
+    """Writes one chunk's part, of which nothing remains without `commit`.
+
+    `proposed` is the schema to use if none is fixed.
+    """
 
     def __init__(
         self, store: Store, staging: Staging, part_format: PartFormat, proposed: pa.Schema | None, chunk: ChunkRange
@@ -37,11 +40,11 @@ class PartTransaction:
         return f"{self._chunk.digest}{self._format.suffix}"
 
     def write(self, records: list[Record]) -> None:
-        """Write these records, all or an error.
+        """Write all of these records, or raise an error.
 
         Raises:
             RecordError: a record cannot be written as it is.
-            OSError: the place does not take them.
+            OSError: the store cannot be written.
         """
         if records:
             schema = self._staging.schema()
@@ -52,7 +55,7 @@ class PartTransaction:
             self._append(fit_records(records, schema))
 
     def write_table(self, table: pa.Table) -> None:
-        """Write these rows, all or an error; errors as in `write`."""
+        """Write all of these rows, or raise an error as in `write`."""
         if table.num_rows:
             schema = self._staging.schema()
             if schema is None:
@@ -71,20 +74,27 @@ class PartTransaction:
 
     @contextlib.contextmanager
     def savepoint(self) -> Iterator[None]:
-        """Nothing to undo: what does not fit is refused before any of it is written."""
+        """Do nothing, because what does not fit is refused before any of it is written."""
         yield
 
     def find(self) -> dict[str, Any] | None:
-        """The chunk's result, if an earlier attempt of it was committed."""
+        """Return the result of an earlier attempt of the chunk.
+
+        Returns:
+            None if no earlier attempt was committed.
+        """
         note = self._staging.note(self._chunk)
         return None if note is None else note.result
 
     def record(self, result: dict[str, Any]) -> None:
-        """Have the chunk's result in its note."""
+        """Keep the chunk's result, which `commit` writes into its note."""
         self._result = result
 
     def commit(self) -> None:
-        """Put the part in its place, and a note of it; a chunk without rows leaves no part, whatever was there."""
+        """Give the part its own name, and write its note.
+
+        A chunk without rows leaves no part, even if an earlier attempt did.
+        """
         note = Note.of(self._chunk, self._result)
         if self._writer is not None and self._file is not None:
             self._writer.close()
@@ -97,9 +107,9 @@ class PartTransaction:
         self._staging.put_note(note)
 
     def roll_back(self) -> None:
-        """Leave nothing, unless it was committed."""
+        """Discard the part, unless it was committed."""
         if self._writer is not None:
-            # Else it would be closed some time later, when its file is gone.
+            # Else garbage collection would close it, when its file is gone.
             with contextlib.suppress(Exception):
                 self._writer.close()
             drop(self._stack)
