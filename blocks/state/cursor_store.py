@@ -27,7 +27,7 @@ class JobCursor(Block):
 
     Example:
         ```python
-        from prefect_batch.blocks.state.cursor import JobCursor
+        from prefect_batch.blocks.state.cursor_store import JobCursor
 
         cursor = JobCursor.load("clean-orders")
         ```
