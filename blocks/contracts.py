@@ -1,7 +1,7 @@
 """What the two ends of a job must do: a source is read by ranges of its key, a sink takes a chunk in a transaction.
 
-`Source` and `Sink` are all that a run needs. The other protocols are capabilities: an end that has their methods is
-asked for more. `prefect_batch.testing` has a suite of tests for each of the two.
+`Source` and `Sink` are all that a run needs; what an end may do besides is in `blocks.capabilities`.
+`prefect_batch.testing` has a suite of tests for each of the two.
 
 How an end is used:
 
@@ -16,29 +16,16 @@ How an end is used:
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 import pyarrow as pa
 
 from prefect_batch.blocks.batches import Batch, Record
 from prefect_batch.blocks.chunks import ChunkRange
-from prefect_batch.blocks.dead_letter import Origin
-from prefect_batch.blocks.file_list import FileList
 from prefect_batch.blocks.jobs import PassRef
 from prefect_batch.blocks.keys import Key
 
-__all__ = [
-    "End",
-    "FindsRecords",
-    "GivesTables",
-    "OfFiles",
-    "Replays",
-    "Sink",
-    "SinkTransaction",
-    "Source",
-    "TakesTables",
-    "WritesOneByOne",
-]
+__all__ = ["End", "Sink", "SinkTransaction", "Source"]
 
 
 class End(Protocol):
@@ -158,58 +145,6 @@ class Source(End, Protocol):
         """
 
 
-@runtime_checkable
-class GivesTables(Protocol):
-    """What a source may do besides: hand its records to vectorized functions as Arrow tables."""
-
-    def read_tables(self, chunk: ChunkRange, batch_rows: int) -> Iterator[Batch]:
-        """Yield the same records as `Source.read`, with a `table` in each batch that has an exact one.
-
-        A batch whose values Arrow cannot hold exactly has rows, as those of `read`.
-        """
-
-
-@runtime_checkable
-class FindsRecords(Protocol):
-    """What a source may do besides: find records by their keys, for a replay that reads them again."""
-
-    def find(self, keys: Sequence[Key]) -> Iterator[Batch]:
-        """Yield the records that have one of these keys, in any order.
-
-        A key may belong to no record any more, which is no error, or to several, which are all yielded. The key of each
-        row is equal to the one that was asked for.
-        """
-
-
-@runtime_checkable
-class Replays(Protocol):
-    """What a source of dead letters does besides: tell where a row comes from, and what became of a chunk."""
-
-    def origin_of(self, row: tuple[Any, ...]) -> Origin:
-        """Return the letter that this row is."""
-
-    def record_of(self, row: tuple[Any, ...]) -> Record:
-        """Return the record, or, where that is missing, what the letter holds of it."""
-
-    def missing(self, row: tuple[Any, ...]) -> Exception | None:
-        """Return why this row has no record to process; None when it has one, as have then all rows of its batch."""
-
-    def settle(self, chunk: ChunkRange, run_id: str) -> None:
-        """Resolve the letters of a committed chunk, except those that it buried again. It may be repeated."""
-
-
-@runtime_checkable
-class OfFiles(Protocol):
-    """What a source of files has besides: a list of the files that a pass reads, fixed when the pass begins."""
-
-    @property
-    def files(self) -> FileList:
-        """The files of the pass in the order in which they are read; of a source just opened, those that are there."""
-
-    def with_files(self, files: FileList) -> Source:
-        """Return the same source over these files. A range of files that have changed raises `DefinitionChanged`."""
-
-
 class SinkTransaction(Protocol):
     """One chunk's transaction; without `commit` nothing of it stays. It is used by one thread.
 
@@ -270,32 +205,6 @@ class SinkTransaction(Protocol):
 
         A chunk that wrote nothing is committed, too. A sink that names its rows by the chunk, as one of files, then
         removes what an earlier attempt has left.
-        """
-
-
-@runtime_checkable
-class WritesOneByOne(Protocol):
-    """What a transaction may do besides: write rows singly, where that is quicker than to look for the bad ones."""
-
-    def write_one_by_one(self, rows: list[Record] | pa.Table) -> dict[int, Exception | None] | None:
-        """Write the rows in their order, each for itself, as `SinkTransaction.write` would.
-
-        Returns:
-            The rows that were refused, by their place, each with its error, or with None where only a write of that row
-            alone would tell why; all others are written. None instead of all that, when it cannot be done with these
-            rows; nothing is then written.
-        """
-
-
-@runtime_checkable
-class TakesTables(Protocol):
-    """What a transaction may do besides: take the outputs of vectorized functions as they are."""
-
-    def write_table(self, table: pa.Table) -> None:
-        """Write the rows of a table, as `SinkTransaction.write` would.
-
-        Args:
-            table: Columns of any type, each in any number of Arrow chunks; it may have no rows.
         """
 
 

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, cast, overload
 
-from prefect_batch.blocks.contracts import OfFiles, Sink, Source
+from prefect_batch.blocks.contracts import Sink, Source
 from prefect_batch.blocks.file_list import FileList
 from prefect_batch.blocks.parameters.files import Files
 from prefect_batch.blocks.parameters.letters import Letters
@@ -10,6 +10,7 @@ from prefect_batch.blocks.parameters.specs import SinkSpec, SourceSpec
 from prefect_batch.blocks.parameters.tables import Query, Table, check_key
 
 if TYPE_CHECKING:
+    from prefect_batch.blocks.capabilities import OfFiles
     from prefect_batch.blocks.databases.source import SqlSource
     from prefect_batch.blocks.letters.source import LettersSource
 

@@ -14,6 +14,7 @@ from prefect.states import Completed
 from pydantic import BeforeValidator, WithJsonSchema
 
 from prefect_batch.blocks.errors import BadParameter, BatchError, KeysDiffer
+from prefect_batch.blocks.opening import open_sink, open_source
 from prefect_batch.blocks.prefect_api import call_api
 from prefect_batch.blocks.state.cursor_store import CursorStore, load_cursor
 from prefect_batch.blocks.state.ownership import own_job
@@ -85,7 +86,7 @@ def _reconcile(job: str, most_keys: int) -> Reconciled:
     if cursor.position.upper is None:
         return reconcile_pass(cursor, None, None, most_keys)
     source, sink = specs_of(cursor)
-    return reconcile_pass(cursor, source, sink, most_keys)
+    return reconcile_pass(cursor, open_source(source), open_sink(sink), most_keys)
 
 
 def _tell(found: Reconciliation, *, strict: bool) -> State[Any]:

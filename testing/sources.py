@@ -7,8 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pyarrow as pa
 
 from prefect_batch.blocks.batches import Batch, Record
+from prefect_batch.blocks.capabilities import FindsRecords, GivesTables, OfFiles, Replays
 from prefect_batch.blocks.chunks import ChunkRange
-from prefect_batch.blocks.contracts import FindsRecords, GivesTables, OfFiles, Replays, Source
+from prefect_batch.blocks.contracts import Source
 from prefect_batch.blocks.errors import BadParameter
 from prefect_batch.blocks.file_list import FileList
 from prefect_batch.blocks.keys import Key

@@ -44,7 +44,8 @@ ROOMS = (
         "blocks.dead_letter": "A failed record, whole, with its error.",
     },
     {
-        "blocks.contracts": "What a source and a sink must do, and what they may do besides.",
+        "blocks.contracts": "What a source and a sink must do.",
+        "blocks.capabilities": "What an end may do besides.",
         "blocks.parameters": "What a person writes: frozen values that check themselves and open nothing.",
         "blocks.state": "Where a job stands, kept in Prefect.",
     },

@@ -26,12 +26,11 @@ from prefect_batch.blocks.errors import BadParameter, KeysDiffer
 from prefect_batch.blocks.key_sum import KeySum, are_integers, sum_of_keys
 from prefect_batch.blocks.letters.bury import DeadLetters
 from prefect_batch.blocks.letters.place import open_place
-from prefect_batch.blocks.opening import open_source
+from prefect_batch.blocks.opening import open_sink, open_source
 from prefect_batch.blocks.state.accounts import Account, Accounts, add_up, finished
 from prefect_batch.blocks.state.cursor import Cursor, RunState
 from prefect_batch.blocks.state.position import Position
 from prefect_batch.flows.command_line.main import main
-from prefect_batch.tasks.reconcile.compare import Side
 from prefect_batch.tasks.reconcile.reconcile_pass import reconcile_pass
 from prefect_batch.tasks.work.count import sum_filtered
 from prefect_batch.tasks.work.outputs import Item
@@ -168,7 +167,7 @@ def test_sums_are_those_of_the_databases(database):
     for names in (["a"], ["a", "b"], ["b", "a"]):
         source = open_source(Table(database.url, "t", key=names))
         chosen = [tuple({"a": a, "b": b}[name] for name in names) for a, b in keys]
-        assert Side(source).sum(ChunkRange(None, source.last_key())) == sum_of_keys(chosen)
+        assert source.key_side(tuple(names)).sum(ChunkRange(None, source.last_key())) == sum_of_keys(chosen)
 
 
 @given(st.lists(st.tuples(whole, whole)), st.lists(st.tuples(whole, whole)))
@@ -225,7 +224,7 @@ def test_the_verdict_is_right_or_honest(states, size, touched, text, tmp_path_fa
     for n in touched:
         model.toggle(n)
     source, written = model.source_keys(), model.sink_keys()
-    found = reconcile_pass(model.cursor(), model.source, model.sink, 100).found
+    found = reconcile_pass(model.cursor(), open_source(model.source), open_sink(model.sink), 100).found
     lost = source - written - model.with_state("filtered") - model.with_state("failed")
     surplus = written - source
     if found.status == "agrees":

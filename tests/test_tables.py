@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from prefect_batch import Query, Table
 from prefect_batch.blocks.batches import Batch
+from prefect_batch.blocks.capabilities import GivesTables, TakesTables
 from prefect_batch.blocks.chunks import ChunkRange
-from prefect_batch.blocks.contracts import GivesTables, TakesTables
 from prefect_batch.blocks.databases.sqlite.tables import sqlite_table
 from prefect_batch.blocks.errors import BadOutput, UnknownColumn
 from prefect_batch.blocks.jobs import PassRef

@@ -19,6 +19,8 @@ from prefect_batch.blocks.databases.connections import file_of
 from prefect_batch.blocks.databases.create_table import create_table
 from prefect_batch.blocks.databases.dialect import Dialect, Refused
 from prefect_batch.blocks.databases.end import SqlEnd
+from prefect_batch.blocks.databases.key_side import SqlKeySide
+from prefect_batch.blocks.databases.keyed_rows import KeyedRows
 from prefect_batch.blocks.databases.ledger import LEDGER, Entry, Ledger
 from prefect_batch.blocks.databases.target import Target, describe_target
 from prefect_batch.blocks.errors import BadSink
@@ -235,3 +237,20 @@ class SqlSink(SqlEnd):
         if self.needs_ledger:
             with self.dialect.for_writing(self.engine).begin() as connection:
                 self._ledger.forget(connection, pass_)
+
+    def key_side(self, key: tuple[str, ...]) -> SqlKeySide:
+        """The keys of the table by these columns, of which a record may have given several rows.
+
+        Raises:
+            BadSink: it has no such column.
+        """
+        rows = KeyedRows(Table(self.spec.connection, self.spec.name, key=list(key), schema=self.spec.schema))
+        names = {column.name for column in rows.all_columns}
+        if lacking := [name for name in key if name not in names]:
+            raise BadSink(
+                f"{self.name} has no column {lacking[0]}, by which the source is read: which record a row comes from "
+                "cannot be told (does the processor rename the key?)",
+                self.name,
+                lacking[0],
+            )
+        return SqlKeySide(rows, repeats=self.spec.write == "append" or set(self.spec.key_columns) != set(key))

@@ -13,8 +13,9 @@ from prefect_batch.blocks.chunks import ChunkRange
 from prefect_batch.blocks.databases.check_source import check_source
 from prefect_batch.blocks.databases.column_types import arrow_type
 from prefect_batch.blocks.databases.dialect import TableReader
-from prefect_batch.blocks.databases.explain import estimate_rows
+from prefect_batch.blocks.databases.explain import estimate_rows, explain_rows, rows_sql
 from prefect_batch.blocks.databases.fetch import fetch_batches, row_bytes
+from prefect_batch.blocks.databases.key_side import SqlKeySide
 from prefect_batch.blocks.databases.keyed_rows import KeyedRows
 from prefect_batch.blocks.databases.keyset import one_of
 from prefect_batch.blocks.keys import Key, plain_key
@@ -102,6 +103,20 @@ class SqlSource(KeyedRows):
         for index, read in self._readers:
             by_column[index] = [read(value) for value in by_column[index]]
         return list(zip(*by_column, strict=True))
+
+    def key_side(self, key: tuple[str, ...]) -> SqlKeySide:
+        """The keys by themselves, by these columns of the key."""
+        assert key == self.key
+        return SqlKeySide(self)
+
+    def statement_text(self, chunk: ChunkRange) -> str:
+        """The SQL that reads this chunk, with its values written in."""
+        return rows_sql(self, self.statement(chunk))
+
+    def explain(self, chunk: ChunkRange) -> tuple[str, tuple[str, ...]]:
+        """What EXPLAIN says of it; nothing for a database whose plans are not read."""
+        found = explain_rows(self, self.statement(chunk))
+        return (found.verdict, found.plan) if found else ("", ())
 
     def key_of(self, row: tuple[Any, ...]) -> Key:
         """The key of a row that `read` gave."""

@@ -10,8 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from prefect_batch.blocks.batches import Batch, Record
+from prefect_batch.blocks.capabilities import FindsRecords
 from prefect_batch.blocks.chunks import ChunkRange
-from prefect_batch.blocks.contracts import FindsRecords, Source
+from prefect_batch.blocks.contracts import Source
 from prefect_batch.blocks.dead_letter import Origin
 from prefect_batch.blocks.errors import DoesNotFit, KeyIsShared, RecordIsGone, UnreadableRecord
 from prefect_batch.blocks.jobs import replay_job

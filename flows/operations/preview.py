@@ -4,10 +4,9 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
+from prefect_batch.blocks.capabilities import ShowsStatements
 from prefect_batch.blocks.chunks import ChunkRange
 from prefect_batch.blocks.contracts import Source
-from prefect_batch.blocks.databases.explain import explain_rows, rows_sql
-from prefect_batch.blocks.databases.source import SqlSource
 from prefect_batch.blocks.keys import Key, key_text
 from prefect_batch.blocks.state.cursor import Cursor
 from prefect_batch.blocks.state.cursor_store import CursorStore
@@ -74,12 +73,13 @@ def plan_job(parameters: Parameters) -> JobPlan:
     position = cursor.position
     left = max(0, cursor.estimate - cursor.tally.read)
     first, following = _two_chunks(source, cursor, chunk_size or FIRST_ROWS)
-    statements, explained = {}, None
-    if isinstance(source, SqlSource) and first is not None:
-        statements["first"] = rows_sql(source, source.statement(first))
+    statements: dict[str, str] = {}
+    verdict, steps = "", tuple[str, ...]()
+    if isinstance(source, ShowsStatements) and first is not None:
+        statements["first"] = source.statement_text(first)
         if following is not None:
-            statements["resumed"] = rows_sql(source, source.statement(following))
-        explained = explain_rows(source, source.statement(following or first))
+            statements["resumed"] = source.statement_text(following)
+        verdict, steps = source.explain(following or first)
     return JobPlan(
         job=parameters.what.job,
         begins=_begins(saved, cursor),
@@ -90,8 +90,8 @@ def plan_job(parameters: Parameters) -> JobPlan:
         chunks=_chunks(left, chunk_size),
         chunk_rows=chunk_size,
         statements=statements,
-        verdict=explained.verdict if explained else "",
-        explain=explained.plan if explained else (),
+        verdict=verdict,
+        explain=steps,
         warnings=tuple(warnings),
     )
 

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from prefect_batch.blocks.contracts import OfFiles, Source
+from prefect_batch.blocks.capabilities import OfFiles
+from prefect_batch.blocks.contracts import Source
 from prefect_batch.blocks.errors import BadParameter, DefinitionChanged
 from prefect_batch.blocks.file_list import FileList
 from prefect_batch.blocks.opening import PinnedFiles, open_source

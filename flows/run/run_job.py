@@ -14,7 +14,8 @@ from prefect.client.schemas.objects import State
 from prefect.context import get_run_context
 from prefect.settings import PREFECT_HOME
 
-from prefect_batch.blocks.contracts import OfFiles, Sink, Source
+from prefect_batch.blocks.capabilities import OfFiles
+from prefect_batch.blocks.contracts import Sink, Source
 from prefect_batch.blocks.letters.bury import DeadLetters
 from prefect_batch.blocks.letters.place import full_place
 from prefect_batch.blocks.letters.read import newest_pass

@@ -1,79 +1,21 @@
 """Comparing the keys of a range in the source with those in the sink: by sums where databases can, else key by key."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from math import comb
 
-from sqlalchemy import func, select, tuple_
-
+from prefect_batch.blocks.capabilities import KeySide
 from prefect_batch.blocks.chunks import ChunkRange
-from prefect_batch.blocks.databases.fetch import fetch_batches
-from prefect_batch.blocks.databases.keyed_rows import KeyedRows
-from prefect_batch.blocks.databases.keyset import sum_columns
 from prefect_batch.blocks.key_sum import KeySum, sum_of_keys
-from prefect_batch.blocks.keys import Key, plain_key
+from prefect_batch.blocks.keys import Key
 
-__all__ = ["Compared", "Comparison", "Side", "pick_out"]
+__all__ = ["Compared", "Comparison", "pick_out"]
 
-# Keys of the source in memory at once, and keys asked for in one statement.
-PART_ROWS, ASKED = 10_000, 500
+# Keys of the source in memory at once.
+PART_ROWS = 10_000
 # Of more surplus keys of text some may be counted twice.
 NOTED = 100_000
-
-
-@dataclass(frozen=True)
-class Side:
-    """One end of a comparison: a source, or a sink read by the source's key.
-
-    `repeats` is whether a key may be there more than once, as in a sink that gets several rows for a record.
-    """
-
-    table: KeyedRows
-    repeats: bool = False
-
-    def sum(self, chunk: ChunkRange) -> KeySum:
-        """The sum of the range's keys, computed by the database; the keys are integers."""
-        columns = self.table.key_expressions
-        rows = self.table.select(*columns).where(self.table.within(chunk.after, chunk.upto))
-        inner = (rows.distinct() if self.repeats else rows).subquery()
-        with self.table.engine.connect() as connection:
-            count, first, second = connection.execute(select(*sum_columns(list(inner.c)))).one()
-        return KeySum(int(count), int(first or 0), int(second or 0), "integers" if count else "")
-
-    def keys(self, chunk: ChunkRange) -> Iterator[Key]:
-        """The range's keys, as the database stores them, in its order."""
-        columns = self.table.key_expressions
-        rows = self.table.select(*columns).where(self.table.within(chunk.after, chunk.upto)).order_by(*columns)
-        asked = rows.distinct() if self.repeats else rows
-        for batch in fetch_batches(self.table.engine, asked, PART_ROWS, self.table.dialect.stream):
-            yield from map(plain_key, batch)
-
-    def beyond(self, upto: Key) -> int:
-        """The number of rows beyond this key."""
-        with self.table.engine.connect() as connection:
-            statement = self.table.select(func.count()).where(self.table.within(upto, None))
-            return int(connection.execute(statement).scalar_one())
-
-    def has(self, keys: Iterable[Key], after: Key | None, upto: Key | None) -> set[Key]:
-        """Return those of these keys that exist in ``(after, upto]``, in their comparable form.
-
-        The order of text does not matter.
-        """
-        keys, columns = list(keys), self.table.key_expressions
-        found: set[Key] = set()
-        with self.table.engine.connect() as connection:
-            for start in range(0, len(keys), ASKED):
-                some = keys[start : start + ASKED]
-                wanted = columns[0].in_([key[0] for key in some]) if len(columns) == 1 else tuple_(*columns).in_(some)
-                rows = self.table.select(*columns).where(wanted, self.table.within(after, upto))
-                found.update(self.comparable(plain_key(row)) for row in connection.execute(rows))
-        return found
-
-    def comparable(self, key: Key) -> Key:
-        """The key as one from another database can be equal to: SQLite stores dates and decimals as text or numbers."""
-        readers = self.table.key_readers
-        return tuple(value if read is None else read(value) for value, read in zip(key, readers, strict=True))
 
 
 @dataclass
@@ -97,8 +39,8 @@ class Comparison:
     or extra is then looked up by itself. At most about 10,000 keys of each side are in memory.
     """
 
-    source: Side
-    sink: Side
+    source: KeySide
+    sink: KeySide
     whole: ChunkRange
     most: int
     _noted: set[Key] = field(default_factory=set)
@@ -111,7 +53,7 @@ class Comparison:
         """
         found, after = Compared(), chunk.after
         while after != chunk.upto:
-            (upto,) = self.source.table.edges(after, chunk.upto, PART_ROWS, 1)
+            (upto,) = self.source.edges(after, chunk.upto, PART_ROWS, 1)
             missing = self._part(found, ChunkRange(after, upto))
             lost = [key for key in missing if key not in given_up]
             found.replayed += sum(key in resolved for key in lost)

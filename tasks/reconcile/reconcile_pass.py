@@ -6,17 +6,18 @@ from typing import NamedTuple
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from prefect_batch.blocks.capabilities import ComparesKeys, KeySide
 from prefect_batch.blocks.chunks import ChunkRange, Tally
+from prefect_batch.blocks.contracts import Sink, Source
 from prefect_batch.blocks.credentials import hide_passwords
+from prefect_batch.blocks.errors import BadSink
 from prefect_batch.blocks.key_sum import KeySum, are_integers
 from prefect_batch.blocks.keys import Key, key_text
 from prefect_batch.blocks.letters.place import open_place
-from prefect_batch.blocks.opening import open_source
-from prefect_batch.blocks.parameters.tables import Query, Table
 from prefect_batch.blocks.state.accounts import Account, finished, read_accounts
 from prefect_batch.blocks.state.cursor import Cursor
 from prefect_batch.tasks.error_text import own_error
-from prefect_batch.tasks.reconcile.compare import Compared, Comparison, Side, pick_out
+from prefect_batch.tasks.reconcile.compare import Compared, Comparison, pick_out
 from prefect_batch.tasks.reconcile.letter_keys import LetterSums, letter_keys, sum_letters
 from prefect_batch.tasks.reconcile.reconciliation import RangeDifference, Reconciliation
 
@@ -38,8 +39,11 @@ class Reconciled(NamedTuple):
     pass_id: str
 
 
-def reconcile_pass(cursor: Cursor, source: object, sink: object, most: int) -> Reconciled:
-    """Compare source and sink over the finished ranges of the cursor's pass, naming at most `most` keys of a kind."""
+def reconcile_pass(cursor: Cursor, source: Source | None, sink: Sink | None, most: int) -> Reconciled:
+    """Compare source and sink over the finished ranges of the cursor's pass, naming at most `most` keys of a kind.
+
+    They may be None for a pass that has found no record.
+    """
     place = open_place(cursor.dead_letters)
     letters = sum_letters(place, cursor.job, cursor.pass_number)
     accounts, doubts = _ranges(cursor)
@@ -49,42 +53,30 @@ def reconcile_pass(cursor: Cursor, source: object, sink: object, most: int) -> R
         return Reconciled(replace(found, doubts=(doubt,)), [], [], set(), cursor.pass_id)
     if not accounts:
         return Reconciled(found, accounts, [], letters.decided, cursor.pass_id)
-    if reason := _incomparable(source, sink):
-        return Reconciled(replace(found, doubts=(reason, *doubts)), accounts, [], letters.decided, cursor.pass_id)
-    assert isinstance(source, (Table, Query))
-    assert isinstance(sink, Table)
+    assert source is not None
+    assert sink is not None
+    sides = _sides(source, sink)
+    if isinstance(sides, str):
+        return Reconciled(replace(found, doubts=(sides, *doubts)), accounts, [], letters.decided, cursor.pass_id)
+    whole = ChunkRange(cursor.position.start, cursor.position.upper)
     try:
-        return _Pass(cursor, accounts, letters, _comparison(cursor, source, sink, most)).reconcile(found)
+        return _Pass(cursor, accounts, letters, Comparison(*sides, whole, most)).reconcile(found)
     except (SQLAlchemyError, TypeError) as error:
         said = hide_passwords(str(own_error(error))).strip().partition("\n")[0]
         doubt = f"the keys of source and sink could not be compared: {said}"
         return Reconciled(replace(found, doubts=(doubt, *doubts)), accounts, [], letters.decided, cursor.pass_id)
 
 
-def _incomparable(source: object, sink: object) -> str | None:
-    """Return why the keys of these two cannot be compared at all, or None."""
-    if not isinstance(source, (Table, Query)):
-        return "the source is not in a database, so its keys cannot be asked for again"
-    if not isinstance(sink, Table):
-        return "the sink is not a table, so it cannot be asked for keys"
-    names = {
-        column.name for column in open_source(replace(sink, key=list(source.key_columns), write="upsert")).all_columns
-    }
-    if lacking := [name for name in source.key_columns if name not in names]:
-        return (
-            f"table {sink.name} has no column {lacking[0]}, by which the source is read: which record a row comes from "
-            "cannot be told (does the processor rename the key?)"
-        )
-    return None
-
-
-def _comparison(cursor: Cursor, source: Table | Query, sink: Table, most: int) -> Comparison:
-    mirror = Table(sink.connection, sink.name, key=list(source.key_columns), schema=sink.schema)
-    repeats = sink.write == "append" or set(sink.key_columns) != set(source.key_columns)
-    position = cursor.position
-    assert position.upper is not None
-    whole = ChunkRange(position.start, position.upper)
-    return Comparison(Side(open_source(source)), Side(open_source(mirror), repeats=repeats), whole, most)
+def _sides(source: Source, sink: Sink) -> tuple[KeySide, KeySide] | str:
+    """Return the keys of both ends, or why they cannot be compared at all."""
+    if not isinstance(source, ComparesKeys):
+        return f"{source.name} cannot be asked for keys without reading it"
+    if not isinstance(sink, ComparesKeys):
+        return f"{sink.name} cannot be asked for keys"
+    try:
+        return source.key_side(source.key), sink.key_side(source.key)
+    except BadSink as error:
+        return str(error)
 
 
 def _ranges(cursor: Cursor) -> tuple[list[Account], list[str]]:

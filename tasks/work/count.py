@@ -11,8 +11,9 @@ import pyarrow as pa
 
 from prefect_batch.blocks.arrow_values import values_of
 from prefect_batch.blocks.batches import Batch, Unreadable
+from prefect_batch.blocks.capabilities import Replays
 from prefect_batch.blocks.chunks import ChunkRange, ChunkResult, ErrorCount, Tally
-from prefect_batch.blocks.contracts import Replays, Source
+from prefect_batch.blocks.contracts import Source
 from prefect_batch.blocks.credentials import hide_passwords
 from prefect_batch.blocks.databases.connections import open_connections
 from prefect_batch.blocks.dead_letter import DeadLetter

@@ -8,7 +8,8 @@ import contextlib
 import itertools
 from collections.abc import Callable
 
-from prefect_batch.blocks.contracts import SinkTransaction, WritesOneByOne
+from prefect_batch.blocks.capabilities import WritesOneByOne
+from prefect_batch.blocks.contracts import SinkTransaction
 from prefect_batch.blocks.errors import WriteAgain
 from prefect_batch.tasks.error_text import let_go
 from prefect_batch.tasks.work.outputs import Outputs, row_count, rows_of, write_outputs

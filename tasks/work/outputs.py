@@ -10,7 +10,8 @@ import pyarrow as pa
 
 from prefect_batch.blocks.arrow_values import records_of
 from prefect_batch.blocks.batches import Record
-from prefect_batch.blocks.contracts import SinkTransaction, TakesTables
+from prefect_batch.blocks.capabilities import TakesTables
+from prefect_batch.blocks.contracts import SinkTransaction
 
 __all__ = [
     "Item",

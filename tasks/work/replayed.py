@@ -1,8 +1,9 @@
 """The rules for a chunk of dead letters: letters without a record fail, letters that succeed are resolved."""
 
 from prefect_batch.blocks.batches import Batch
+from prefect_batch.blocks.capabilities import Replays
 from prefect_batch.blocks.chunks import ChunkRange
-from prefect_batch.blocks.contracts import Replays, Source
+from prefect_batch.blocks.contracts import Source
 from prefect_batch.tasks.work.process_record import Failure
 
 __all__ = ["settle", "unread"]

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
 from prefect_batch.blocks.batches import Batch
+from prefect_batch.blocks.capabilities import GivesTables
 from prefect_batch.blocks.chunks import ChunkRange, ChunkResult
-from prefect_batch.blocks.contracts import GivesTables, Sink, SinkTransaction, Source
+from prefect_batch.blocks.contracts import Sink, SinkTransaction, Source
 from prefect_batch.blocks.jobs import PassRef
 from prefect_batch.blocks.letters.bury import DeadLetters
 from prefect_batch.blocks.letters.redaction import Redaction
