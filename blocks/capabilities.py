@@ -1,7 +1,7 @@
-"""What an end may do besides what its contract asks: an end that has these methods is asked for more.
+"""Optional capabilities of an end, which a run uses if the end has their methods.
 
-What `blocks.contracts` says of every end, as that everything may be asked again and by several threads at once, is so
-for these, too.
+The rules of `blocks.contracts` hold for them, too, such as that every call may be repeated, and come from several
+threads at once.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -32,122 +32,129 @@ __all__ = [
 
 @runtime_checkable
 class GivesTables(Protocol):
-    """What a source may do besides: hand its records to vectorized functions as Arrow tables."""
+    """An optional capability of a source: to pass its records to vectorized functions as Arrow tables."""
 
     def read_tables(self, chunk: ChunkRange, batch_rows: int) -> Iterator[Batch]:
         """Yield the same records as `Source.read`, with a `table` in each batch that has an exact one.
 
-        A batch whose values Arrow cannot hold exactly has rows, as those of `read`.
+        A batch whose values Arrow cannot hold exactly has rows, as in `read`.
         """
 
 
 @runtime_checkable
 class FindsRecords(Protocol):
-    """What a source may do besides: find records by their keys, for a replay that reads them again."""
+    """An optional capability of a source: to find records by their keys, for a replay that reads them again."""
 
     def find(self, keys: Sequence[Key]) -> Iterator[Batch]:
         """Yield the records that have one of these keys, in any order.
 
-        A key may belong to no record any more, which is no error, or to several, which are all yielded. The key of each
-        row is equal to the one that was asked for.
+        A key may belong to no record any more, which is not an error, or to several, which are all yielded. The key of
+        each row equals the one that was asked for.
         """
 
 
 class KeySide(Protocol):
-    """The keys of an end without its records: one side of a comparison. A range is one of the source's."""
+    """One side of a comparison: the keys of an end without its records. Ranges are those of the source."""
 
     def edges(self, after: Key | None, upto: Key, rows: int, most: int) -> list[Key]:
         """Return keys in ``(after, upto]``, as `Source.edges`."""
 
     def sum(self, chunk: ChunkRange) -> KeySum:
-        """Return the sum of the range's keys, each counted once. It is asked only where keys are integers."""
+        """Return the sum of the range's keys, each counted once. It is called only if the keys are integers."""
 
     def keys(self, chunk: ChunkRange) -> Iterator[Key]:
         """Yield the range's keys, each once, in the order of this side."""
 
     def beyond(self, upto: Key) -> int:
-        """Return how many records lie beyond this key."""
+        """Return how many records are beyond this key."""
 
     def has(self, keys: Iterable[Key], after: Key | None, upto: Key | None) -> set[Key]:
-        """Return which of these keys lie in ``(after, upto]``, where None is no bound, in their comparable form."""
+        """Return those of these keys that are in ``(after, upto]``, in comparable form. None as a bound is no bound."""
 
     def comparable(self, key: Key) -> Key:
-        """Return the key in the form in which the same key of another side is equal to it."""
+        """Return the key in the form in which it equals the same key of another side."""
 
 
 @runtime_checkable
 class ComparesKeys(Protocol):
-    """What an end may do besides: give its keys without its records, so that `reconcile` can compare both ends."""
+    """An optional capability of an end: to return its keys without its records, for `reconcile` to compare."""
 
     def key_side(self, key: tuple[str, ...]) -> KeySide:
-        """Return the keys by these columns, which are those of the source's key; also a sink is asked for them.
+        """Return the keys by these columns, which are those of the source's key, even if the end is a sink.
 
         Raises:
-            BadSink: It does not have these columns.
+            BadSink: The sink does not have these columns.
         """
 
 
 @runtime_checkable
 class ShowsStatements(Protocol):
-    """What a source may do besides: show how it reads a range, for the preview of a run."""
+    """An optional capability of a source: to show how it reads a range, for the preview of a run."""
 
     def statement_text(self, chunk: ChunkRange) -> str:
         """Return the statement that reads this range, for people."""
 
     def explain(self, chunk: ChunkRange) -> tuple[str, tuple[str, ...]]:
-        """Return a sentence on how the range would be found, and the steps of that; both empty if it is not known."""
+        """Return a sentence on how the range would be found, and the steps of the plan.
+
+        Returns:
+            Both are empty if that is not known.
+        """
 
 
 @runtime_checkable
 class Replays(Protocol):
-    """What a source of dead letters does besides: tell where a row comes from, and what became of a chunk."""
+    """The capability of a source of dead letters: to return a row's letter, and to resolve a chunk's letters."""
 
     def origin_of(self, row: tuple[Any, ...]) -> Origin:
         """Return the letter that this row is."""
 
     def record_of(self, row: tuple[Any, ...]) -> Record:
-        """Return the record, or, where that is missing, what the letter holds of it."""
+        """Return the record, or what the letter holds of it if the record is missing."""
 
     def missing(self, row: tuple[Any, ...]) -> Exception | None:
-        """Return why this row has no record to process; None when it has one, as have then all rows of its batch."""
+        """Return why this row has no record to process.
+
+        Returns:
+            None if it has one, and then all rows of its batch have one.
+        """
 
     def settle(self, chunk: ChunkRange, run_id: str) -> None:
-        """Resolve the letters of a committed chunk, except those that it buried again. It may be repeated."""
+        """Resolve the letters of a committed chunk, except those that it buried again. The call may be repeated."""
 
 
 @runtime_checkable
 class OfFiles(Protocol):
-    """What a source of files has besides: a list of the files that a pass reads, fixed when the pass begins."""
+    """The capability of a source of files: a list of the files of a pass, fixed when the pass begins."""
 
     @property
     def files(self) -> FileList:
-        """The files of the pass in the order in which they are read; of a source just opened, those that are there."""
+        """The files of the pass in reading order. For a source that was just opened, the files that exist now."""
 
     def with_files(self, files: FileList) -> Source:
-        """Return the same source over these files. A range of files that have changed raises `DefinitionChanged`."""
+        """Return the same source over these files. Reading a range of changed files raises `DefinitionChanged`."""
 
 
 @runtime_checkable
 class WritesOneByOne(Protocol):
-    """What a transaction may do besides: write rows singly, where that is quicker than to look for the bad ones."""
+    """An optional capability of a transaction: to write rows one by one, if that finds bad ones faster."""
 
     def write_one_by_one(self, rows: list[Record] | pa.Table) -> dict[int, Exception | None] | None:
-        """Write the rows in their order, each for itself, as `SinkTransaction.write` would.
+        """Write the rows one by one, in their order, as `SinkTransaction.write` would.
 
         Returns:
-            The rows that were refused, by their place, each with its error, or with None where only a write of that row
-            alone would tell why; all others are written. None instead of all that, when it cannot be done with these
-            rows; nothing is then written.
+            The refused rows by their place, each with its error, or with None if only writing that row alone would show
+            the reason. All others are written. None, with nothing written, if these rows cannot be written this way.
         """
 
 
 @runtime_checkable
 class TakesTables(Protocol):
-    """What a transaction may do besides: take the outputs of vectorized functions as they are."""
+    """An optional capability of a transaction: to take the outputs of vectorized functions as they are."""
 
     def write_table(self, table: pa.Table) -> None:
         """Write the rows of a table, as `SinkTransaction.write` would.
 
         Args:
-            table: Columns of any type, each in any number of Arrow chunks; it may have no rows.
+            table: Columns of any type, each in any number of Arrow chunks. It may have no rows.
         """

@@ -14,7 +14,7 @@ __all__ = ["ChunkRange", "ChunkResult", "ErrorCount", "Tally"]
 
 @dataclass(frozen=True)
 class ChunkRange:
-    """The rows whose key lies in ``(after, upto]``, where ``after=None`` is the start of the source."""
+    """The rows whose key is in ``(after, upto]``, where ``after=None`` is the start of the source."""
 
     after: Key | None
     upto: Key

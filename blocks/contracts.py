@@ -1,16 +1,16 @@
 """What the two ends of a job must do: a source is read by ranges of its key, a sink takes a chunk in a transaction.
 
-`Source` and `Sink` are all that a run needs; what an end may do besides is in `blocks.capabilities`.
+`Source` and `Sink` are all that a run needs. What an end may offer beyond them is in `blocks.capabilities`.
 `prefect_batch.testing` has a suite of tests for each of the two.
 
 How an end is used:
 
 - Each process opens it once for a run, from its parameter. Its methods are then called from several threads at once,
   while other processes do the same.
-- Everything may be asked again with the same arguments: a chunk that failed is tried again, and a run that was killed
-  is resumed by another one. An end keeps nothing in memory that a second opening would miss.
-- An error that `blocks.transient` takes for passing fails the chunk, which is tried again; any other error of a read
-  fails the chunk, too, and one of a write costs the record that caused it.
+- Every call may be repeated with the same arguments: a chunk that failed is tried again, and another run resumes one
+  that was killed. An end keeps nothing in memory that a second opening would miss.
+- An error that `blocks.transient` classifies as transient fails the chunk, which is tried again. Any other error of a
+  read fails the chunk, too. Any other error of a write costs the record that caused it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -29,35 +29,35 @@ __all__ = ["End", "Sink", "SinkTransaction", "Source"]
 
 
 class End(Protocol):
-    """What source and sink have in common. Opening one connects nowhere; it connects when it is first used."""
+    """What source and sink have in common. Opening one does not connect: it connects when first used."""
 
     @property
     def name(self) -> str:
-        """What it is, as messages call it: ``table orders``. Never a password."""
+        """What messages call it, such as ``table orders``. Never a password."""
 
     @property
     def connections(self) -> tuple[str, ...]:
-        """The connections it uses, as they stand in the parameters; ``secret/<name>`` is sent to worker processes."""
+        """The connections it uses, as the parameters name them. ``secret/<name>`` is sent to worker processes."""
 
     @property
     def one_thread(self) -> bool:
-        """Whether two threads on it are slower than one. It must bear several threads all the same."""
+        """Whether two threads on it are slower than one. It must support several threads all the same."""
 
     @property
     def only_here(self) -> bool:
-        """Whether no other process can reach it, as a database in memory; a run then works with threads."""
+        """Whether no other process can reach it, as with a database in memory. A run then uses threads."""
 
 
 class Source(End, Protocol):
     """Records in the order of a key.
 
     A key is a tuple of values that JSON can hold exactly (see `blocks.keys`). Only the source orders keys: elsewhere
-    they are saved, loaded, handed back and compared for equality. A key from an earlier run must still name a place in
-    the order when its record is gone. Records of equal keys are never separated.
+    they are saved, loaded, passed back and compared for equality. A key from an earlier run must still mark a place in
+    the order when its record is gone. Records with equal keys are never separated.
 
-    A pass reads the ranges ``(after, upto]`` between the keys that `edges` gave. Each record must lie in exactly one of
-    them, however many rows were asked for. Records may come, change and go during a pass: what lies in a range when it
-    is read is what counts. A source for which that is no sound answer, as for files, raises `DefinitionChanged`.
+    A pass reads the ranges ``(after, upto]`` between the keys that `edges` returned. Each record must be in exactly one
+    of them, however many rows were asked for. Records may be added, changed and removed during a pass: what counts is
+    what is in a range when it is read. A source for which that is not sound, such as files, raises `DefinitionChanged`.
     """
 
     @property
@@ -66,72 +66,72 @@ class Source(End, Protocol):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names of the columns that a record has, in order."""
+        """The names of a record's columns, in order."""
 
     @property
     def schema(self) -> pa.Schema:
-        """The Arrow schema of the records, with the columns `names`; types that Arrow does not have are text."""
+        """The Arrow schema of the records, with the columns `names` and text for types that Arrow does not have."""
 
     def check(self) -> list[str]:
-        """Check, before a pass begins, that the source can be read by its key. Nothing is changed.
+        """Check, before a pass begins, that the source can be read by its key, without changing anything.
 
         Returns:
             Warnings, each a sentence.
 
         Raises:
-            BadSource: It cannot be read by its key.
+            BadSource: The source cannot be read by its key.
         """
 
     def last_key(self, after: Key | None = None) -> Key | None:
-        """Return the highest key beyond `after`, which itself may be the key of no record any more.
+        """Return the highest key beyond `after`, which itself may be the key of a record that is gone.
 
-        It is asked once, when a pass begins, and is the pass's upper bound: what is added later is not read.
+        It is called once, when a pass begins, and the key is the pass's upper bound: what is added later is not read.
 
         Returns:
-            The key; None when nothing lies beyond `after`. Where that cannot be known without reading, as in a file of
-            text, it may be a key behind all records, whether or not there are any.
+            The key, or None if nothing is beyond `after`. If that cannot be known without reading, as in a text file,
+            it may be a key behind all records, even if there are none.
         """
 
     def back(self, upto: Key, rows: int) -> Key | None:
-        """Return the key `rows` records before `upto`; an incremental pass with an overlap begins after it.
+        """Return the key `rows` records before `upto`, after which an incremental pass with an overlap begins.
 
         Returns:
-            The key; None for the start, when there are not more than `rows` records up to `upto`.
+            The key, or None for the start if there are not more than `rows` records up to `upto`.
 
         Raises:
-            BadParameter: The source cannot count backwards; passes over it then have no overlap.
+            BadParameter: The source cannot count backwards, so that its passes cannot have an overlap.
         """
 
     def edges(self, after: Key | None, upto: Key, rows: int, most: int) -> list[Key]:
-        """Return the ends of the next ranges, each about `rows` records after the former.
+        """Return the ends of the next ranges, each about `rows` records after the one before.
 
-        `after` and `upto` may be keys of records that are gone. What is returned is saved, and a resumed pass reads
-        the same ranges; so a range may have become empty, or have more records, when it is read.
+        `after` and `upto` may be keys of records that are gone. The result is saved, and a resumed pass reads the same
+        ranges. A range may therefore have become empty, or larger, when it is read.
 
         Args:
-            after: Where the first range begins; None for the start. It is not `upto`.
+            after: Where the first range begins. None is the start. It is never `upto`.
             upto: The end of the pass. The last range of a pass ends there, whether or not a record has this key.
-            rows: How many records a range should have; it has more only where they cannot be separated.
-            most: How many ends are wanted.
+            rows: How many records a range should have. It has more only if they cannot be separated.
+            most: The number of ends wanted.
 
         Returns:
-            At least one key and at most `most`, in order, all in ``(after, upto]``, none twice. There are fewer than
-            `most` only if the last one is `upto`.
+            At least one key and at most `most`, in order, without duplicates, all in ``(after, upto]``. There are fewer
+            than `most` only if the last one is `upto`.
         """
 
     def estimate(self, after: Key | None, upto: Key) -> int:
-        """Return about how many records lie in ``(after, upto]``: for the progress shown, and the choice of workers."""
+        """Return roughly how many records are in ``(after, upto]``, to show progress and to choose the workers."""
 
     def read(self, chunk: ChunkRange, batch_rows: int) -> Iterator[Batch]:
-        """Yield the records of the range in the order of the key.
+        """Yield the records of the range in key order.
 
         The same range may be read again, after a retry or a restart, and at the same time by another thread or process
-        that was taken for dead; each reading is independent. A range may be empty, and then nothing is yielded. The
-        iterator may be left before its end, and then has to release what it holds.
+        that was taken for dead. Each reading is independent. For an empty range nothing is yielded. The iterator may be
+        closed before its end, and then has to release what it holds.
 
         Args:
             chunk: The range. Either of its keys may be that of a record that is gone.
-            batch_rows: How many records a batch may have at most; memory is limited by it.
+            batch_rows: The maximum number of records in a batch, which limits the memory used.
 
         Yields:
             Batches with the columns `names` in their order. Only a source of JSON objects may have other columns in a
@@ -139,46 +139,47 @@ class Source(End, Protocol):
         """
 
     def key_of(self, row: tuple[Any, ...]) -> Key:
-        """Return the key of a row that ``Batch.row`` gave; a letter is named by it, and a range may end there.
+        """Return the key of a row that ``Batch.row`` returned.
 
-        For a row that is a dead letter it is the key that the record has in the job's own source.
+        Letters are identified by it, and a range may end at it. For a row that is a dead letter it is the key of the
+        record in the job's own source.
         """
 
 
 class SinkTransaction(Protocol):
-    """One chunk's transaction; without `commit` nothing of it stays. It is used by one thread.
+    """One chunk's transaction, of which nothing remains without `commit`. It is used by one thread.
 
-    In this order: any number of writes, each in a savepoint of its own; `record`, once, if the sink `needs_ledger`;
-    `commit`. Or `find` alone, before a chunk is read.
+    The calls come in this order: any number of writes, each in a savepoint of its own; `record`, once, if the sink
+    `needs_ledger`; `commit`. Or `find` alone, before a chunk is read.
     """
 
     def write(self, records: list[Record]) -> None:
-        """Write these records in their order: all, or an error.
+        """Write these records in their order, or raise an error.
 
-        What every way to write promises, `write_table` and `write_one_by_one` too:
+        All ways to write, including `write_table` and `write_one_by_one`, promise this:
 
-        - No error means that the sink has taken every row, as it is. A row that the sink would drop, cut or round is an
-          error: what counts as written is what the sink did, not what was sent.
-        - After an error it is open what was written, and the transaction may be unusable; the next call leaves the
-          savepoint around the write. The rows are then written again in parts, to find those that are refused.
-        - An error that has the attribute `refused_row` tells the place of a row that was refused.
+        - If there is no error, the sink has taken every row unchanged. A row that the sink would drop, cut or round is
+          an error: what counts as written is what the sink did, not what was sent.
+        - After an error, it is undefined what was written, and the transaction may be unusable. The next call leaves
+          the savepoint around the write. The rows are then written again in parts, to find those that are refused.
+        - If an error has the attribute `refused_row`, it is the place of a row that was refused.
         - The records and their values belong to the caller, and are not changed.
-        - Of two rows with one key the later one wins, in a sink that is written by key.
+        - Of two rows with the same key the later one wins, in a sink that is written by key.
 
         Args:
-            records: The rows; they may be none, and may differ in their columns. A column that a record does not have
-                is left as it is, or NULL; one that the sink cannot store is an error.
+            records: The rows, possibly none. Their columns may differ. A column that a record does not have is left as
+                it is, or NULL. A column that the sink cannot store is an error.
 
         Raises:
             RecordError: A record cannot be written as it is.
-            WriteAgain: The same call, made again in a new savepoint, will go another way.
+            WriteAgain: The same call, repeated in a new savepoint, will go another way.
             Exception: The sink refused.
         """
 
     def savepoint(self) -> AbstractContextManager[None]:
-        """Return a block for one write: when that raises, nothing of it stays, and the error goes on.
+        """Return a block for one write. If the block raises, its writes are undone, and the error propagates.
 
-        What was written before the block, and after it, stays. Blocks are not nested.
+        What was written before and after the block stays. Blocks are not nested.
 
         Raises:
             BadSink: There is no way back to the beginning of the block.
@@ -187,83 +188,84 @@ class SinkTransaction(Protocol):
     def find(self) -> dict[str, Any] | None:
         """Return the result with which an earlier attempt of this chunk was committed.
 
-        It is asked only if the sink `needs_ledger`: the chunk is then not done again.
+        It is called only if the sink `needs_ledger`. If there is a result, the chunk is not repeated.
 
         Returns:
-            What was given to `record`; None when no attempt was committed.
+            What was passed to `record`, or None if no attempt was committed.
         """
 
     def record(self, result: dict[str, Any]) -> None:
-        """Have the chunk's result, which is JSON, committed with its rows, for `find`.
+        """Store the chunk's result, which is JSON, to be committed with its rows and returned by `find`.
 
         Raises:
-            ChunkIsDone: Another transaction has committed this chunk; the chunk is tried again, and finds it.
+            ChunkIsDone: Another transaction has committed this chunk. The chunk is tried again, and finds its result.
         """
 
     def commit(self) -> None:
-        """Make all that was written durable, together with the result. Nothing is called after it.
+        """Make everything written durable, together with the result. Nothing is called after it.
 
-        A chunk that wrote nothing is committed, too. A sink that names its rows by the chunk, as one of files, then
+        A chunk that wrote nothing is committed, too. A sink that names its rows by the chunk, such as files, then
         removes what an earlier attempt has left.
         """
 
 
 class Sink(End, Protocol):
-    """Takes the rows of a chunk, all or none, so that the chunk can be done again.
+    """Takes the rows of a chunk, all or none, so that the chunk can be repeated.
 
-    A repeated chunk must not double its rows: they replace those of the former attempt, by a key or by the name of the
-    chunk, or the ledger tells that they are there.
+    A repeated chunk must not double its rows: they replace those of the earlier attempt, by a key or by the name of the
+    chunk, or the ledger shows that they are already there.
     """
 
     @property
     def needs_ledger(self) -> bool:
-        """Whether a repeated chunk would write its rows twice, were it not for `SinkTransaction.find`."""
+        """Whether a repeated chunk would write its rows twice without `SinkTransaction.find`."""
 
     @property
     def held_rows(self) -> int:
-        """How many rows are best held in memory before the transaction begins, as for one writer at a time; 0: none."""
+        """The number of rows to hold in memory before the transaction begins, as for a single writer. 0 holds none."""
 
     @property
     def fills(self) -> Path | None:
-        """The directory of this machine that the rows go to, whose disk must not run full; None if there is none."""
+        """The directory on this machine that the rows are written to, whose disk must not fill up, or None."""
 
     def check(self, source_schema: pa.Schema) -> list[str]:
-        """Check, before a pass begins, that the sink can be written; the source's records have this schema.
+        """Check, before a pass begins, that records of the source's schema can be written to the sink.
 
-        What the sink keeps for itself, as a ledger, may be made here; the target is not touched.
+        What the sink needs for itself, such as a ledger, may be created here. The target is not changed.
 
         Returns:
             Warnings, each a sentence.
 
         Raises:
-            BadSink: It cannot be written as asked for.
+            BadSink: The sink cannot be written as asked for.
         """
 
     def begin_pass(self, pass_: PassRef) -> None:
-        """Make the sink ready for a new pass, and remove what unfinished passes of the job have left.
+        """Prepare the sink for a new pass, and remove what unfinished passes of the job have left.
 
-        It is called before the first chunk of a pass, and not when a pass is resumed. It may be repeated until then.
+        It is called before the first chunk of a pass, but not when a pass is resumed. Until that chunk it may be
+        repeated.
         """
 
     def prepare(self, records: Sequence[Record], source_schema: pa.Schema) -> None:
-        """Make what is missing of the sink from the first records of a chunk, where that was asked for.
+        """Create what is missing of the sink from the first records of a chunk, if that was asked for.
 
-        Each chunk that has rows calls it before its transaction, so that several chunks do it at once, in several
-        threads and processes, with different records. The first one decides; for the others it must be quick.
+        Each chunk that has rows calls it before its transaction. Several chunks therefore call it at once, in several
+        threads and processes, with different records. The first one decides. For the others it must be fast.
 
         Raises:
-            BadSink: It is missing and may not be made, or not from these records.
+            BadSink: The target is missing and may not be created, or cannot be created from these records.
         """
 
     def transaction(self, pass_: PassRef, chunk: ChunkRange) -> AbstractContextManager[SinkTransaction]:
         """Return a block with the transaction of this chunk, which is rolled back at its end unless it was committed.
 
-        Chunks of a pass are written at the same time; a sink that has one writer at a time makes them wait. The same
-        chunk may be in two transactions at once, if a run was taken for dead: one of them then wins.
+        Chunks of a pass are written at the same time. A sink with a single writer makes them wait. The same chunk may
+        be in two transactions at once, if a run was taken for dead: one of them then wins.
         """
 
     def end_pass(self, pass_: PassRef) -> None:
-        """Do what is to be done when all chunks of a pass are committed: publish them, forget the ledger.
+        """Finish the pass once all its chunks are committed, for example by publishing them or clearing the ledger.
 
-        It is repeated, perhaps in another process, when a run was killed at the end of its pass.
+        It is repeated, perhaps in another process, if a run was killed at the end of its pass.
         """

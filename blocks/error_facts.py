@@ -1,4 +1,4 @@
-"""What errors know of values whose modules stand above theirs: `ChunkRange`, `Tally`, `FailurePolicy`, `ErrorCount`."""
+"""The facts that errors hold of values in modules above them: `ChunkRange`, `Tally`, `FailurePolicy`, `ErrorCount`."""
 
 from typing import Any, Protocol
 
@@ -6,64 +6,64 @@ __all__ = ["ErrorCountFacts", "PolicyFacts", "RangeFacts", "TallyFacts"]
 
 
 class RangeFacts(Protocol):
-    """Of a `ChunkRange`: the keys between which it lies, and the same as people read it."""
+    """The facts of a `ChunkRange`: its keys, and its text for people."""
 
     @property
     def after(self) -> tuple[Any, ...] | None:
-        """The key before its first; None at the start of the source."""
+        """The key before the range's first, or None at the start of the source."""
 
     @property
     def upto(self) -> tuple[Any, ...]:
-        """Its last key."""
+        """The last key of the range."""
 
     @property
     def text(self) -> str:
-        """The range as people read it."""
+        """The range as text for people."""
 
 
 class TallyFacts(Protocol):
-    """Of a `Tally`: how many records failed, of how many."""
+    """The facts of a `Tally`: how many records were read, and how many of them failed."""
 
     @property
     def read(self) -> int:
-        """Records read."""
+        """The number of records read."""
 
     @property
     def failed(self) -> int:
-        """Records failed."""
+        """The number of records that failed."""
 
     @property
     def failure_rate(self) -> float:
-        """Failed records as a share of those read, from 0 to 1."""
+        """The share of the records read that failed, from 0 to 1."""
 
 
 class PolicyFacts(Protocol):
-    """Of a `FailurePolicy`: how many records may fail."""
+    """The facts of a `FailurePolicy`: how many records may fail."""
 
     @property
     def max_failure_rate(self) -> float:
-        """A share from 0 to 1."""
+        """The share of records that may fail, from 0 to 1."""
 
     @property
     def max_failures(self) -> int | None:
-        """A number of records; None for no limit."""
+        """The number of records that may fail, or None for no limit."""
 
 
 class ErrorCountFacts(Protocol):
-    """Of an `ErrorCount`: how many records failed with an error of this type, and one of them."""
+    """The facts of an `ErrorCount`: how many records failed with this type of error, and an example."""
 
     @property
     def error_type(self) -> str:
-        """The qualified name of the type."""
+        """The qualified name of the error's type."""
 
     @property
     def count(self) -> int:
-        """How many records."""
+        """The number of records that failed with it."""
 
     @property
     def example_key(self) -> str:
-        """The key of one of them."""
+        """The key of one of these records."""
 
     @property
     def example_message(self) -> str:
-        """Its message."""
+        """The error message of that record."""

@@ -1,35 +1,35 @@
 """Every error that prefect-batch raises, in one tree.
 
 BatchError
-├── Refused                  the job cannot start as it is asked for; nothing was read or written
+├── Refused                  the job cannot start as requested, and nothing was read or written
 │   ├── BadParameter         a parameter is out of its range
-│   ├── BadSource            the source cannot be walked: no such table, column, key; NULL keys
+│   ├── BadSource            a table, column or key is missing, or a key is NULL
 │   ├── BadSink              the sink cannot take the records in this write mode
 │   ├── BadPlace             dead letters cannot be written there
-│   ├── BadProcessor         the processor cannot be imported or is not marked
+│   ├── BadProcessor         the processor cannot be imported or is not decorated
 │   ├── DefinitionChanged    the job was started with another definition
-│   ├── JobIsOwned           another run works on this job
-│   ├── NotFinished          an interrupted run has to be finished first
-│   ├── NotAtWork            nobody works on this job, so that nobody can be asked anything
+│   ├── JobIsOwned           another run of this job is active
+│   ├── NotFinished          an interrupted run must be finished first
+│   ├── NotAtWork            the job is not running
 │   └── BadCursor            the saved cursor cannot be read by this version
-├── FailureRateExceeded      too many records failed; the pass can be resumed
-├── ChunkFailed              a chunk failed as a whole; the pass can be resumed
-├── CircuitOpen              the sink takes nothing any more; nothing was buried, and the pass can be resumed
-├── SinkRefuses              the sink took none of a chunk's records; the chunk is held back
-├── DiskNearlyFull           a disk that the run fills has too little space left; the pass can be resumed
-├── LostOwnership            another run took the job over; this one stopped without saving
-├── ChunkIsDone              another run has committed this chunk meanwhile; its result is in the ledger
-├── RunStopped               the run was asked to stop; the pass can be resumed
+├── FailureRateExceeded      too many records failed, and the pass can be resumed
+├── ChunkFailed              a chunk failed as a whole, and the pass can be resumed
+├── CircuitOpen              the sink rejects everything, no dead letters were written, and the pass can be resumed
+├── SinkRefuses              the sink rejected all of a chunk's records, and the chunk is held back
+├── DiskNearlyFull           a disk that the run fills is nearly full, and the pass can be resumed
+├── LostOwnership            another run took the job over, and this one stopped without saving
+├── ChunkIsDone              another run has committed this chunk, and its result is in the ledger
+├── RunStopped               the run was asked to stop, and the pass can be resumed
 ├── UnknownJob               the job has no cursor: it never ran against this Prefect API
-└── KeysDiffer               a reconciliation did not find source and sink to agree
+└── KeysDiffer               a reconciliation found that source and sink differ, or could not verify it
 Raised by processors: SkipRecord (filters the record), StopBatch (aborts the run), BadRecords (names bad ones)
 Raised by sinks: WriteAgain (nothing was written, and the same call will go another way)
 Given to letters: RowNotFound, UnknownColumn, DoesNotFit, BadOutput, BadRecord (why one record could not be written),
     RecordTimeout, WorkerDied (why it could not be processed), UnreadableRecord (why it could not be read),
     RecordIsGone, KeyIsShared (why not read again). Between processes: RemoteError
 
-An error with facts is a dataclass: its fields are its `args`, from which pickle and copy make it again, and its message
-is made from them. Every other error has its message alone. No text in an error shows a password.
+An error with facts is a dataclass. Its fields are its `args`, from which pickle and copy restore it, and its message is
+built from them. Every other error has only its message. No text in an error shows a password.
 """
 
 from collections.abc import Sequence
@@ -84,14 +84,14 @@ MOST_SHOWN = 10
 
 
 def _shown(value: Any) -> Any:
-    """The value as an error may hold it."""
+    """Return the value as an error may hold it, without passwords."""
     if isinstance(value, tuple) and type(value) is tuple:
         return tuple(map(_shown, value))
     return hide_passwords(value) if isinstance(value, str) else value
 
 
 class BatchError(Exception):
-    """The root of all errors of prefect-batch."""
+    """The base class of all errors of prefect-batch."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*map(_shown, args))
@@ -110,18 +110,20 @@ class BatchError(Exception):
 
 
 class Refused(BatchError):
-    """The job cannot start as it is asked for; nothing was read or written."""
+    """The job cannot start as requested, and nothing was read or written. Change what the message names."""
 
 
 class BadParameter(Refused, ValueError):
-    """A parameter is out of its range; the message says which values are allowed."""
+    """A parameter is out of its range, or does not go with another. Change it as the message says."""
 
 
 @dataclass(eq=False, repr=False)
 class BadSource(Refused):
-    """The source cannot be walked by this key; the message names the table and the column.
+    """The source cannot be read by this key. Fix the table, column or key that the message names.
 
-    `source` is the table, the query or the file; `suggestion` is what may have been meant: "did you mean totals?".
+    Attributes:
+        source: The table, the query or the file.
+        suggestion: What may have been meant, such as "did you mean totals?".
     """
 
     message: str
@@ -132,9 +134,10 @@ class BadSource(Refused):
 
 @dataclass(eq=False, repr=False)
 class BadSink(Refused):
-    """The sink cannot take the records in this write mode; the message says what is missing.
+    """The sink cannot take the records in this write mode. Add what the message says is missing, or use another mode.
 
-    `sink` is the table or the directory.
+    Attributes:
+        sink: The table or the directory.
     """
 
     message: str
@@ -143,18 +146,19 @@ class BadSink(Refused):
 
 
 class BadPlace(Refused):
-    """Dead letters cannot be written to this place; choose another or fix its permissions."""
+    """Dead letters cannot be written to this place. Choose another place, or fix its permissions."""
 
 
 class BadProcessor(Refused):
-    """The processor cannot be imported, or is not marked with ``@processor``."""
+    """The processor cannot be imported, or is not decorated. Fix the import path, or add ``@processor``."""
 
 
 @dataclass(eq=False, repr=False)
 class DefinitionChanged(Refused):
-    """The unfinished pass was started with another definition; go back to it, or pass ``restart=True``.
+    """The unfinished pass was started with another definition. Restore that, or pass ``restart=True``.
 
-    `differences` are the parts that differ, or the files: what each was, and what it is now.
+    Attributes:
+        differences: The parts that differ, or the files, each with its former and its present value.
     """
 
     what: str
@@ -171,9 +175,10 @@ class DefinitionChanged(Refused):
 
 @dataclass(eq=False, repr=False)
 class JobIsOwned(Refused):
-    """Another run works on this job; wait for it, or stop it.
+    """Another run of this job is active. Wait for it, or stop it.
 
-    `since` is in ISO 8601, in UTC. Of a run that started at the same moment nothing is known.
+    Attributes:
+        since: The start of that run in ISO 8601, in UTC. None, as the other facts, if it started at the same moment.
     """
 
     job: str
@@ -191,9 +196,10 @@ class JobIsOwned(Refused):
 
 @dataclass(eq=False, repr=False)
 class NotFinished(Refused):
-    """An interrupted run or replay must be finished, or given up, before this can be done.
+    """An interrupted run or replay must come first. Finish it by calling it again, or abandon it.
 
-    `letters` is how many of those asked for will be done again; None where a replay needs them all.
+    Attributes:
+        letters: How many of the letters asked for will be processed again. None if a replay needs all of them.
     """
 
     job: str
@@ -213,7 +219,7 @@ class NotFinished(Refused):
 
 @dataclass(eq=False, repr=False)
 class NotAtWork(Refused):
-    """Nobody works on this job just now, so there is no run to stop or to tune."""
+    """The job is not running, so there is no run to stop or to tune. Check its status with ``prefect-batch status``."""
 
     job: str
 
@@ -223,9 +229,10 @@ class NotAtWork(Refused):
 
 @dataclass(eq=False, repr=False)
 class BadCursor(Refused):
-    """The saved cursor cannot be read; use the version that wrote it, or ``prefect-batch reset``.
+    """The saved cursor cannot be read. Use the version that wrote it, or run ``prefect-batch reset``.
 
-    `fault` ends the sentence "the cursor of the job …".
+    Attributes:
+        fault: The end of the sentence "the cursor of the job …".
     """
 
     job: str
@@ -238,10 +245,12 @@ class BadCursor(Refused):
 
 @dataclass(eq=False, repr=False)
 class FailureRateExceeded(BatchError):
-    """Too many records failed, so the run stopped; fix the cause and call the job again to resume.
+    """Too many records failed, so the run stopped. Fix the cause, and call the job again to resume.
 
-    `reason` says which limit of the `policy` the run's `tally` exceeds. `top_errors` are the run's, the most frequent
-    first; `letters` is the directory of the failed records, and None after a dry run, which keeps none.
+    Attributes:
+        reason: Which limit of the `policy` the run's `tally` exceeds.
+        top_errors: The run's errors, the most frequent first.
+        letters: The directory of the failed records. None after a dry run, which keeps none.
     """
 
     job: str
@@ -264,9 +273,10 @@ class FailureRateExceeded(BatchError):
 
 @dataclass(eq=False, repr=False)
 class ChunkFailed(BatchError):
-    """A chunk failed as a whole and was rolled back; fix the cause and call the job again to resume.
+    """A chunk failed as a whole and was rolled back. Fix the cause, and call the job again to resume.
 
-    `cause` is the error as text, with its type.
+    Attributes:
+        cause: The error as text, with its type.
     """
 
     job: str
@@ -279,9 +289,14 @@ class ChunkFailed(BatchError):
 
 @dataclass(eq=False, repr=False)
 class CircuitOpen(BatchError):
-    """The sink took not one record of several chunks in a row; fix it and call the job again to resume.
+    """The sink rejected every record of several chunks in a row. Fix the sink, and call the job again to resume.
 
-    `chunks` and `records` are how many it refused, from the range `first` to `last`; `error` is what it said at last.
+    Attributes:
+        chunks: How many chunks the sink rejected.
+        records: How many records it rejected.
+        first: The range of the first of these chunks.
+        last: The range of the last of these chunks.
+        error: The latest error of the sink.
     """
 
     job: str
@@ -305,7 +320,10 @@ class CircuitOpen(BatchError):
 
 @dataclass(eq=False, repr=False)
 class SinkRefuses(BatchError):
-    """The sink took none of a chunk's `records`, and said `error`; the chunk was rolled back, nothing of it buried."""
+    """The sink rejected all of a chunk's `records` with `error`. The chunk was rolled back without dead letters.
+
+    The circuit breaker then decides whether the chunk is repeated or the run stops.
+    """
 
     records: int
     error: str
@@ -316,9 +334,10 @@ class SinkRefuses(BatchError):
 
 @dataclass(eq=False, repr=False)
 class DiskNearlyFull(BatchError):
-    """A disk that the run fills has less than ``min_free_disk_mb`` left; free some space and call the job again.
+    """A disk that the run fills has less than ``min_free_disk_mb`` left. Free some space, and call the job again.
 
-    `contents` is what the run keeps in the directory `place`: "dead letters", for instance.
+    Attributes:
+        contents: What the run keeps in the directory `place`, such as "dead letters".
     """
 
     job: str
@@ -337,7 +356,7 @@ class DiskNearlyFull(BatchError):
 
 @dataclass(eq=False, repr=False)
 class LostOwnership(BatchError):
-    """Another run took this job over, so this one stopped without saving its cursor."""
+    """Another run took this job over, so this run stopped without saving its cursor. The other run continues."""
 
     job: str
 
@@ -349,16 +368,17 @@ class LostOwnership(BatchError):
 
 
 class ChunkIsDone(BatchError):
-    """Another run has committed this chunk meanwhile; tried again, it finds the result in the ledger."""
+    """Another run has committed this chunk. A retry finds the result in the ledger."""
 
     transient = True
 
 
 @dataclass(eq=False, repr=False)
 class RunStopped(BatchError):
-    """The run was asked to stop; chunks in flight were finished, and the next call goes on from there.
+    """The run was asked to stop, and finished its chunks in flight. The next call resumes where it left off.
 
-    `job` is None where one chunk alone is given up for that.
+    Attributes:
+        job: None if only a single chunk was abandoned because of the request.
     """
 
     reason: str
@@ -370,7 +390,7 @@ class RunStopped(BatchError):
 
 @dataclass(eq=False, repr=False)
 class UnknownJob(BatchError, KeyError):
-    """The job has no cursor: it never ran against this Prefect API, or was reset and deleted."""
+    """This Prefect API has no cursor of the job, which never ran or was deleted. See ``prefect-batch status``."""
 
     job: str
 
@@ -380,9 +400,13 @@ class UnknownJob(BatchError, KeyError):
 
 @dataclass(eq=False, repr=False)
 class KeysDiffer(BatchError):
-    """Something differs between source and sink, or could not be verified, and this was asked to fail then.
+    """Source and sink differ, or could not be verified, and an error was requested. Repair them, or see `doubts`.
 
-    `found` is all of it as text; `missing` and `surplus` count keys, and `doubts` say what could not be verified.
+    Attributes:
+        found: The whole result as text.
+        missing: The number of missing keys.
+        surplus: The number of extra keys.
+        doubts: What could not be verified.
     """
 
     found: str
@@ -393,24 +417,28 @@ class KeysDiffer(BatchError):
 
 
 class SkipRecord(Exception):
-    """Raise it in a processor to filter the record in hand."""
+    """Filters the current record, when a processor raises it."""
 
 
 class StopBatch(Exception):
-    """Raise it in a processor to abort the run; the chunk in hand is rolled back."""
+    """Aborts the run and rolls the current chunk back, when a processor raises it."""
 
 
 class WriteAgain(Exception):
-    """The quick way to write was the wrong one; nothing was written, and the same call will take another way."""
+    """The fast way to write did not work, and nothing was written. Repeat the call, which will go another way."""
 
 
 class RecordError(BatchError):
-    """One record cannot be written as it is; it becomes a dead letter."""
+    """One record cannot be written as it is. It becomes a dead letter."""
 
 
 @dataclass(eq=False, repr=False)
 class RowNotFound(RecordError):
-    """``write="update"`` found no row with this record's key in the sink; `key` are the columns of the key."""
+    """``write="update"`` found no row with this record's key. Insert it first, or use ``write="upsert"``.
+
+    Attributes:
+        key: The columns of the key.
+    """
 
     table: str
     key: tuple[str, ...]
@@ -420,22 +448,23 @@ class RowNotFound(RecordError):
 
 
 class UnknownColumn(RecordError):
-    """The record has a column that the sink's table does not have."""
+    """The record has a column that the sink does not have. Remove it in the processor, or add it to the sink."""
 
 
 class DoesNotFit(RecordError):
-    """A value is not exactly one of its column's type in the sink's files: change the value, or give a schema."""
+    """A value is not exactly one of its column's type in the sink's files. Change the value, or set a schema."""
 
 
 class BadRecord(RecordError):
-    """A vectorized processor named this record as a bad one, with this reason."""
+    """A vectorized processor named this record as bad, with this reason. It becomes a dead letter."""
 
 
 class BadRecords(Exception):
-    """Raise it in a vectorized processor to name the bad records of its batch; it is called again without them.
+    """Names the bad records of a batch, when a vectorized processor raises it. The rest is processed again.
 
-    `bad` is a mask of the batch's length (True: bad) or positions from 0; `reasons` is one text for all, or one for
-    each bad record in their order.
+    Attributes:
+        bad: A mask of the batch's length (True: bad), or positions from 0.
+        reasons: One text for all bad records, or one for each of them in their order.
     """
 
     def __init__(self, bad: Any, reasons: str | Sequence[str] = "bad record") -> None:
@@ -444,22 +473,26 @@ class BadRecords(Exception):
 
 
 class BadOutput(RecordError, TypeError):
-    """The processor returned something that is not a dict, a list of dicts, or None."""
+    """The processor's output has a wrong type, or a value that the sink cannot store. Fix the processor.
+
+    A processor of records must return a dict, a list of dicts, or None. A vectorized one must return a batch.
+    """
 
 
 class RecordIsGone(RecordError):
-    """A letter is replayed from the source, which has no record with its key any more."""
+    """The source no longer has the record of a letter to replay. Use ``from_="letter"``, or discard the letter."""
 
 
 class KeyIsShared(RecordError):
-    """A letter is replayed from the source, where several records have its key."""
+    """Several records of the source have the key of a letter to replay. Use ``from_="letter"``, or discard it."""
 
 
 @dataclass(eq=False, repr=False)
 class RecordTimeout(BatchError):
-    """One record took longer than ``record_timeout``; it becomes a dead letter.
+    """One record took longer than ``record_timeout``. It becomes a dead letter.
 
-    `by_force`: no alarm reached it, and its worker process was ended.
+    Attributes:
+        by_force: Whether no alarm reached the record, so that its worker process was killed.
     """
 
     seconds: float
@@ -470,14 +503,15 @@ class RecordTimeout(BatchError):
 
 
 class UnreadableRecord(RecordError):
-    """A line of a file cannot be parsed; the letter has its bytes as ``__raw__``."""
+    """A line of a file cannot be parsed. It becomes a dead letter with its bytes as ``__raw__``."""
 
 
 @dataclass(eq=False, repr=False)
 class WorkerDied(BatchError):
-    """A worker process ended while it processed a record: out of memory, or a crash in compiled code.
+    """A worker process died at a record, out of memory or by a crash in compiled code. The chunk is tried again.
 
-    `record` is the place in its chunk, from 0, of a record that has ended two workers; None after a first time.
+    Attributes:
+        record: The place in its chunk, from 0, of a record that killed two workers. None after the first time.
     """
 
     transient = True
@@ -491,7 +525,11 @@ class WorkerDied(BatchError):
 
 @dataclass(eq=False, repr=False)
 class RemoteError(BatchError):
-    """What went wrong in a worker process, as text; `transient` is whether the chunk is worth another attempt."""
+    """An error of a worker process, as text.
+
+    Attributes:
+        transient: Whether the chunk should be tried again.
+    """
 
     kind: str
     message: str

@@ -95,7 +95,7 @@ START: Key = ("", 0, 0)
 
 
 class Portion(NamedTuple):
-    """The records of a file whose key lies in ``(after, upto]``.
+    """The records of a file whose key is in ``(after, upto]``.
 
     Attributes:
         after: None is the start of the file.
@@ -108,7 +108,7 @@ class Portion(NamedTuple):
 
 
 def portions(files: FileList, after: Key | None, upto: Key) -> Iterator[Portion]:
-    """Yield the files of the range in order, each with the portion that lies in the range."""
+    """Yield the files of the range in order, each with the portion that is in the range."""
     after = None if after == START else after
     first = 0 if after is None else _place(files, after)
     last = _place(files, upto)

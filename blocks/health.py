@@ -1,4 +1,4 @@
-"""Health checks: numbers that tell whether a run should wait, read from a database or from Prefect."""
+"""Health checks: numbers from a database or from Prefect that show whether a run should wait."""
 
 from typing import Any
 
@@ -18,10 +18,10 @@ _SECONDS = ("replica_lag", "long_transactions")
 
 
 def look(check: HealthCheck) -> str | None:
-    """Why to wait, as a clause; None when all is well.
+    """Return why the run should wait, as a clause, or None if it need not wait.
 
     Raises:
-        BadParameter: there is no such check for this database, or no such limit in Prefect.
+        BadParameter: this database has no such check, or Prefect has no such limit.
         Exception: the database, or Prefect, did not answer.
     """
     if check.prefect_limit is not None:

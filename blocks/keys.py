@@ -24,7 +24,7 @@ def plain_key(values: Sequence[Any]) -> Key:
 
 
 def encode_key(key: Key) -> list[Any]:
-    """The key as a JSON list; `decode_key` gives back an equal key of the same types.
+    """Return the key as a JSON list, from which `decode_key` restores an equal key of the same types.
 
     Raises:
         BadSource: the type of a value has no exact text.

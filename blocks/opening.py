@@ -1,4 +1,4 @@
-"""Which parameter opens as what: a table or a query, files, dead letters. Each engine is imported when it is needed."""
+"""Opens what a parameter names: a table, a query, files or dead letters. Imports each engine only when needed."""
 
 from typing import TYPE_CHECKING, cast, overload
 
@@ -18,9 +18,9 @@ __all__ = ["PinnedFiles", "open_sink", "open_source"]
 
 
 class PinnedFiles:
-    """The parameter of a source of files, with the files that a pass reads: what a chunk gets as its source.
+    """The parameter of a source of files, with the files of a pass. A chunk gets it as its source.
 
-    Not a dataclass: Prefect would walk through all of them at every task run.
+    It is not a dataclass, because Prefect would walk through all files at every task run.
     """
 
     def __init__(self, spec: SourceSpec | Letters, files: FileList) -> None:
@@ -34,15 +34,15 @@ def open_source(spec: Letters) -> "LettersSource": ...
 @overload
 def open_source(spec: SourceSpec | PinnedFiles | Letters) -> Source: ...
 def open_source(spec: SourceSpec | PinnedFiles | Letters) -> Source:
-    """The source that this parameter names; it connects when first used.
+    """Return the source that this parameter names, which connects when first used.
 
-    Of files, those of the list are read, or, without one, those that are there now.
+    A source of files reads those of the list, or, without a list, those that exist now.
 
     Raises:
         BadParameter: the table has no key to be read by.
     """
     if isinstance(spec, PinnedFiles):
-        # Not isinstance: that would look at the files that are there now, before Python 3.12.
+        # Not isinstance, which before Python 3.12 would list the files that exist now.
         return cast("OfFiles", open_source(spec.spec)).with_files(spec.files)
     if isinstance(spec, Files):
         return _open_files(spec)
@@ -67,7 +67,7 @@ def _open_files(spec: Files) -> Source:
 
 
 def open_sink(spec: SinkSpec) -> Sink:
-    """The sink that this parameter names; it connects when first used.
+    """Return the sink that this parameter names, which connects when first used.
 
     Raises:
         BadParameter: the files cannot be written as asked for.

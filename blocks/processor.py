@@ -66,7 +66,7 @@ def processor(
 
 @dataclass(frozen=True)
 class Processor:
-    """A function, its form, and the name (``module:qualified.name``) that stands for it in the definition.
+    """A function, its form, and the name (``module:qualified.name``) that identifies it in the definition.
 
     A function of the form record or async takes one record, a dict, and returns a dict, a list of dicts, or None to
     filter the record. A function of the form frame or table takes and returns a batch.

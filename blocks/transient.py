@@ -1,4 +1,4 @@
-"""Which errors pass by themselves, so that the chunk is tried again whole, and which are no record's fault."""
+"""Classifies errors: transient ones, after which the whole chunk is tried again, and those that no record causes."""
 
 from collections.abc import Iterator
 
@@ -11,9 +11,9 @@ __all__ = ["fails_chunk", "is_transient"]
 
 
 def is_transient(exc: BaseException) -> bool:
-    """Whether the same work may succeed when it is tried again; what is not known is permanent.
+    """Return whether the same work may succeed when it is tried again. Unknown errors are permanent.
 
-    The outermost error of the chain that carries a verdict decides.
+    The outermost error of the chain that has a verdict decides.
     """
     for error in _chain(exc):
         verdict = _verdict(error)
@@ -23,13 +23,16 @@ def is_transient(exc: BaseException) -> bool:
 
 
 def fails_chunk(exc: BaseException) -> bool:
-    """Whether the sink would refuse every record like this one, so that the chunk fails and none becomes a letter."""
+    """Return whether the sink would refuse every record with this error.
+
+    The chunk then fails, and no record becomes a dead letter.
+    """
     return is_transient(exc) or any(_is_of_sink(error) for error in _chain(exc))
 
 
 def _is_of_sink(error: BaseException) -> bool:
     if isinstance(error, (OSError, BadSink)):
-        return True  # A disk that is full, an object store that refuses.
+        return True  # Such as a full disk, or an object store that refuses.
     return any(dialect.is_of_sink(error) for dialect in DIALECTS)
 
 
@@ -47,7 +50,7 @@ def _chain(exc: BaseException) -> Iterator[BaseException]:
 
 
 def _verdict(error: BaseException) -> bool | None:
-    """True or False where the error itself says it, None where its cause must be asked."""
+    """Return whether the error itself is transient, or None if its cause decides."""
     if isinstance(error, (ChunkIsDone, RemoteError, WorkerDied)):
         return error.transient
     if isinstance(error, (ConnectionError, TimeoutError)):

@@ -23,7 +23,7 @@ __all__ = ["check_process", "process_records"]
 
 
 def check_process(process: Any) -> Any:
-    """The parameter as it is: a function in a direct call, an import path in a deployment."""
+    """Return the parameter as it is: a function in a direct call, an import path in a deployment."""
     if not isinstance(process, str) and not callable(process):
         raise ValueError(  # noqa: TRY004 - pydantic takes it as the parameter's fault
             "process must be a function, or an import path such as 'shop.orders:clean'"
@@ -32,7 +32,7 @@ def check_process(process: Any) -> Any:
 
 
 def _name_kind(end: Any) -> Any:
-    """The source or sink with its kind, which a person who types JSON may leave out."""
+    """Return the source or sink with its kind, which people who type JSON may leave out."""
     if isinstance(end, dict) and "kind" not in end:
         return {**end, "kind": "files" if "path" in end else "query" if "sql" in end else "table"}
     return end
@@ -184,5 +184,5 @@ def process_records(
             )
         )
     except BatchError as error:
-        # As a state, its message is the run's, and no traceback of ours stands in the log; a caller gets it raised.
+        # Returned as a state, so that its message is the run's and the log has no traceback. A caller gets it raised.
         return failed(error)

@@ -108,7 +108,11 @@ def _tell(found: Reconciliation, *, strict: bool) -> State[Any]:
 
 
 def _repair(job: str, reconciled: Reconciled, process: Any) -> int:
-    """Mark the ranges as unfinished, and let the job's own flow finish the pass; how many they are."""
+    """Mark the ranges as unfinished, and let the job's own flow finish the pass.
+
+    Returns:
+        The number of these ranges.
+    """
     log, flow_run = get_run_logger(), get_run_context().flow_run  # type: ignore[union-attr]
     again = [account for account in reconciled.to_repair if account.range.digest not in reconciled.decided]
     for account in reconciled.to_repair:

@@ -1,4 +1,4 @@
-"""The flow `replay_dead_letters`: the job's function over its dead letters, once the cause is mended."""
+"""The flow `replay_dead_letters`, which runs a job's function over its dead letters once the cause is fixed."""
 
 from datetime import datetime
 from typing import Annotated, Literal
@@ -58,7 +58,7 @@ def replay_dead_letters(
 ) -> Report | State:
     """Run a job's function over its open dead letters again, and write what succeeds to the job's sink.
 
-    A record that succeeds resolves its letter; one that fails stays an open letter, with one more attempt. The
+    A record that succeeds resolves its letter. A record that fails stays an open letter, with one more attempt. The
     letters are chosen when the replay begins. Interrupt it in any way and call it again: it resumes where it left off.
 
     Args:
@@ -114,5 +114,5 @@ def replay_dead_letters(
         selection = Selection(pass_number, error_type, message, keys, since, until, where)
         return replay(Replay(job, process, from_, selection, limit, dry_run, restart, failures, chunks, run))
     except BatchError as error:
-        # As a state, its message is the run's, and no traceback of ours stands in the log; a caller gets it raised.
+        # Returned as a state, so that its message is the run's and the log has no traceback. A caller gets it raised.
         return failed(error)

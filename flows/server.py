@@ -1,4 +1,4 @@
-"""A Prefect server on SQLite without pauses; it takes the options of ``prefect server start``.
+"""A Prefect server on SQLite without pauses, with the options of ``prefect server start``.
 
 Python collects garbage in whatever thread allocates. In the thread of the server's event loop it sometimes finds a
 cursor whose connection waits for SQLite's lock, and waits with it; but that lock is held by a transaction that only the

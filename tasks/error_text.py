@@ -30,7 +30,7 @@ def printed(lines: Callable[..., list[str]], *args: Any) -> str:
 
 
 def trace_text(error: BaseException, tb: TracebackType | None) -> str:
-    """The error as Python prints it, with this part of its traceback."""
+    """Return the error as Python prints it, with this part of its traceback."""
     alone = error.__cause__ is None and (error.__context__ is None or error.__suppress_context__)
     places = tuple((at.tb_frame.f_code, at.tb_lasti, at.tb_lineno) for at in _frames(tb))
     last = "".join(traceback.format_exception_only(type(error), error))
@@ -47,12 +47,15 @@ def trace_text(error: BaseException, tb: TracebackType | None) -> str:
 
 
 def own_error(error: BaseException) -> BaseException:
-    """The database's own error, where SQLAlchemy has wrapped it and would repeat the statement and its parameters."""
+    """Return the database's own error if SQLAlchemy has wrapped it, and otherwise the error itself.
+
+    The wrapper would repeat the statement and its parameters.
+    """
     return getattr(error, "orig", None) or error
 
 
 def type_name(error: BaseException) -> str:
-    """The qualified name of the error's type; of Python's own, and of a script's, without the module."""
+    """Return the qualified name of the error's type, without the module for errors of Python and of a script."""
     kind = type(error)
     bare = kind.__module__ in ("builtins", "__main__")
     return kind.__qualname__ if bare else f"{kind.__module__}.{kind.__qualname__}"
@@ -97,7 +100,7 @@ _PLACEHOLDERS = (
 
 
 def normalise(message: str) -> str:
-    """The message with numbers, quoted texts, times and UUIDs replaced by placeholders: ``no column <text>``."""
+    """Return the message with numbers, quoted texts, times and UUIDs replaced by placeholders: ``no column <text>``."""
     for pattern, placeholder in _PLACEHOLDERS:
         message = pattern.sub(placeholder, message)
     return " ".join(message.split())[:MESSAGE_CHARACTERS]

@@ -30,7 +30,7 @@ LONGEST_DELAY_SECONDS = 15.0
 
 
 def cache_place(job: str, pass_number: int, pass_id: str) -> str:
-    """The directory of a pass's cache entries, below the result storage."""
+    """Return the directory of a pass's cache entries, below the result storage."""
     return f"prefect-batch-{job}/pass-{pass_number}-{pass_id}"
 
 
@@ -56,7 +56,7 @@ class ChunkCache(CachePolicy):
         flow_parameters: dict[str, Any],
         **kwargs: Any,  # noqa: ARG002 - Prefect's signature
     ) -> str | None:
-        """The key of this call of `run_chunk`."""
+        """Return the key of this call of `run_chunk`."""
         del task_ctx, flow_parameters
         chunk: ChunkRange = inputs["chunk"]  # Both ends: a range that was split, or begins elsewhere, has other rows.
         text = json.dumps([self.place, self.definition, chunk.encode()], sort_keys=True)
@@ -64,7 +64,7 @@ class ChunkCache(CachePolicy):
 
 
 def _delays(retries: int, first_seconds: float) -> list[float]:
-    """The seconds before each retry, doubled up to a bound; Prefect takes at most 50 and repeats the last."""
+    """Return the seconds before each retry, doubled up to a bound. Prefect takes at most 50 and repeats the last."""
     return [min(LONGEST_DELAY_SECONDS, first_seconds * 2**retry) for retry in range(min(retries, 50))]
 
 
@@ -74,14 +74,14 @@ def _name() -> str:
 
 
 def _may_retry(_task: Task[Any, Any], _run: TaskRun, state: State[Any]) -> bool:
-    """Whether the chunk failed of something that passes by itself."""
+    """Return whether the chunk failed with a transient error."""
     error = state.result(raise_on_failure=False)
     return isinstance(error, BaseException) and is_transient(error)
 
 
 @task(name="run-chunk", task_run_name=_name, result_serializer="json", cache_policy=NO_CACHE)
 def run_chunk(job: ChunkJob, chunk: ChunkRange) -> dict[str, Any]:
-    """The chunk's `ChunkResult` as JSON, once its records are written and its dead letters buried."""
+    """Return the chunk's `ChunkResult` as JSON, once its records are written and its dead letters buried."""
     check_refusing(job.run_id)
     pool = pool_of(job.run_id)
     hold = job.hold_refused
@@ -92,7 +92,7 @@ def run_chunk(job: ChunkJob, chunk: ChunkRange) -> dict[str, Any]:
 
 
 def _log(level: int, text: str) -> None:
-    """A line of the user's function, from a worker process, in the task run's log."""
+    """Write a line of the user's function, from a worker process, to the task run's log."""
     get_run_logger().log(level, text)
 
 

@@ -1,4 +1,4 @@
-"""Suites that try whether a source or a sink of one's own keeps what `prefect_batch.blocks.contracts` asks of it.
+"""Suites that test whether your own source or sink keeps the contracts of `prefect_batch.blocks.contracts`.
 
 In a test of any framework::
 

@@ -1,4 +1,4 @@
-"""What a suite needs to know of the end that it tries, and how it says that a promise was broken."""
+"""What a suite needs to know of the source or sink under test, and how it reports a broken promise."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -15,11 +15,11 @@ class SourceCase:
     """A source with known records.
 
     Attributes:
-        open: Opens the source, anew with each call. It can be pickled, as all that is sent to worker processes, unless
-            the source is `only_here`.
-        records: All records in the order of the key; no two of them have the same key.
-        clear: Removes all records. None where a pass may not survive that, as with files.
-        divides: Whether ranges can be as small as they are asked for; not in a file that is one packed stream.
+        open: Opens the source again with each call. It must be picklable, as everything that is sent to worker
+            processes, unless the source is `only_here`.
+        records: All records in key order, no two of them with the same key.
+        clear: Removes all records. None if a pass may not survive that, as with files.
+        divides: Whether ranges can be as small as requested. False for a file that is one compressed stream.
     """
 
     open: Callable[[], Source]
@@ -34,15 +34,15 @@ def _record(number: int, version: int) -> Record:
 
 @dataclass(frozen=True)
 class SinkCase:
-    """A sink that is empty, or missing and made when it is needed.
+    """A sink that is empty, or missing and created when needed.
 
     Attributes:
-        open: Opens the sink, anew with each call.
-        rows: Returns all rows that readers see now, in any order. It is asked when the pass has ended.
-        record: Makes the record with this number, in this version: records of different numbers are different rows, and
-            what a version changes is not the key.
-        refused: Makes a record with this number that the sink refuses, as one with text for a number. None for a sink
-            that takes everything, which is then not tried with errors.
+        open: Opens the sink again with each call.
+        rows: Returns all rows that readers see now, in any order. It is called when the pass has ended.
+        record: Returns the record with this number, in this version. Records of different numbers are different rows,
+            and a version does not change the key.
+        refused: Returns a record with this number that the sink refuses, such as one with text for a number. None for a
+            sink that takes everything, which is then not tested with errors.
     """
 
     open: Callable[[], Sink]
@@ -52,16 +52,16 @@ class SinkCase:
 
 
 def promised(kept: object, sentence: str) -> None:
-    """Raise AssertionError with the sentence, which says what was broken and how, unless the promise was kept.
+    """Raise AssertionError with this sentence about what was broken and how, unless the promise was kept.
 
-    Not an ``assert``: pytest explains those of tests only, and ``python -O`` leaves them out.
+    It is not an ``assert``, because pytest explains only those in tests, and ``python -O`` removes them.
     """
     if not kept:
         raise AssertionError(sentence)
 
 
 def same_rows(found: Iterable[Record], wanted: Iterable[Record]) -> bool:
-    """Whether these are the same rows, each as often, in any order."""
+    """Return whether these are the same rows, each the same number of times, in any order."""
     return sorted(map(_comparable, found)) == sorted(map(_comparable, wanted))
 
 
@@ -70,5 +70,5 @@ def _comparable(record: Record) -> str:
 
 
 def shown(values: Sequence[Any], most: int = 20) -> str:
-    """The values for a message, cut off if there are many."""
+    """Return the values for a message, cut off if there are many."""
     return f"{', '.join(map(repr, values[:most]))}{' …' if len(values) > most else ''}" or "nothing"

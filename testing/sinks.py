@@ -1,4 +1,4 @@
-"""The suite for sinks: every promise of `prefect_batch.blocks.contracts.Sink` and of its transactions, tried."""
+"""The suite for sinks, which tests every promise of `prefect_batch.blocks.contracts.Sink` and its transactions."""
 
 import contextlib
 import copy
@@ -22,22 +22,22 @@ from prefect_batch.testing.cases import SinkCase, promised, same_rows, shown
 __all__ = ["exercise_sink"]
 
 PASS = PassRef("exercise", 1, "ab12cd34")
-# Neighbours, as in a pass: each begins where another ends.
+# Adjacent ranges, as in a pass: each begins where another ends.
 CHUNKS = [ChunkRange(None if n == 0 else (10 * n,), (10 * n + 10,)) for n in range(8)]
 ROWS, THREADS = 10, 4
-# Enough for the ways that are taken where many records are refused.
+# Enough to test the ways to write if many records are refused.
 MANY_ROWS = 50
 REFUSED = (set[int](), {0}, {MANY_ROWS - 1}, {7, 8, 9}, set(range(0, MANY_ROWS, 7)), set(range(MANY_ROWS)))
 
 
 def exercise_sink(make: Callable[[], SinkCase]) -> None:
-    """Try whether a sink keeps all that its contract promises.
+    """Test whether a sink keeps everything that its contract promises.
 
     Args:
-        make: Makes a sink that is empty. What it made before is not used any more.
+        make: Returns a new, empty sink. Sinks that it returned before are no longer used.
 
     Raises:
-        AssertionError: A promise is broken; the message says which, and how.
+        AssertionError: A promise is broken. The message says which, and how.
     """
     for tries in _TRIES:
         tries(make())
@@ -46,7 +46,7 @@ def exercise_sink(make: Callable[[], SinkCase]) -> None:
 
 
 def _opened(case: SinkCase) -> Sink:
-    """A sink at the beginning of a pass."""
+    """Return a sink at the beginning of a pass."""
     sink = case.open()
     warnings = sink.check(_schema(_records(case, 0)))
     promised(
@@ -58,7 +58,7 @@ def _opened(case: SinkCase) -> Sink:
 
 
 def _records(case: SinkCase, place: int, version: int = 0, count: int = ROWS) -> list[Record]:
-    """The records of the chunk at this place."""
+    """Return records of the chunk at this place."""
     return [case.record(ROWS * place + n, version) for n in range(count)]
 
 
@@ -67,7 +67,7 @@ def _schema(records: Sequence[Record]) -> pa.Schema:
 
 
 def _put(sink: Sink, place: int, records: list[Record]) -> None:
-    """Do a chunk as a run does it: it is not done again when it is found, and written whole otherwise."""
+    """Write a chunk as a run does: not again if its result is found, and otherwise as a whole."""
     result = {"chunk": place, "rows": len(records)}
     if sink.needs_ledger:
         with sink.transaction(PASS, CHUNKS[place]) as transaction:
@@ -81,7 +81,7 @@ def _put(sink: Sink, place: int, records: list[Record]) -> None:
 
 
 def _write(transaction: SinkTransaction, records: list[Record]) -> None:
-    """Write as a chunk does: in a savepoint, and once more where the sink asks for that."""
+    """Write as a chunk does: in a savepoint, and once more if the sink raises WriteAgain."""
     with contextlib.suppress(WriteAgain):
         with transaction.savepoint():
             transaction.write(records)
@@ -107,7 +107,7 @@ def _has(case: SinkCase, wanted: Sequence[Record], how: str) -> None:
 
 
 def _keeps_what_is_committed(case: SinkCase) -> None:
-    """Also of a sink that was told twice to begin, and of one that was opened when another had begun."""
+    """Test a sink whose pass began twice, and one that was opened after another had begun."""
     sink = _opened(case)
     sink.begin_pass(PASS)
     promised(
@@ -136,7 +136,7 @@ def _leaves_nothing_without_commit(case: SinkCase) -> None:
 
 
 class _Stop(Exception):
-    """What a block is left by."""
+    """The error that leaves a block."""
 
 
 def _leaves_nothing_after_an_error(case: SinkCase) -> None:
@@ -166,7 +166,7 @@ def _writes_many_batches_in_one_transaction(case: SinkCase) -> None:
 
 
 def _undoes_a_block_only(case: SinkCase) -> None:
-    """What was written before a savepoint, and after it, stays."""
+    """Test that what was written before and after a savepoint stays."""
     if case.refused is None:
         return
     sink, before, after = _opened(case), _records(case, 0), _records(case, 2)
@@ -191,7 +191,7 @@ def _refuses(sink: Sink, transaction: SinkTransaction, records: list[Record]) ->
 
 
 def _finds_what_is_refused(case: SinkCase, bad: set[int]) -> None:
-    """Records are refused alone, wherever they are, and all others written."""
+    """Test that only bad records are refused, wherever they are, and that all others are written."""
     if case.refused is None:
         return
     sink, good = _opened(case), _records(case, 0, count=MANY_ROWS)
@@ -206,7 +206,7 @@ def _finds_what_is_refused(case: SinkCase, bad: set[int]) -> None:
 
 
 def _writes_rows_apart(case: SinkCase) -> None:
-    """Only those are refused that have to be, unless it cannot be done and nothing is written."""
+    """Test that only bad rows are refused, or that nothing is written if the sink cannot write one by one."""
     if case.refused is None:
         return
     sink, good = _opened(case), _records(case, 0, count=MANY_ROWS)
@@ -231,7 +231,7 @@ def _writes_rows_apart(case: SinkCase) -> None:
 
 
 def _writes_tables(case: SinkCase) -> None:
-    """As records, in any number of Arrow chunks, and without rows."""
+    """Test tables in any number of Arrow chunks, and without rows."""
     sink, rows = _opened(case), _records(case, 0, count=MANY_ROWS)
     sink.prepare(rows, _schema(rows))
     with sink.transaction(PASS, CHUNKS[0]) as transaction:
@@ -246,11 +246,11 @@ def _writes_tables(case: SinkCase) -> None:
 
 
 def _repeats_a_chunk_once(case: SinkCase) -> None:
-    """Chunks that are done again, by this sink and by one opened anew, are there once."""
+    """Test that chunks that this sink and a new one repeat are there once."""
     sink = _opened(case)
     for place in range(3):
         _put(sink, place, _records(case, place))
-    version = 0 if sink.needs_ledger else 1  # What is found is not written again.
+    version = 0 if sink.needs_ledger else 1  # A chunk whose result is found is not written again.
     for again in (sink, case.open()):
         for place in range(3):
             _put(again, place, _records(case, place, version=1))
@@ -274,11 +274,11 @@ def _finds_the_result(case: SinkCase) -> None:
 
 
 def _takes_a_chunk_from_one_of_two(case: SinkCase) -> None:
-    """Another run, which was taken for dead, has committed the chunk since its result was looked for."""
+    """Test a chunk that another run, taken for dead, has committed since its result was looked up."""
     sink = _opened(case)
     _put(sink, 0, _records(case, 0))
     with sink.transaction(PASS, CHUNKS[0]) as transaction:
-        with contextlib.suppress(Exception):  # Where rows have keys, they may be refused for being there.
+        with contextlib.suppress(Exception):  # Rows with keys may be refused, because they already exist.
             _write(transaction, _records(case, 0))
         try:
             _end(sink, transaction, {"chunk": 0, "rows": ROWS})
@@ -290,7 +290,7 @@ def _takes_a_chunk_from_one_of_two(case: SinkCase) -> None:
 
 
 def _writes_chunks_at_once(case: SinkCase) -> None:
-    """In several threads, each of which would make what is missing of the sink."""
+    """Test several threads, each of which would create what is missing of the sink."""
     sink, places = _opened(case), range(len(CHUNKS))
     try:
         with ThreadPoolExecutor(THREADS) as threads:
@@ -301,7 +301,7 @@ def _writes_chunks_at_once(case: SinkCase) -> None:
 
 
 def _keeps_transactions_apart(case: SinkCase) -> None:
-    """Two at once, of which one is committed; not where there is one writer at a time."""
+    """Test two transactions at once, of which one is committed, unless the sink has a single writer."""
     sink = _opened(case)
     if sink.held_rows:
         return

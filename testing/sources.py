@@ -1,4 +1,4 @@
-"""The suite for sources: every promise of `prefect_batch.blocks.contracts.Source`, tried."""
+"""The suite for sources, which tests every promise of `prefect_batch.blocks.contracts.Source`."""
 
 import pickle
 from collections.abc import Callable, Sequence
@@ -25,14 +25,14 @@ BATCH_ROWS = 3
 
 
 def exercise_source(make: Callable[[int], SourceCase]) -> None:
-    """Try whether a source keeps all that its contract promises.
+    """Test whether a source keeps everything that its contract promises.
 
     Args:
-        make: Makes a source with so many records; it is called with 0, 1 and 13. What it made before is not used any
-            more.
+        make: Returns a source with this many records. It is called with 0, 1 and 13. Sources that it returned before
+            are no longer used.
 
     Raises:
-        AssertionError: A promise is broken; the message says which, and how.
+        AssertionError: A promise is broken. The message says which, and how.
     """
     for count in (0, 1, MANY):
         case = make(count)
@@ -59,7 +59,7 @@ def _describes_itself(case: SourceCase) -> None:
 
 
 def _covers_all_once(case: SourceCase) -> None:
-    """Ranges of every size, planned one by one or several at a time."""
+    """Test ranges of every size, planned one by one or several at a time."""
     source, count = case.open(), len(case.records)
     for rows in range(1, count + 2):
         for most in (1, 3):
@@ -118,7 +118,7 @@ def _counts_back(case: SourceCase) -> None:
     for rows in range(1, len(case.records) + 2):
         try:
             after = source.back(last, rows)
-        except BadParameter:  # It cannot, and says so.
+        except BadParameter:  # The source cannot count backwards, and says so.
             return
         here = [] if after == last else read_range(source, ChunkRange(after, last), MANY).records
         promised(
@@ -128,7 +128,7 @@ def _counts_back(case: SourceCase) -> None:
 
 
 def _reads_the_same_again(case: SourceCase) -> None:
-    """The same source, one opened anew, other batches, and after a reading that was left."""
+    """Test the same source and a new one, with other batch sizes, and after a reading that was left early."""
     source, other = case.open(), case.open()
     for chunk in ranges_of(source, 5):
         wanted = read_range(source, chunk, BATCH_ROWS)
@@ -198,7 +198,7 @@ def _fits_its_schema(case: SourceCase) -> None:
     for field in source.schema:
         values = [record.get(field.name) for record in walk(source, MANY).records]
         if pa.types.is_string(field.type) or pa.types.is_large_string(field.type):
-            continue  # Of types that Arrow does not have, too.
+            continue  # Text is also used for types that Arrow does not have.
         try:
             pa.array(values, field.type)
         except (pa.ArrowException, TypeError, ValueError) as error:
@@ -273,7 +273,7 @@ def _settles_letters(case: SourceCase) -> None:
 
 
 def _forgets_what_is_gone(case: SourceCase) -> None:
-    """The keys that were planned are handed back when their records are gone."""
+    """Test that planned keys still work when their records are gone."""
     if case.clear is None:
         return
     source, keys = case.open(), walk(case.open(), 3).keys

@@ -1,4 +1,4 @@
-"""Walking over a source as a pass does: range by range, each of its keys saved and loaded."""
+"""Walks over a source as a pass does: range by range, with each key saved and loaded."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -18,9 +18,13 @@ Read = Callable[[ChunkRange, int], Iterator[Batch]]
 
 @dataclass
 class Walk:
-    """What was read: rows as ``Batch.row`` gives them, the same as records, and their keys.
+    """What was read.
 
-    `unreadable` are the records that a source of files could not read.
+    Attributes:
+        rows: The rows as ``Batch.row`` returns them.
+        records: The same rows as records.
+        keys: The keys of the rows.
+        unreadable: The records that a source of files could not read.
     """
 
     ranges: list[ChunkRange] = field(default_factory=list)
@@ -31,10 +35,10 @@ class Walk:
 
 
 def saved(key: Key) -> Key:
-    """The key as a cursor gives it back.
+    """Return the key as a cursor restores it.
 
     Raises:
-        AssertionError: It is not equal to what was saved.
+        AssertionError: The key is not equal to the one that was saved.
     """
     loaded = decode_key(json.loads(json.dumps(encode_key(key))))
     promised(loaded == key, f"the key {key!r} is saved as JSON and comes back as {loaded!r}")
@@ -54,7 +58,7 @@ def walk(source: Source, rows: int, batch_rows: int = 3, most: int = 1) -> Walk:
 
 
 def ranges_of(source: Source, rows: int, most: int = 1) -> list[ChunkRange]:
-    """The ranges of a pass, each of about `rows` records.
+    """Return the ranges of a pass, each of about `rows` records.
 
     Raises:
         AssertionError: `edges` broke a promise of its contract.
@@ -83,7 +87,7 @@ def _check_edges(source: Source, edges: list[Key], before: list[Key], upto: Key,
 def read_range(
     source: Source, chunk: ChunkRange, batch_rows: int, *, into: Walk | None = None, read: Read | None = None
 ) -> Walk:
-    """Read a range with `read`, by default the source's, and add it to `into`.
+    """Read a range with `read`, or with the source's own method, and add what was read to `into`.
 
     Raises:
         AssertionError: A batch broke a promise of the contract.

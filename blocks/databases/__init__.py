@@ -1,4 +1,4 @@
-"""Tables and queries of SQL databases: what is true of every database. What one does its own way is in its folder.
+"""SQL databases: the code that works for every database, with a folder for what differs in each.
 
-A further database is a folder with its `Dialect`, and a line in `known_dialects`.
+To add a database, add a folder with its `Dialect` and a line in `known_dialects`.
 """

@@ -1,4 +1,4 @@
-"""Whether a source can be walked by its key, and what is to be said about it."""
+"""Checks that a source can be read by its key, and returns warnings about it."""
 
 from typing import Any
 
@@ -13,15 +13,15 @@ from prefect_batch.blocks.suggestions import near
 
 __all__ = ["check_source"]
 
-# Smaller tables are sorted in no time.
+# Smaller tables are sorted fast without an index.
 LARGE = 100_000
 
 
 def check_source(source: KeyedRows) -> list[str]:
-    """Warnings about the source.
+    """Return warnings about the source.
 
     Raises:
-        BadSource: it has no such table, column or key, or NULL in its key.
+        BadSource: it does not have this table, column or key, or has NULL in its key.
     """
     try:
         _check_columns(source)
@@ -77,7 +77,7 @@ def _check_index(source: KeyedRows) -> list[str]:
 
 
 def _table_is_indexed(source: KeyedRows) -> bool | None:
-    """Whether an index begins with the key's columns; None where it cannot be known, as for a view."""
+    """Return whether an index begins with the key's columns, or None if that is unknown, as for a view."""
     assert isinstance(source.spec, Table)
     inspector, name, schema = inspect(source.engine), source.spec.name, source.spec.schema
     if name in inspector.get_view_names(schema):
@@ -89,7 +89,7 @@ def _table_is_indexed(source: KeyedRows) -> bool | None:
 
 
 def _query_is_indexed(source: KeyedRows) -> bool | None:
-    """Whether the database reads the query in the key's order without sorting; None where its plan is not read."""
+    """Return whether the database reads the query in key order without sorting, or None if its plans are not read."""
     statement = source.select(*source.key_expressions).order_by(*source.key_expressions).limit(1)
     explained = explain_rows(source, statement)
     return None if explained is None else not explained.sorts

@@ -1,4 +1,4 @@
-"""What a table's or a query's columns are: names, types, and which of them may be NULL."""
+"""The columns of a table or a query: their names, their types, and which of them may be NULL."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +15,7 @@ __all__ = ["SourceColumn", "describe", "escape_colons", "missing_table", "table_
 
 @dataclass(frozen=True)
 class SourceColumn:
-    """A column: its name, its SQL type (NullType when unknown), and whether it may be NULL."""
+    """A column: its name, its SQL type (NullType if unknown), and whether it may be NULL."""
 
     name: str
     type: sql.TypeEngine[Any]
@@ -23,12 +23,12 @@ class SourceColumn:
 
 
 def escape_colons(statement: str) -> str:
-    """The statement for `sqlalchemy.text`, which would take ``:name`` in it for a parameter."""
+    """Return the statement for `sqlalchemy.text`, which would otherwise take ``:name`` in it for a parameter."""
     return statement.replace(":", "\\:")
 
 
 def table_columns(engine: Engine, name: str, schema: str | None) -> list[SourceColumn] | None:
-    """The columns of a table or view, in order; None if there is no such table."""
+    """Return the columns of a table or view in order, or None if it does not exist."""
     try:
         reflected = inspect(engine).get_columns(name, schema)
     except NoSuchTableError:
@@ -41,7 +41,7 @@ def _column(column: ReflectedColumn) -> SourceColumn:
 
 
 def missing_table(engine: Engine, name: str, schema: str | None) -> str:
-    """The sentence on a table that does not exist, with the names that may have been meant."""
+    """Return the sentence about a table that does not exist, which suggests names that may have been meant."""
     inspector = inspect(engine)
     names = [*inspector.get_table_names(schema), *inspector.get_view_names(schema)]
     where = f"schema {schema}" if schema else f"the {engine.dialect.name} database"
@@ -49,7 +49,10 @@ def missing_table(engine: Engine, name: str, schema: str | None) -> str:
 
 
 def describe(connection: Connection, statement: str) -> list[Any]:
-    """What the driver says of each column of a SELECT, in order: a tuple that begins with its name. No row is read."""
+    """Return the driver's description of each column of a SELECT, in order, without reading a row.
+
+    Each description is a tuple that begins with the column's name.
+    """
     limited = text(f"SELECT * FROM (\n{escape_colons(statement)}\n) batch_query WHERE 1 = 0")
     cursor = connection.execute(limited).cursor
     return list(cursor.description or ()) if cursor is not None else []

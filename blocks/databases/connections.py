@@ -1,4 +1,4 @@
-"""One SQLAlchemy engine per connection and process, set up so that values and transactions are exact."""
+"""One SQLAlchemy engine per connection and process, configured so that values and transactions are exact."""
 
 import os
 import threading
@@ -19,7 +19,7 @@ _lock = threading.Lock()
 
 
 def open_engine(connection: str) -> Engine:
-    """The engine of this connection; one per connection and process, made when first asked for."""
+    """Return this process's engine for the connection, which is created on the first call."""
     with _lock:
         if connection not in _engines:
             _engines[connection] = _make_engine(connection)
@@ -27,7 +27,7 @@ def open_engine(connection: str) -> Engine:
 
 
 def close_engines() -> None:
-    """Close every connection of this process; the next `open_engine` makes new ones."""
+    """Close all database connections of this process. The next `open_engine` creates new engines."""
     with _lock:
         for engine in _engines.values():
             engine.dispose()
@@ -35,22 +35,22 @@ def close_engines() -> None:
 
 
 def open_connections() -> int:
-    """How many database connections this process has open, at work or waiting in a pool."""
+    """Return how many database connections this process has open, in use or idle in a pool."""
     with _lock:
         pools = [engine.pool for engine in _engines.values()]
     return sum(pool.checkedin() + pool.checkedout() for pool in pools if isinstance(pool, QueuePool))
 
 
 def file_of(connection: str) -> Path | None:
-    """The file that holds the database, on this machine; None if there is none."""
+    """Return the file on this machine that holds the database, or None if there is none."""
     engine = open_engine(connection)
     return dialect_of(engine).file(engine.url)
 
 
 def _forget_engines() -> None:
-    """Leave the parent's sockets alone in a forked child: closing them would end the parent's sessions."""
+    """Drop the parent's engines in a forked child without closing them, which would end the parent's sessions."""
     if _lock.locked():
-        _lock.release()  # By a thread that does not exist here.
+        _lock.release()  # A thread that does not exist in the child may hold it.
     for engine in _engines.values():
         engine.dispose(close=False)
     _inherited.extend(_engines.values())
@@ -65,7 +65,7 @@ def _make_engine(connection: str) -> Engine:
     if connection.startswith("sqlalchemy-connector/"):
         engine: Engine = _load_block(connection).get_engine()
         if isinstance(engine.pool, SingletonThreadPool):
-            engine = _create(engine.url)  # Each thread of a run would have an empty database of its own.
+            engine = _create(engine.url)  # Otherwise each thread of a run would have its own, empty database.
     else:
         engine = _create(_parse(url_of(connection)))
     dialect_of(engine).set_up(engine)

@@ -1,4 +1,4 @@
-"""What a table has in common as a source and as a sink: its database."""
+"""What a table has as a source and as a sink: its database."""
 
 from functools import cached_property
 
@@ -12,7 +12,7 @@ __all__ = ["SqlEnd"]
 
 
 class SqlEnd:
-    """An end that lies in a database. Connects when first used."""
+    """A source or sink in a database. Connects when first used."""
 
     def __init__(self, connection: str) -> None:
         self._connection = connection
@@ -24,12 +24,12 @@ class SqlEnd:
 
     @cached_property
     def dialect(self) -> Dialect:
-        """What the database does its own way."""
+        """The dialect of the database."""
         return dialect_of(self.engine)
 
     @property
     def connections(self) -> tuple[str, ...]:
-        """The connection, as it stands in the parameters."""
+        """The connection, as the parameters name it."""
         return (self._connection,)
 
     @property

@@ -1,4 +1,4 @@
-"""How a database would read keyed rows: the SQL that is sent, what EXPLAIN says of it, and about how many they are."""
+"""Shows how a database would read keyed rows: the SQL, what EXPLAIN says of it, and roughly how many rows it has."""
 
 from decimal import Decimal
 from typing import Any
@@ -11,18 +11,21 @@ from prefect_batch.blocks.keys import Key
 
 __all__ = ["estimate_rows", "explain_rows", "rows_sql"]
 
-# If the database estimates no more rows than this, they are counted, which takes a fraction of a second.
+# If the database estimates at most this many rows, they are counted, which takes a fraction of a second.
 COUNTED = 1_000_000
 
 
 def explain_rows(rows: KeyedRows, statement: Select[Any]) -> Explained | None:
-    """What EXPLAIN says of this statement on the rows; None for a database whose plans are not read."""
+    """Return what EXPLAIN says of this statement on the rows, or None for a database whose plans are not read."""
     with rows.engine.connect() as connection:
         return rows.dialect.explain(connection, statement)
 
 
 def estimate_rows(rows: KeyedRows, after: Key | None, upto: Key) -> int:
-    """About how many rows lie in ``(after, upto]``: counted where that is cheap, else as the database guesses."""
+    """Return roughly how many rows are in ``(after, upto]``.
+
+    They are counted if that is cheap, and otherwise estimated by the database.
+    """
     within = rows.within(after, upto)
     with rows.engine.connect() as connection:
         guess = rows.dialect.guess_rows(connection, rows.select(literal_column("1")).where(within))
@@ -32,11 +35,11 @@ def estimate_rows(rows: KeyedRows, after: Key | None, upto: Key) -> int:
 
 
 def rows_sql(rows: KeyedRows, statement: Select[Any]) -> str:
-    """The SQL of this statement on the rows, for people: its values are written in."""
+    """Return the SQL of this statement on the rows for people, with its values written in."""
     make_dialect: Any = type(rows.engine.dialect)
     compiled = statement.compile(dialect=make_dialect(paramstyle="named"))
     sql = str(compiled)
-    # The longest names first: one may begin with another.
+    # The longest names first, because a name may begin with another one.
     for name in sorted(compiled.params, key=len, reverse=True):
         sql = sql.replace(f":{name}", _literal(compiled.params[name]))
     return "\n".join(line.rstrip() for line in sql.splitlines())

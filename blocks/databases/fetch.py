@@ -1,4 +1,4 @@
-"""Rows of a SELECT in batches, as plain tuples, streamed on the fastest way that each driver has."""
+"""Reads the rows of a SELECT in batches of plain tuples, streamed in the fastest way of each driver."""
 
 import contextlib
 import sys
@@ -19,7 +19,7 @@ BATCH_BYTES = 32 * 2**20
 def fetch_batches(
     engine: Engine, statement: Select[Any], batch_rows: int, stream: Callable[[Connection], Any]
 ) -> Iterator[Rows]:
-    """The statement's rows in lists of at most `batch_rows`, and of fewer where rows are wide.
+    """Yield the statement's rows in lists of at most `batch_rows`, or of fewer if rows are wide.
 
     Only one list is in memory at a time. `stream` is the dialect's.
     """
@@ -30,7 +30,7 @@ def fetch_batches(
             return
         with contextlib.closing(cursor):
             cursor.execute(*compiled(statement, engine.dialect))
-            # The first rows tell how wide they are.
+            # The first rows show how wide rows are.
             count = min(batch_rows, FIRST_ROWS)
             while rows := cursor.fetchmany(count):
                 yield list(rows)
@@ -38,7 +38,7 @@ def fetch_batches(
 
 
 def row_bytes(rows: Rows) -> int:
-    """About what one of these rows takes in memory, from a few of them."""
+    """Return roughly how many bytes of memory one of these rows takes, from a sample."""
     some = rows[:: max(1, len(rows) // 20)]
     return sum(sys.getsizeof(row) + sum(map(sys.getsizeof, row)) for row in some) // len(some)
 

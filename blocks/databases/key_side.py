@@ -1,4 +1,4 @@
-"""The keys of a table or query by themselves, for `reconcile`: summed by the database, or one by one."""
+"""The keys of a table or query without its rows, for `reconcile`: summed by the database, or one by one."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -23,25 +23,26 @@ FETCHED, ASKED = 10_000, 500
 class SqlKeySide:
     """The keys of a source, or of a sink that is read by the source's key.
 
-    `repeats` is whether a key may be there more than once, as in a sink that gets several rows for a record.
+    Attributes:
+        repeats: Whether a key may occur more than once, as in a sink that gets several rows for a record.
     """
 
     rows: KeyedRows
     repeats: bool = False
 
     def edges(self, after: Key | None, upto: Key, rows: int, most: int) -> list[Key]:
-        """As those of the source."""
+        """Return the same keys as the source's `edges`."""
         return self.rows.edges(after, upto, rows, most)
 
     def sum(self, chunk: ChunkRange) -> KeySum:
-        """The sum of the range's keys, computed by the database; the keys are integers."""
+        """Return the sum of the range's keys, which are integers, computed by the database."""
         inner = self._keys(chunk).subquery()
         with self.rows.engine.connect() as connection:
             count, first, second = connection.execute(select(*sum_columns(list(inner.c)))).one()
         return KeySum(int(count), int(first or 0), int(second or 0), "integers" if count else "")
 
     def keys(self, chunk: ChunkRange) -> Iterator[Key]:
-        """The range's keys, as the database stores them, in its order."""
+        """Yield the range's keys, as the database stores them, in its order."""
         statement = self._keys(chunk).order_by(*self.rows.key_expressions)
         for batch in fetch_batches(self.rows.engine, statement, FETCHED, self.rows.dialect.stream):
             yield from map(plain_key, batch)
@@ -51,7 +52,7 @@ class SqlKeySide:
         return keys.distinct() if self.repeats else keys
 
     def beyond(self, upto: Key) -> int:
-        """The number of rows beyond this key."""
+        """Return the number of rows beyond this key."""
         with self.rows.engine.connect() as connection:
             statement = self.rows.select(func.count()).where(self.rows.within(upto, None))
             return int(connection.execute(statement).scalar_one())
@@ -72,6 +73,9 @@ class SqlKeySide:
         return found
 
     def comparable(self, key: Key) -> Key:
-        """The key as one from another database can be equal to: SQLite stores dates and decimals as text or numbers."""
+        """Return the key in a form in which a key of another database can equal it.
+
+        SQLite stores dates and decimals as text or numbers.
+        """
         readers = self.rows.key_readers
         return tuple(value if read is None else read(value) for value, read in zip(key, readers, strict=True))

@@ -1,4 +1,4 @@
-"""Rows that a key puts in order: their columns, and what can be asked of ranges of the key."""
+"""Rows in the order of a key: their columns, and the queries over ranges of the key."""
 
 from collections.abc import Callable
 from functools import cached_property
@@ -18,7 +18,7 @@ __all__ = ["KeyedRows"]
 
 
 class KeyedRows(SqlEnd):
-    """The rows of a table or query in the order of its key. Connects when first used; holds no connection between."""
+    """The rows of a table or query in the order of its key. Connects when first used, and keeps no connection."""
 
     def __init__(self, spec: Table | Query) -> None:
         super().__init__(spec.connection)
@@ -28,10 +28,10 @@ class KeyedRows(SqlEnd):
 
     @cached_property
     def all_columns(self) -> list[SourceColumn]:
-        """Every column of the table or query, also those that are not read.
+        """All columns of the table or query, including those that are not read.
 
         Raises:
-            BadSource: there is no such table.
+            BadSource: the table does not exist.
         """
         if isinstance(self.spec, Query):
             with self.engine.connect() as connection:
@@ -43,14 +43,14 @@ class KeyedRows(SqlEnd):
 
     @cached_property
     def columns(self) -> list[SourceColumn]:
-        """The columns that a record has: those asked for, and always the key's."""
+        """The columns of a record: those asked for, and always those of the key."""
         asked = self.spec.columns if isinstance(self.spec, Table) and self.spec.columns else None
         wanted = None if asked is None else {*asked, *self.key}
         return [c for c in self.all_columns if wanted is None or c.name in wanted]
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names of the columns that a record has, in order."""
+        """The names of a record's columns, in order."""
         return tuple(c.name for c in self.columns)
 
     @cached_property
@@ -61,7 +61,7 @@ class KeyedRows(SqlEnd):
 
     @cached_property
     def key_readers(self) -> list[Callable[[Any], Any] | None]:
-        """For each column of the key, what makes Python values of the stored ones; None where they are that."""
+        """For each key column, what turns its stored values into Python values, or None if they already are."""
         types = {c.name: c.type for c in self.all_columns}
         return [self.dialect.read_value(types[name]) for name in self.key]
 
@@ -71,25 +71,25 @@ class KeyedRows(SqlEnd):
         return [column(name, self._key_types.get(name, sql.NullType())) for name in self.key]
 
     def select(self, *columns: ColumnElement[Any]) -> Select[Any]:
-        """These columns of the source's rows, with the user's condition."""
+        """Return a SELECT of these columns of the source's rows, with the user's condition."""
         if isinstance(self.spec, Query):
             statement = f"(\n{escape_colons(self.spec.sql)}\n) batch_query"
             return select(*columns).select_from(text(statement))
         statement_of_table = select(*columns).select_from(table(self.spec.name, schema=self.spec.schema))
         if self.spec.where:
-            # As a literal column it is taken as it stands: a colon in it is no parameter.
+            # A literal column is used verbatim, so that a colon in it is not a parameter.
             return statement_of_table.where(literal_column(f"(\n{self.spec.where}\n)"))
         return statement_of_table
 
     def within(self, after: Key | None, upto: Key | None) -> ColumnElement[bool]:
-        """Whether a row's key lies in ``(after, upto]``; None is no bound."""
+        """Return the condition that a row's key is in ``(after, upto]``, where None is no bound."""
         columns, row_values = self.key_expressions, self.dialect.row_values
         bounds = [] if after is None else [beyond(columns, after, row_values=row_values)]
         bounds += [] if upto is None else [up_to(columns, upto, row_values=row_values)]
         return and_(True, *bounds)
 
     def last_key(self, after: Key | None = None) -> Key | None:
-        """The highest key beyond `after`; None when there is no row.
+        """Return the highest key beyond `after`, or None if there is no row.
 
         Raises:
             BadSource: the key cannot be saved exactly.
@@ -105,9 +105,10 @@ class KeyedRows(SqlEnd):
         return key
 
     def edges(self, after: Key | None, upto: Key, rows: int, most: int) -> list[Key]:
-        """At most `most` keys in ``(after, upto]``, each `rows` rows after the former; the last may be `upto`.
+        """Return at most `most` keys in ``(after, upto]``, each `rows` rows after the one before.
 
-        The offset counts along the key's index from the former edge, so the cost is that of the rows between.
+        The last one may be `upto`. The offset counts along the key's index from the previous edge, so the cost is that
+        of the rows between.
         """
         found: list[Key] = []
         with self.engine.connect() as connection:

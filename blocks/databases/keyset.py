@@ -1,4 +1,4 @@
-"""Keyset comparison in SQL: which rows lie beyond a key, and which up to it. The database compares, never Python."""
+"""Compares keys in SQL, because only the database knows their order: the rows beyond a key, and those up to it."""
 
 import operator
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ __all__ = ["beyond", "one_of", "sum_columns", "up_to"]
 
 
 def beyond(columns: Sequence[ColumnElement[object]], key: Key, *, row_values: bool) -> ColumnElement[bool]:
-    """Whether a row's key is greater than this key."""
+    """Return the condition that a row's key is greater than this key."""
     bound = _bind(columns, key)
     if row_values and len(columns) > 1:
         return tuple_(*columns) > tuple_(*bound)
@@ -21,7 +21,7 @@ def beyond(columns: Sequence[ColumnElement[object]], key: Key, *, row_values: bo
 
 
 def up_to(columns: Sequence[ColumnElement[object]], key: Key, *, row_values: bool) -> ColumnElement[bool]:
-    """Whether a row's key is less than this key, or equal to it."""
+    """Return the condition that a row's key is less than or equal to this key."""
     bound = _bind(columns, key)
     if row_values and len(columns) > 1:
         return tuple_(*columns) <= tuple_(*bound)
@@ -29,7 +29,7 @@ def up_to(columns: Sequence[ColumnElement[object]], key: Key, *, row_values: boo
 
 
 def one_of(columns: Sequence[ColumnElement[object]], keys: Sequence[Key]) -> ColumnElement[bool]:
-    """Whether a row's key is one of these."""
+    """Return the condition that a row's key is one of these."""
     equal = (and_(*map(operator.eq, columns, _bind(columns, key))) for key in keys)
     return or_(false(), *equal)
 
@@ -41,7 +41,7 @@ def _bind(columns: Sequence[ColumnElement[object]], key: Key) -> list[ColumnElem
 def _compare(
     columns: Sequence[ColumnElement[object]], bound: Sequence[ColumnElement[object]], *, greater: bool
 ) -> ColumnElement[bool]:
-    """``a >= x AND (a > x OR b > y)``: the first half is what an index can use."""
+    """Return ``a >= x AND (a > x OR b > y)``, whose first half an index can use."""
     column, value = columns[0], bound[0]
     if len(columns) == 1:
         return column > value if greater else column <= value
@@ -51,7 +51,7 @@ def _compare(
 
 
 def sum_columns(columns: Sequence[ColumnElement[Any]]) -> list[ColumnElement[Any]]:
-    """What to select from rows with these integer key columns: their `KeySum`'s count, first and second."""
+    """Return what to select from rows with these integer key columns: their `KeySum`'s count, first and second."""
     hashes: list[ColumnElement[Any]] = []
     for modulus, factor in zip(_MODULI, _FACTORS, strict=True):
         by = literal_column(str(modulus), BigInteger())

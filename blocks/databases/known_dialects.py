@@ -1,4 +1,4 @@
-"""The databases that are known here, a line for each; any other is spoken to in standard SQL."""
+"""The databases that are known here, one line each. Any other database gets standard SQL."""
 
 from sqlalchemy import Engine
 from sqlalchemy.engine import URL
@@ -21,18 +21,21 @@ _BY_NAME = {name: dialect for dialect in DIALECTS for name in dialect.schemes}
 
 
 def dialect_named(name: str, driver: str | None = None) -> Dialect:
-    """The dialect of the database of this name, with this driver or else with ours; the names are SQLAlchemy's."""
+    """Return the dialect of a database and a driver, which have SQLAlchemy's names.
+
+    None as the driver is the one used here.
+    """
     known = _BY_NAME.get(name, STANDARD)
     is_ours = driver is None or f"{name}+{driver}" in known.schemes.values()
     return known if is_ours else known.by_another_driver()
 
 
 def dialect_of(engine: Engine) -> Dialect:
-    """The dialect of the engine's database, with the engine's driver."""
+    """Return the dialect of the engine's database and driver."""
     return dialect_named(engine.dialect.name, engine.dialect.driver)
 
 
 def with_driver(url: URL) -> tuple[URL, Dialect]:
-    """The URL, with our driver where it names none, and the dialect of its database."""
+    """Return the dialect of the URL's database, and the URL with the driver used here if it names none."""
     known = dialect_named(url.get_backend_name())
     return url.set(drivername=known.schemes.get(url.drivername, url.drivername)), known

@@ -1,6 +1,6 @@
 """The ledger: a table in the sink's database with one row per finished chunk, committed in the chunk's transaction.
 
-It tells a repeated chunk that its rows are there already, which a sink of plain inserts could not know otherwise.
+It shows a repeated chunk that its rows are already there, which a sink of plain inserts could not know otherwise.
 """
 
 import json
@@ -20,19 +20,19 @@ from prefect_batch.blocks.jobs import PassRef
 __all__ = ["LEDGER", "Entry", "Ledger"]
 
 LEDGER = "prefect_batch_chunks"
-# A pass that another Prefect server counts under the same job's name is over by then.
+# By then, a pass of the same job under another Prefect server is over, too.
 KEPT = timedelta(days=30)
 
 
 class Ledger:
-    """The ledger beside a sink's table, in the same schema."""
+    """The ledger of a sink's table, in the same schema."""
 
     def __init__(self, schema: str | None) -> None:
         self._table = SqlTable(
             LEDGER,
             MetaData(),
             Column("job", sql.String(80), primary_key=True),
-            # Not its number: two Prefect servers may count passes of one job into one database.
+            # Not the number: two Prefect servers may number passes of the same job in one database.
             Column("pass_id", sql.String(16), primary_key=True),
             Column("chunk", sql.String(16), primary_key=True),
             Column("pass", sql.Integer, nullable=False),
@@ -42,11 +42,11 @@ class Ledger:
         )
 
     def create(self, engine: Engine) -> None:
-        """Make the table, if it is missing."""
+        """Create the table if it is missing."""
         self._table.create(engine, checkfirst=True)
 
     def entry(self, pass_: PassRef, chunk: ChunkRange) -> "Entry":
-        """The chunk's place in the ledger."""
+        """Return the chunk's entry in the ledger."""
         return Entry(self._table, {"job": pass_.job, "pass_id": pass_.id, "chunk": chunk.digest}, pass_.number)
 
     def forget(self, connection: Connection, pass_: PassRef) -> None:
@@ -55,7 +55,7 @@ class Ledger:
         connection.execute(delete(self._table).where(rows.job == pass_.job, rows.pass_id == pass_.id))
 
     def forget_leftovers(self, connection: Connection, pass_: PassRef) -> None:
-        """Remove old rows of the job's other passes: they were given up, or their run died at its very end."""
+        """Remove old rows of the job's other passes, which were abandoned or whose run died at its very end."""
         rows, since = self._table.c, (datetime.now(UTC) - KEPT).isoformat()
         mine = rows.job == pass_.job, rows.pass_id != pass_.id, rows.finished_at < since
         connection.execute(delete(self._table).where(*mine))
@@ -63,23 +63,23 @@ class Ledger:
 
 @dataclass(frozen=True)
 class Entry:
-    """One chunk's row in the ledger, whether or not it is there yet."""
+    """One chunk's row in the ledger, which may not exist yet."""
 
     table: SqlTable
     identity: dict[str, Any]
     pass_number: int
 
     def find(self, connection: Connection) -> dict[str, Any] | None:
-        """The result of the chunk, or None while it is not finished."""
+        """Return the result of the chunk, or None while it is not finished."""
         mine = and_(*(self.table.c[name] == value for name, value in self.identity.items()))
         found = connection.execute(select(self.table.c.result).where(mine)).scalar_one_or_none()
         return None if found is None else json.loads(found)
 
     def record(self, connection: Connection, result: dict[str, Any]) -> None:
-        """Write the chunk's row; it counts once the chunk's transaction is committed.
+        """Write the chunk's row, which counts once the chunk's transaction is committed.
 
         Raises:
-            ChunkIsDone: another run was faster; this happens where one was taken for dead and is not.
+            ChunkIsDone: another run was faster, which happens if a run was taken for dead and is alive.
         """
         now = datetime.now(UTC).isoformat()
         row = {**self.identity, "pass": self.pass_number, "result": json.dumps(result), "finished_at": now}

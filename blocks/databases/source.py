@@ -24,23 +24,26 @@ __all__ = ["SqlSource"]
 
 
 class SqlSource(KeyedRows):
-    """A table or query to read. Connects when first used; holds no connection between."""
+    """A table or query to read. Connects when first used, and keeps no connection."""
 
     @cached_property
     def schema(self) -> pa.Schema:
-        """The Arrow schema of the records; columns of types that Arrow has not are text."""
+        """The Arrow schema of the records, with text for types that Arrow does not have."""
         return pa.schema([(c.name, arrow_type(c.type)) for c in self.columns])
 
     def check(self) -> list[str]:
-        """Warnings about the source, each a sentence; nothing is read but counts.
+        """Return warnings about the source, each a sentence. Rows are only counted.
 
         Raises:
-            BadSource: it has no such table, column or key, or NULL in its key.
+            BadSource: it does not have this table, column or key, or has NULL in its key.
         """
         return check_source(self)
 
     def estimate(self, after: Key | None, upto: Key) -> int:
-        """About how many rows lie in ``(after, upto]``: counted where that is cheap, else as the database guesses."""
+        """Return roughly how many rows are in ``(after, upto]``.
+
+        They are counted if that is cheap, and otherwise estimated by the database.
+        """
         return estimate_rows(self, after, upto)
 
     @cached_property
@@ -50,7 +53,7 @@ class SqlSource(KeyedRows):
 
     @cached_property
     def _key_places(self) -> tuple[int, ...]:
-        """Where in a row the key's values are: among the columns, or behind them where those are converted."""
+        """The places of the key's values in a row: among the columns, or after them if those are converted."""
         names = self.names
         places = [names.index(name) for name in self.key]
         if {index for index, _ in self._readers}.isdisjoint(places):
@@ -58,16 +61,16 @@ class SqlSource(KeyedRows):
         return tuple(range(len(names), len(names) + len(self.key)))
 
     def read(self, chunk: ChunkRange, batch_rows: int) -> Iterator[Batch]:
-        """The rows of the range in the order of the key, in batches of at most `batch_rows`.
+        """Yield the rows of the range in key order, in batches of at most `batch_rows`.
 
-        A row may be longer than the names: then the key's values as they are stored stand behind them.
+        A row may have more values than names: the key's values, as they are stored, are then at its end.
         """
         for rows in fetch_batches(self.engine, self.statement(chunk), batch_rows, self.dialect.stream):
             yield self._batch(rows)
 
     def read_tables(self, chunk: ChunkRange, batch_rows: int) -> Iterator[Batch]:
-        """As `read`, but the batches have a table, where the database gives one that holds every value exactly."""
-        # Behind its columns a table has no place for the key as it is stored.
+        """Yield the same rows as `read`, in batches with a table if it holds every value exactly."""
+        # A table has no place for the stored key after its columns.
         if self._table_reader is None or self._key_places[0] >= len(self.columns):
             yield from self.read(chunk, batch_rows)
             return
@@ -79,13 +82,13 @@ class SqlSource(KeyedRows):
         return self.dialect.table_reader(self.engine, self.columns)
 
     def find(self, keys: Sequence[Key]) -> Iterator[Batch]:
-        """The rows that have one of these keys; several where a key is not unique."""
+        """Yield the rows that have one of these keys, which may be several if a key is not unique."""
         statement = self._statement(one_of(self.key_expressions, keys))
         for rows in fetch_batches(self.engine, statement, len(keys), self.dialect.stream):
             yield self._batch(rows)
 
     def statement(self, chunk: ChunkRange) -> Select[Any]:
-        """What reads this chunk: the rows of the range in the order of the key."""
+        """Return the SELECT that reads this chunk: the rows of the range in key order."""
         return self._statement(self.within(chunk.after, chunk.upto))
 
     def _statement(self, condition: ColumnElement[bool]) -> Select[Any]:
@@ -105,19 +108,19 @@ class SqlSource(KeyedRows):
         return list(zip(*by_column, strict=True))
 
     def key_side(self, key: tuple[str, ...]) -> SqlKeySide:
-        """The keys by themselves, by these columns of the key."""
+        """Return the source's keys by these columns."""
         assert key == self.key
         return SqlKeySide(self)
 
     def statement_text(self, chunk: ChunkRange) -> str:
-        """The SQL that reads this chunk, with its values written in."""
+        """Return the SQL that reads this chunk, with its values written in."""
         return rows_sql(self, self.statement(chunk))
 
     def explain(self, chunk: ChunkRange) -> tuple[str, tuple[str, ...]]:
-        """What EXPLAIN says of it; nothing for a database whose plans are not read."""
+        """Return what EXPLAIN says of reading this chunk, or empty values if the database's plans are not read."""
         found = explain_rows(self, self.statement(chunk))
         return (found.verdict, found.plan) if found else ("", ())
 
     def key_of(self, row: tuple[Any, ...]) -> Key:
-        """The key of a row that `read` gave."""
+        """Return the key of a row that `read` yielded."""
         return plain_key([row[place] for place in self._key_places])

@@ -1,4 +1,4 @@
-"""Pieces of SQL and sentences that several databases share."""
+"""SQL fragments that several databases share."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +14,7 @@ Quote = Callable[[str], str]
 
 
 def compiled(statement: Select[Any], dialect: SqlDialect) -> tuple[str, Any]:
-    """The statement as text for the driver, and its parameters as the driver takes them."""
+    """Return the statement as text for the driver, and its parameters as the driver takes them."""
     found = statement.compile(dialect=dialect)
     if found.positional:
         return str(found), tuple(found.params[name] for name in found.positiontup or ())
@@ -28,12 +28,12 @@ def explain(connection: Connection, prefix: str, statement: Select[Any]) -> Any:
 
 
 def quoted_table(target: Target, quote: Quote) -> str:
-    """The table's name, with its schema if it names one."""
+    """Return the quoted name of the table, with its schema if it has one."""
     return f"{quote(target.schema)}.{quote(target.name)}" if target.schema else quote(target.name)
 
 
 def on_conflict(target: Target, names: tuple[str, ...], quote: Quote) -> str:
-    """What makes an INSERT of these columns an upsert by the key, in SQLite, PostgreSQL and their kin."""
+    """Return the clause that makes an INSERT of these columns an upsert by the key, in SQLite and PostgreSQL."""
     others = [f"{quote(name)} = excluded.{quote(name)}" for name in names if name not in target.key]
     action = f"UPDATE SET {', '.join(others)}" if others else "NOTHING"
     return f"ON CONFLICT ({', '.join(map(quote, target.key))}) DO {action}"

@@ -1,4 +1,4 @@
-"""What a sink's table is: its columns and types, and which of its keys are unique."""
+"""A sink's table: its columns and types, and which of its keys are unique."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,9 +13,11 @@ __all__ = ["Target", "describe_target"]
 
 @dataclass(frozen=True)
 class Target:
-    """A sink's table. `unique` holds the column sets of its unique keys.
+    """A sink's table.
 
-    `obstacles` is why rows cannot be written to it in the simplest way: what those who tried ran into.
+    Attributes:
+        unique: The column sets of its unique keys.
+        obstacles: The names of the errors that earlier attempts to write in the simplest way ran into.
     """
 
     name: str
@@ -27,17 +29,17 @@ class Target:
 
     @property
     def key_is_unique(self) -> bool:
-        """Whether the database itself keeps two rows with one key apart."""
+        """Whether the database itself prevents two rows with the same key."""
         return frozenset(self.key) in self.unique
 
     @property
     def only_key_is_unique(self) -> bool:
-        """Whether the key is the only thing in which a row can collide with another."""
+        """Whether rows can collide only by the key."""
         return self.unique == {frozenset(self.key)}
 
 
 def describe_target(engine: Engine, name: str, schema: str | None, key: tuple[str, ...]) -> Target | None:
-    """The table as it is now; None if there is none."""
+    """Return the table as it is now, or None if it does not exist."""
     columns = table_columns(engine, name, schema)
     if columns is None:
         return None
@@ -46,7 +48,7 @@ def describe_target(engine: Engine, name: str, schema: str | None, key: tuple[st
     for constraint in inspector.get_unique_constraints(name, schema):
         unique.add(frozenset(constraint["column_names"]))
     for index in inspector.get_indexes(name, schema):
-        # A partial index, or one on an expression, keeps only some rows apart.
+        # A partial index, or one on an expression, makes only some rows unique.
         partial = any("where" in option for option in index.get("dialect_options", {}))
         if index["unique"] and not partial and None not in index["column_names"]:
             unique.add(frozenset(filter(None, index["column_names"])))

@@ -1,1 +1,1 @@
-"""What values are, said once: for each kind its Arrow type, its Python values, its text and its JSON."""
+"""Defines each kind of value once: its Arrow type, its Python values, its text and its JSON."""

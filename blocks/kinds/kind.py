@@ -1,7 +1,7 @@
-"""The table of kinds of values: a row for each, and what it is in Arrow, in Python, as text and in JSON.
+"""The table of kinds of values: one row each, with its forms in Arrow, in Python, as text and in JSON.
 
-Who adds a kind adds a row here; what has no place for it then says so: `of_values` (which values are told to be of it),
-`json_form` (how its columns are read and written in JSON), `databases/column_types` (its columns).
+To add a kind, add a row here. Whatever else must know it then raises an error: `of_values` (which values are of the
+kind), `json_form` (how its columns are read and written in JSON), `databases/column_types` (its columns).
 """
 
 import functools
@@ -33,11 +33,17 @@ __all__ = ["KINDS", "Kind", "kind_of", "plain_type", "python_types", "written_mo
 class Kind:
     """A kind of values.
 
-    `arrow` are its types in Arrow; where such a type has a precision, a zone or parts, some of them, and `is_arrow`
-    tells all. `python` are the types that its values have in Python; it also takes those values of the types `takes`
-    that are equal to one of its own. `text` and `parse` are its text, which keys, letters and files have; None for
-    what has parts. `tag` names the kind beside such a text in JSON, where that has no form of its own for it. `json`
-    and `csv` say what files hold, and `refused` which formats cannot.
+    Attributes:
+        arrow: Its types in Arrow. Only some of them, if such a type has a precision, a zone or parts.
+        is_arrow: Whether an Arrow type is of this kind.
+        python: The types that its values have in Python.
+        takes: Types of other values that it accepts if they are equal to one of its own.
+        text: Returns a value's text, which keys, letters and files contain. None for values that have parts.
+        parse: Returns the value of such a text.
+        tag: The name of the kind beside such a text in JSON, if JSON has no form for it.
+        json: What JSON files hold.
+        csv: What CSV files hold.
+        refused: The formats that cannot hold the kind.
     """
 
     name: str
@@ -110,7 +116,7 @@ _STAMPS = tuple(pa.timestamp(unit) for unit in _UNITS)
 _ZONED = (*(pa.timestamp(unit, "UTC") for unit in _UNITS), pa.timestamp("us", "Europe/Berlin"))
 _TIMES = (pa.time32("s"), pa.time32("ms"), pa.time64("us"), pa.time64("ns"))
 
-# A kind whose Python type is a subclass of another's stands before it: a datetime is a date, too, and True a number.
+# A kind whose Python type is a subclass of another's comes before it: a datetime is a date, too, and True a number.
 KINDS: tuple[Kind, ...] = (
     Kind("null", (pa.null(),), is_.is_null, (), json="null", csv="nothing"),
     Kind("bool", (pa.bool_(),), is_.is_boolean, (bool,), json="true or false", csv="true or false"),
@@ -152,21 +158,24 @@ KINDS: tuple[Kind, ...] = (
 
 
 def plain_type(arrow: pa.DataType) -> pa.DataType:
-    """The type without what says how its values are stored: a dictionary is what its values are."""
+    """Return the type without how its values are stored: for a dictionary, the type of its values."""
     return plain_type(arrow.value_type) if is_.is_dictionary(arrow) else arrow
 
 
 def written_moment(arrow: pa.DataType) -> pa.DataType:
-    """The type of moments as text has them: in UTC, since offsets of old times have seconds, which no text here has."""
+    """Return the type that timestamps have in text, which is UTC.
+
+    Offsets of old times have seconds, which text cannot hold.
+    """
     return arrow if arrow.tz is None else pa.timestamp(arrow.unit, "UTC")
 
 
 @functools.lru_cache(256)
 def kind_of(arrow: pa.DataType) -> Kind:
-    """The kind of an Arrow type's values.
+    """Return the kind of an Arrow type's values.
 
     Raises:
-        KeyError: no row is for it, as for unions.
+        KeyError: the table has no row for it, as for unions.
     """
     arrow = plain_type(arrow)
     if isinstance(arrow, pa.BaseExtensionType) and arrow != pa.uuid():
@@ -179,7 +188,7 @@ def kind_of(arrow: pa.DataType) -> Kind:
 
 @functools.lru_cache(256)
 def python_types(arrow: pa.DataType) -> frozenset[type]:
-    """The Python types of which a column of this Arrow type takes values as they are; none where no kind has it."""
+    """Return the Python types whose values a column of this Arrow type takes unchanged, or none for unknown types."""
     try:
         kind = kind_of(arrow)
     except KeyError:

@@ -1,4 +1,4 @@
-"""Moments, times and durations with nanoseconds, which Python's own types do not have."""
+"""Timestamps, times and durations with nanoseconds, which Python's own types do not have."""
 
 from datetime import datetime, time, timedelta
 from typing import Any
@@ -19,20 +19,20 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 class NanoTime(time):
-    """A time of day with `nanosecond`, from 1 to 999, beyond its microsecond: what pandas has for moments only."""
+    """A time of day with 1 to 999 nanoseconds beyond its microsecond, which pandas has only for timestamps."""
 
     nanosecond: int
 
     @classmethod
     def of_day(cls, nanoseconds: int) -> time:
-        """The time so many nanoseconds after midnight: a plain one where it has whole microseconds."""
+        """Return the time this many nanoseconds after midnight, as a plain one if its microseconds are whole."""
         seconds, rest = divmod(nanoseconds, 10**9)
         found = time(seconds // 3600, seconds // 60 % 60, seconds % 60, rest // 1000)
         return cls.beyond(found, rest % 1000) if rest % 1000 else found
 
     @classmethod
     def beyond(cls, value: time, nanosecond: int) -> "NanoTime":
-        """The time so many nanoseconds later, less than a microsecond."""
+        """Return the time this many nanoseconds later, less than a microsecond."""
         new = cls(value.hour, value.minute, value.second, value.microsecond)
         new.nanosecond = nanosecond
         return new
@@ -54,19 +54,19 @@ class NanoTime(time):
 
 
 def nanoseconds_of(value: Any) -> int:
-    """The nanoseconds that the value has beyond its last whole microsecond; 0 for Python's own types."""
+    """Return the nanoseconds beyond the value's last whole microsecond, which is 0 for Python's own types."""
     if isinstance(value, timedelta):
         return int(getattr(value, "nanoseconds", 0))
     return int(getattr(value, "nanosecond", 0)) if isinstance(value, (datetime, time)) else 0
 
 
 def moment_text(value: datetime) -> str:
-    """The moment in ISO 8601, with nine digits where it has nanoseconds."""
+    """Return the timestamp in ISO 8601, with nine digits if it has nanoseconds."""
     return value.isoformat() if nanoseconds_of(value) else datetime.isoformat(value)
 
 
 def parse_moment(text: str) -> datetime:
-    """The moment that `moment_text` wrote; one of pandas where it has nanoseconds."""
+    """Return the timestamp that `moment_text` wrote, as one of pandas if it has nanoseconds."""
     if len(text.partition(".")[2].partition("+")[0].partition("-")[0]) <= 6:
         return datetime.fromisoformat(text)
     import pandas as pd
@@ -76,13 +76,13 @@ def parse_moment(text: str) -> datetime:
 
 
 def time_text(value: time) -> str:
-    """The time in ISO 8601, with nine digits where it has nanoseconds."""
+    """Return the time in ISO 8601, with nine digits if it has nanoseconds."""
     nanosecond = nanoseconds_of(value)
     return f"{time.isoformat(value, 'microseconds')}{nanosecond:03}" if nanosecond else time.isoformat(value)
 
 
 def parse_time(text: str) -> time:
-    """The time that `time_text`, or Arrow, wrote."""
+    """Return the time that `time_text`, or Arrow, wrote."""
     whole, _, digits = text.partition(".")
     if not digits.isdigit() or len(digits) <= 6:
         return time.fromisoformat(text)
@@ -91,14 +91,14 @@ def parse_time(text: str) -> time:
 
 
 def duration_text(value: timedelta) -> str:
-    """The duration as a number of microseconds, with a fraction where it has nanoseconds."""
+    """Return the duration as a number of microseconds, with a fraction if it has nanoseconds."""
     nanosecond = nanoseconds_of(value)
     whole = timedelta(value.days, value.seconds, value.microseconds) // _MICROSECOND
     return f"{whole}.{nanosecond:03}" if nanosecond else str(whole)
 
 
 def parse_duration(text: str) -> timedelta:
-    """The duration that `duration_text` wrote; one of pandas where it has nanoseconds."""
+    """Return the duration that `duration_text` wrote, as one of pandas if it has nanoseconds."""
     whole, _, nanosecond = text.partition(".")
     if not nanosecond:
         return timedelta(microseconds=int(whole))
@@ -109,5 +109,5 @@ def parse_duration(text: str) -> timedelta:
 
 
 def whole_duration(value: timedelta) -> int | None:
-    """The duration in microseconds; None where these are not whole."""
+    """Return the duration in microseconds, or None if it is not a whole number of them."""
     return None if nanoseconds_of(value) else value // _MICROSECOND

@@ -1,4 +1,4 @@
-"""Values of other libraries, and of subclasses, as values of Python's own types: where that changes nothing."""
+"""Converts values of other libraries and of subclasses to Python's own types, if that changes nothing."""
 
 from collections.abc import Callable, Sequence
 from datetime import date, datetime, time, timedelta
@@ -15,13 +15,13 @@ from prefect_batch.blocks.kinds.nanoseconds import NanoTime, nanoseconds_of
 
 __all__ = ["PLAIN", "misfit", "plain_value", "storable_values"]
 
-# Values of these types are themselves.
+# Values of these types stay as they are.
 PLAIN = frozenset(
     (NoneType, bool, int, float, str, bytes, Decimal, datetime, date, time, timedelta, UUID, dict, list)
 )  # fmt: skip
 _OWN = PLAIN | {NanoTime, pa.MonthDayNano, bytearray, memoryview, tuple}
-# A subclass holds just what its base does: the member of an enumeration of texts, a dict that counts. Not by calling
-# str(): what that shows is up to the subclass.
+# A subclass holds the same value as its base, such as the member of an enumeration of texts, or a Counter. It is not
+# converted by str(), because a subclass may show something else.
 _BASES: tuple[tuple[type, Callable[[Any], Any]], ...] = (
     (str, str.__str__),
     (int, int.__int__),
@@ -33,7 +33,7 @@ _BASES: tuple[tuple[type, Callable[[Any], Any]], ...] = (
 
 
 def plain_value(value: Any) -> Any:
-    """The value as Python's own types have it; unchanged where none of them has it exactly."""
+    """Return the value as one of Python's own types, or unchanged if none of them holds it exactly."""
     if type(value) in _OWN:
         return value
     module = type(value).__module__.partition(".")[0]
@@ -56,7 +56,7 @@ def _plain_numpy(value: Any) -> Any:
         found = value.item()
         if not isinstance(found, int):
             return found
-        # Beyond microseconds numpy has only a number; beyond the years of Python, too.
+        # Beyond microseconds, and beyond the years of Python, numpy has only a number.
         import pandas as pd
 
         if np.datetime_data(value)[0] != "ns":
@@ -79,10 +79,10 @@ def _plain_pandas(value: Any) -> Any:
 
 
 def _storable(value: Any, column: str) -> Any:
-    """The plain value as databases have it, whose moments and durations end with microseconds.
+    """Return the plain value as databases have it: timestamps and durations end with microseconds.
 
     Raises:
-        DoesNotFit: it has nanoseconds, or is the member of an enumeration that is of no other type.
+        DoesNotFit: it has nanoseconds, or is an enumeration member that is of no other type.
     """
     value = plain_value(value)
     if nanoseconds_of(value):
@@ -93,14 +93,14 @@ def _storable(value: Any, column: str) -> Any:
 
 
 def storable_values(values: Sequence[Any], column: str) -> Sequence[Any]:
-    """The values of a column, each as databases have it."""
+    """Return the values of a column, each as databases have it."""
     if set(map(type, values)) <= PLAIN:
         return values
     return [_storable(value, column) for value in values]
 
 
 def misfit(column: str, kind: Any, value: Any) -> DoesNotFit:
-    """The error of a value that its column cannot hold exactly: `column` and `kind` as messages call them."""
+    """Return the error for a value that its column cannot hold exactly. Messages call them `column` and `kind`."""
     text = repr(value)
     shown = text if len(text) <= 80 else text[:77] + "…"
     return DoesNotFit(

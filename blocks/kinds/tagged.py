@@ -1,4 +1,4 @@
-"""Values as JSON and back, of the same type and to the last digit: what keys, cursors and dead letters hold."""
+"""Converts values to JSON and back with the same type and all digits, for keys, cursors and dead letters."""
 
 import json
 from typing import Any
@@ -13,7 +13,7 @@ __all__ = ["decode_value", "encode_scalar", "encode_value"]
 # Beyond this, JSON readers that hold numbers as doubles (the Prefect UI) would round an integer.
 _JSON_INTEGERS = 2**53
 _BY_TAG = {kind.tag: kind for kind in KINDS if kind.tag}
-# In the table's order, where a subclass stands before its base.
+# In the table's order, where a subclass comes before its base.
 _BY_TYPE: dict[type, Kind] = {}
 for _kind in _BY_TAG.values():
     for _type in (*_kind.python, *_kind.takes):
@@ -21,7 +21,7 @@ for _kind in _BY_TAG.values():
 
 
 def encode_scalar(value: Any) -> Any:
-    """The value as JSON: itself, or ``{"<tag>": "<text>"}`` where JSON has no such type or would round it.
+    """Return the value as JSON: itself, or ``{"<tag>": "<text>"}`` where JSON has no such type or would round it.
 
     Raises:
         DoesNotFit: no kind has a text for it.
@@ -37,7 +37,7 @@ def encode_scalar(value: Any) -> Any:
 
 
 def encode_value(value: Any) -> Any:
-    """As `encode_scalar`, and of what has parts each part.
+    """Return the value as JSON, as `encode_scalar` does, with each of its parts.
 
     Raises:
         DoesNotFit: a part has no exact text.

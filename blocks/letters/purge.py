@@ -14,9 +14,13 @@ __all__ = ["purge_letters"]
 
 
 def purge_letters(place: Store, job: str, before: datetime) -> int:
-    """Remove the job's letters that were resolved before this moment, in all their generations; how many they were.
+    """Remove the job's letters that were resolved before this moment, in all their generations.
 
-    A crash in between leaves decisions on letters that are gone, which the next purge removes: never a decision less.
+    After a crash, the decisions on letters that are gone may remain, and the next purge removes them. A decision is
+    never removed before its letter.
+
+    Returns:
+        The number of letters removed.
     """
     statuses = read_statuses(place, job)
     removed: set[str] = set()

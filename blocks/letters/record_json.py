@@ -40,5 +40,5 @@ def _is_shown(value: Any) -> bool:
 
 
 def shown_columns(text: str) -> list[str]:
-    """The columns of which the record in this text has no more than their values' `repr`."""
+    """Return the columns that this text holds only as the `repr` of their values."""
     return [name for name, value in json.loads(text).items() if _is_shown(value)]

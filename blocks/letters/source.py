@@ -43,9 +43,9 @@ class _Letter(NamedTuple):
 
 
 class LettersSource:
-    """The letters of a replay in the order of its list; a row is the record, and behind it the letter.
+    """The letters of a replay in the order of its list, where a row is the record followed by its letter.
 
-    With `origin` the records are read from there again, by the letters' keys.
+    With `origin`, the records are read from there again, by the letters' keys.
     """
 
     key = ("letter",)
@@ -123,7 +123,7 @@ class LettersSource:
         return list(dict.fromkeys(found))
 
     def estimate(self, after: Key | None, upto: Key) -> int:
-        """Return how many letters lie in ``(after, upto]``, exactly."""
+        """Return exactly how many letters are in ``(after, upto]``."""
         return int(upto[0]) - _number(after)
 
     def read(self, chunk: ChunkRange, batch_rows: int) -> Iterator[Batch]:

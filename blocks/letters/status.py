@@ -37,17 +37,17 @@ class Decision:
     run_id: str = ""
 
     def encode(self) -> dict[str, Any]:
-        """The decision as JSON."""
+        """Return the decision as JSON."""
         return {**vars(self), "letters": self.letters.encode()}
 
     @classmethod
     def decode(cls, encoded: dict[str, Any]) -> "Decision":
-        """The decision that `encode` wrote."""
+        """Return the decision that `encode` wrote."""
         return cls(**{**encoded, "letters": LetterSet.decode(encoded["letters"])})
 
 
 class LetterState(NamedTuple):
-    """The status of one letter, and of the decision behind it: when (UTC), by whom and why; empty while it is open."""
+    """The status of one letter, with the decision behind it: when (UTC), by whom and why. Empty while it is open."""
 
     status: LetterStatus
     at: str = ""
@@ -83,7 +83,7 @@ def _folder(job: str) -> str:
 
 
 def save_decision(place: Store, job: str, name: str, decision: Decision) -> None:
-    """Write the decision under this name, whole; one of the same name is replaced by it."""
+    """Write the decision under this name, replacing an earlier one of the same name."""
     put(place, f"{_folder(job)}/{name}.json", json.dumps(decision.encode()).encode())
 
 

@@ -31,7 +31,7 @@ class Tabs:
 
 
 def leave_null_out(schema: JsonSchemaValue) -> None:
-    """Show an optional field of a parameter model as one that may stay empty. Prefect also accepts a null there."""
+    """Show an optional field of a parameter model as a field that may stay empty. Prefect also accepts a null there."""
     for field in schema.get("properties", {}).values():
         alternatives = [one for one in field.get("anyOf", ()) if one != {"type": "null"}]
         if len(alternatives) == 1 and len(field["anyOf"]) == 2:

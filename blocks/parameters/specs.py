@@ -1,7 +1,7 @@
 """The parameters that name the two ends of a job.
 
-What a run asks of one that it does not open: `define_source` or `define_sink`; of a source `replay`, the number of the
-replay that it is the source of, or None; of a sink `adds_rows`, `forbids_overlap` and `made_again`.
+A run uses these members without opening an end: `define_source` and `replay` of a source, where `replay` is the number
+of the replay that reads it, or None; `define_sink`, `adds_rows`, `forbids_overlap` and `made_again` of a sink.
 """
 
 from prefect_batch.blocks.parameters.files import Files

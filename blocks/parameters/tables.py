@@ -30,7 +30,7 @@ _CONFIG = ConfigDict(extra="forbid", hide_input_in_errors=True, json_schema_extr
 
 
 def check_key(key: str | list[str]) -> str | list[str]:
-    """The key itself.
+    """Return the key itself.
 
     Raises:
         BadParameter: it names no column, or one of them twice.
@@ -81,7 +81,7 @@ class Table:
 
     @property
     def forbids_overlap(self) -> str | None:
-        """Why an incremental pass must not read records again, as the end of a sentence; None where it may."""
+        """Why an incremental pass must not read records again, as the end of a sentence, or None if it may."""
         return f"write={self.write!r} would write them twice: use write='upsert'" if self.adds_rows else None
 
     @property

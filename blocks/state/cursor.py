@@ -89,7 +89,7 @@ class Cursor:
         )
 
     def become(self, status: Status, message: str) -> "Cursor":
-        """The cursor with another status, and why it has that.
+        """Return the cursor with another status, and the reason for it.
 
         Raises:
             ValueError: a job cannot change from its status to that one.

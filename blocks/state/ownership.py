@@ -197,7 +197,7 @@ def _acquire(job: str, owner: Owner) -> Ownership:
             return Ownership(job, owner, document)
         existing = call_api(lambda client: client.read_variable_by_name(_variable(job)))
         if existing is None:
-            continue  # It was released just now.
+            continue  # It has just been released.
         former = _owner(existing.value)
         if not is_dead(former, owner.run_id, owner.attempt, flow_run_ended=_flow_run_ended(former.run_id)):
             raise JobIsOwned(job, former.run_id, former.host_name, former.pid, former.since)

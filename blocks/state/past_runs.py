@@ -8,10 +8,10 @@ __all__ = ["PastRun", "decode_history"]
 
 
 class PastRun(NamedTuple):
-    """A run that is over, or was the latest one: its counts are of this run alone, its times in UTC.
+    """A past run, or the latest one, with the counts of this run alone and its times in UTC.
 
-    `status` is how it ended: ``complete``, ``stopped``, ``failed``, or ``died`` if it could not say so itself; of one
-    that has not ended, ``running``, and of one whose pass was given up since, ``reset``.
+    `status` is how it ended: ``complete``, ``stopped``, ``failed``, or ``died`` if it could not save its end. It is
+    ``running`` for a run that has not ended, and ``reset`` for one whose pass was abandoned since.
     """
 
     run_id: str

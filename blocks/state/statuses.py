@@ -6,7 +6,7 @@ from typing import Literal, get_args
 __all__ = ["CHANGES", "MEANINGS", "STATUSES", "PastStatus", "Status", "as_markdown", "check_change"]
 
 Status = Literal["running", "stopped", "failed", "complete", "reset"]
-# How a run has ended; the last of them is never saved, but seen: the cursor says running, and nobody is at work.
+# How a run ended. The last one is never saved, but seen: the cursor says running, and no run is active.
 PastStatus = Literal["running", "stopped", "failed", "complete", "reset", "died"]
 
 STATUSES: tuple[Status, ...] = get_args(Status)
@@ -55,7 +55,7 @@ def check_change(before: Status | None, after: Status) -> None:
 
 
 def as_markdown() -> str:
-    """The table of the meanings, and the diagram of the changes with their reasons, for the documentation."""
+    """Return the table of the statuses and the diagram of their changes, for the documentation."""
     lines = ["| status | meaning |", "| --- | --- |"]
     lines += [f"| {status} | {meaning} |" for status, meaning in MEANINGS.items()]
     lines += ["", "```"]

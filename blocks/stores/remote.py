@@ -19,7 +19,10 @@ _ATOMIC_PUT = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"}
 
 
 def open_remote(files: Any, path: str) -> Any:
-    """The file to read, with a position of its own: of a file in memory fsspec gives the same object to all readers."""
+    """Open the file to read, with its own position.
+
+    For a file in memory, fsspec returns the same object to all readers.
+    """
     if "memory" in files.protocol:
         return io.BytesIO(files.cat_file(path))
     return files.open(path, "rb")
@@ -150,7 +153,7 @@ class RemoteStore:
 
 
 def in_memory(files: Any) -> bool:
-    """Whether a file system of fsspec, or one that it is chained to, is the memory of this process."""
+    """Return whether a file system of fsspec, or one that it is chained to, is in the memory of this process."""
     below = (
         getattr(files, "fs", None),
         getattr(files, "sync_fs", None),

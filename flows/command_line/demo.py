@@ -6,7 +6,7 @@ __all__ = ["demo"]
 
 
 def demo(*, directory: Path = Path("prefect-batch-demo")) -> None:
-    """Process the flights of New York 2013, kill the run on its way, resume it, compare; replay, reconcile.
+    """Process the flights of New York 2013, kill the run, resume it, compare, replay and reconcile.
 
     Parameters
     ----------

@@ -15,7 +15,7 @@ __all__ = ["parse_value", "read_job_file"]
 
 
 def read_job_file(path: Path, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters in the file, with these changes, checked as Prefect checks those of a deployment.
+    """Return the parameters in the file, with these changes, checked as Prefect checks those of a deployment.
 
     Raises:
         BadParameter: the file cannot be read, or a parameter is missing, unknown or out of its range.
@@ -43,7 +43,7 @@ def read_job_file(path: Path, changes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def parse_value(text: str) -> Any:
-    """A value on the command line, read as YAML: a number, true, null, a list, an object, or else a text.
+    """Return a value of the command line, read as YAML: a number, true, null, a list, an object, or else a text.
 
     Raises:
         BadParameter: it is no YAML.
@@ -55,5 +55,5 @@ def parse_value(text: str) -> Any:
 
 
 def _said(error: ParameterTypeError) -> str:
-    """The faults, one a line, without Prefect's preamble."""
+    """Return the faults, one per line, without Prefect's preamble."""
     return "\n  ".join(line.strip().removeprefix("- ") for line in str(error).splitlines()[1:]) or str(error)

@@ -48,7 +48,7 @@ def run(file: Path, *, param: Changes = None, as_json: AsJson = False) -> Ending
 
 
 def _read(file: Path, changes: list[str] | None) -> dict[str, Any]:
-    """The parameters in the file with these changes; functions are found below the present directory, too."""
+    """Return the parameters in the file with these changes. Functions are also found below the current directory."""
     from prefect_batch.flows.command_line.job_file import parse_value, read_job_file
 
     here = str(Path.cwd())

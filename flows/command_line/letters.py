@@ -56,7 +56,7 @@ class Which:
 
 
 def _arguments(job: str, which: Which) -> dict[str, Any]:
-    """The selection as arguments; a group stands for its type of error and its message."""
+    """Return the selection as arguments, with a group's type of error and message in place of the group."""
     from prefect_batch.flows.operations.failures import group_number, look
 
     found = {name: value for name, value in vars(which).items() if name != "group"}

@@ -34,7 +34,7 @@ Yes = Annotated[bool, Parameter(name="--yes", negative=(), help="Do not ask.")]
 
 
 class Ending(IntEnum):
-    """The exit code of a command; docs/command-line.md describes each one."""
+    """The exit code of a command, as docs/command-line.md describes it."""
 
     DONE = 0
     REFUSED = 1
@@ -47,7 +47,7 @@ class Ending(IntEnum):
 
 
 def ending_of(error: BatchError) -> Ending:
-    """The exit code for a command that ended with this error."""
+    """Return the exit code for a command that ended with this error."""
     if isinstance(error, FailureRateExceeded):
         return Ending.LIMIT
     if isinstance(error, JobIsOwned):
@@ -61,7 +61,7 @@ class Encoded(Protocol):
     """What a command can print: text by `str`, and JSON by `encode`."""
 
     def encode(self) -> dict[str, Any]:
-        """The same as JSON."""
+        """Return the same as JSON."""
 
 
 def print_found(found: Encoded | Sequence[Encoded], *, as_json: bool, nothing: str = "nothing was found") -> None:
@@ -81,7 +81,7 @@ class Done:
     fields: dict[str, Any]
 
     def encode(self) -> dict[str, Any]:
-        """The fields."""
+        """Return the fields."""
         return self.fields
 
     def __str__(self) -> str:

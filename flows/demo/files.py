@@ -25,18 +25,18 @@ def minutes_gained_by_line(flight: dict[str, Any]) -> dict[str, Any]:
 
 
 def unpack_flights(directory: Path) -> Path:
-    """The flights as a CSV file in this directory."""
+    """Unpack the flights as a CSV file in this directory."""
     with zipfile.ZipFile(data_file()) as archive:
         return Path(archive.extract("flights.csv", directory))
 
 
 def files_of_flights(directory: Path) -> Path:
-    """Where the job writes its files."""
+    """Return where the job writes its files."""
     return directory / "minutes-gained"
 
 
 def compare_files(database: Path, directory: Path) -> str:
-    """One sentence: the files hold the rows of the table that the same function made.
+    """Return a sentence that confirms that the files hold the same rows as the table.
 
     Raises:
         BatchError: they do not.
@@ -56,7 +56,7 @@ def compare_files(database: Path, directory: Path) -> str:
 
 
 def _run(directory: str) -> None:
-    """The job, in a process of its own."""
+    """Run the job in a process of its own."""
     from prefect_batch import Files, process_records
 
     place = Path(directory)

@@ -29,7 +29,7 @@ _COLUMNS = (
 
 @processor
 def minutes_gained(flight: dict[str, Any]) -> dict[str, Any]:
-    """Return how many minutes a flight made up in the air; raise for a flight that never arrived."""
+    """Return how many minutes a flight made up in the air, or raise if it never arrived."""
     return {
         "id": flight["id"],
         "flight": f"{flight['carrier']}{flight['flight']}",
@@ -41,7 +41,7 @@ def minutes_gained(flight: dict[str, Any]) -> dict[str, Any]:
 
 @processor
 def minutes_gained_if_arrived(flight: dict[str, Any]) -> dict[str, Any]:
-    """The same function, fixed: a flight that never arrived has no known gain."""
+    """Return the same as `minutes_gained`, but without a gain for a flight that never arrived."""
     if flight["arr_delay"] is None or flight["air_time"] is None:
         route = f"{flight['origin']}-{flight['dest']}"
         return {"id": flight["id"], "flight": f"{flight['carrier']}{flight['flight']}", "route": route}
@@ -79,7 +79,7 @@ def _rows() -> Iterator[tuple[Any, ...]]:
 
 
 def data_file() -> Path:
-    """The packed CSV file of the flights.
+    """Return the packed CSV file of the flights.
 
     Raises:
         BadSource: the package with it is not installed.
@@ -92,7 +92,7 @@ def data_file() -> Path:
 
 
 def _run(database: str, sink: str, job: str) -> None:
-    """One run of the job, for the demo, which needs a process that it can kill."""
+    """Run the job once for the demo, which needs a process that it can kill."""
     from prefect_batch import Table, process_records
 
     url = f"sqlite:///{database}"

@@ -44,7 +44,7 @@ def _say(text: str = "") -> None:
 
 
 def run_demo(directory: Path) -> None:
-    """Run the demo with its files in this directory; earlier ones of it are replaced.
+    """Run the demo with its files in this directory, replacing those of an earlier demo.
 
     Raises:
         BatchError: the resumed run did not end as the undisturbed one did.

@@ -28,7 +28,7 @@ class Acknowledged:
     what: str
 
     def encode(self) -> dict[str, Any]:
-        """The same as JSON."""
+        """Return the same as JSON."""
         return dict(vars(self))
 
     def __str__(self) -> str:
@@ -68,12 +68,12 @@ def tune(job: str, **changes: Any) -> Acknowledged:
 
 
 def is_at_work(job: str) -> bool:
-    """Whether a living run works on this job."""
+    """Return whether a living run of this job is active."""
     return living_owner(check_job(job)) is not None
 
 
 def _checked(name: str, value: Any) -> float | None:
-    """The value of this limit, when it may have it.
+    """Return the value of this limit if it is allowed.
 
     Raises:
         BadParameter: it may not, or there is no such limit.

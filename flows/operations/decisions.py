@@ -64,7 +64,7 @@ def discard_dead_letters(
 
 
 def count_open(job: str, **asked: Any) -> int:
-    """How many letters `discard_dead_letters` would discard."""
+    """Return how many letters `discard_dead_letters` would discard."""
     main = load_cursor(job)
     return len(choose_open(main, _selection(**asked), Unfinished()).ids)
 
@@ -90,7 +90,7 @@ def _discard(job: str, selection: Selection, reason: str, by: str | None) -> int
 
 
 def choose_open(main: Cursor, selection: Selection, unfinished: Unfinished) -> Choice:
-    """The open letters that are meant: if no pass is named, of the latest, and of an incremental job of all."""
+    """Return the selected open letters: by default of the latest pass, or of all passes of an incremental job."""
     return choose(open_place(main.dead_letters), main.job, selection.of_latest(main), unfinished)
 
 

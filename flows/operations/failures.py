@@ -67,7 +67,7 @@ class Failures:
     groups: list[FailureGroup]
 
     def encode(self) -> dict[str, Any]:
-        """The failures as JSON."""
+        """Return the failures as JSON."""
         return {**vars(self), "groups": [group.encode() for group in self.groups]}
 
     def __str__(self) -> str:
@@ -98,7 +98,7 @@ def _lines(group: FailureGroup) -> list[str]:
 
 
 def look(job: str, pass_number: int | None = None, *, status: LetterStatus | None = "open") -> Failures:
-    """The failures of the job's latest pass, or of the pass named."""
+    """Return the failures of the job's latest pass, or of the pass named."""
     cursor = load_cursor(job)
     number = cursor.pass_number if pass_number is None else pass_number
     place = open_place(cursor.dead_letters)
@@ -108,7 +108,7 @@ def look(job: str, pass_number: int | None = None, *, status: LetterStatus | Non
 
 
 def group_number(failures: Failures, number: int) -> FailureGroup:
-    """The group with this number.
+    """Return the group with this number.
 
     Raises:
         BadParameter: there is none.
@@ -120,7 +120,7 @@ def group_number(failures: Failures, number: int) -> FailureGroup:
 
 
 def group_tables(failures: Failures, group: FailureGroup | None) -> Iterator[pa.Table]:
-    """The letters behind the failures, or of one group, with all their columns."""
+    """Yield the letters behind the failures, or of one group, with all their columns."""
     place = open_place(load_cursor(failures.job).dead_letters)
     names = letter_schema(pa.schema([])).names
     for table in letter_tables(place, failures.job, names, failures.pass_number, failures.status):

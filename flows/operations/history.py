@@ -17,13 +17,13 @@ _HEADS = ("started (UTC)", "took", "pass", "ended as", "read", "written", "filte
 
 @dataclass(frozen=True)
 class History:
-    """The latest runs of a job, the newest first: at most 50 former ones, and the one that runs or ran last."""
+    """The latest runs of a job, newest first: up to 50 past runs, and the present or last one."""
 
     job: str
     runs: tuple[PastRun, ...]
 
     def encode(self) -> dict[str, Any]:
-        """The runs as JSON, with the seconds that each took."""
+        """Return the runs as JSON, with the seconds that each took."""
         return {"job": self.job, "runs": [{**run._asdict(), "seconds": _seconds(run)} for run in self.runs]}
 
     def __str__(self) -> str:
@@ -40,7 +40,7 @@ class History:
 
 
 def history(job: str) -> History:
-    """The latest runs of the job.
+    """Return the latest runs of the job.
 
     Raises:
         UnknownJob: The job never ran against this Prefect API.

@@ -39,7 +39,7 @@ class JobPlan:
     warnings: tuple[str, ...]
 
     def encode(self) -> dict[str, Any]:
-        """The plan as JSON."""
+        """Return the plan as JSON."""
         return dict(vars(self))
 
     def __str__(self) -> str:
@@ -111,7 +111,7 @@ def _first_key(source: Source, after: Key | None, upto: Key | None) -> str | Non
 
 
 def _two_chunks(source: Source, cursor: Cursor, rows: int) -> tuple[ChunkRange | None, ChunkRange | None]:
-    """The first chunk that would be read, and the one after it, if there are as many."""
+    """Return the first chunk to be read and the one after it, or None for each that does not exist."""
     after, upto = cursor.position.prefix, cursor.position.upper
     if upto is None or after == upto:
         return None, None

@@ -46,7 +46,7 @@ class JobStatus:
         return max(0, self.total - self.tally.read) / self.rate
 
     def encode(self) -> dict[str, Any]:
-        """The status as JSON."""
+        """Return the status as JSON."""
         return {**vars(self), "tally": self.tally.encode(), "seconds_left": self.seconds_left}
 
     def __str__(self) -> str:
@@ -72,7 +72,7 @@ class JobStatus:
         return "\n".join(lines)
 
     def _used(self) -> str:
-        """What the run takes and may take, while it runs, as one line."""
+        """Return what the run takes and may take, while it is running, as one line."""
         used, rate = self.resources, self.limits.get("max_rate")
         if self.status != "running" or "cores" not in used:
             return ""

@@ -74,7 +74,7 @@ class _Sending(threading.Thread):
                 sent = block.notify(self._body, self._subject)
                 if inspect.isawaitable(sent):
                     asyncio.run(_await(sent))
-        except BaseException as error:  # noqa: BLE001 - whatever a service or its client does, the run's outcome stands
+        except BaseException as error:  # noqa: BLE001 - whatever a service or its client does, the outcome is final
             self.error = error
 
 

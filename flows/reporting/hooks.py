@@ -52,7 +52,7 @@ _NONE: Mapping[str, Any] = {}
 
 
 def _cursor_of(flow_run: FlowRun) -> Cursor | None:
-    """The job's cursor, if this flow run is the one that saved it last."""
+    """Return the job's cursor, or None unless this flow run is the last that saved it."""
     job = str(flow_run.parameters.get("job"))
     for name in (job, replay_job(job)):
         try:
@@ -82,7 +82,7 @@ def report_failure(flow: AnyFlow, flow_run: FlowRun, state: State[Any]) -> None:
     """Publish the report of a run that failed, and send its alerts."""
     error = state.result(raise_on_failure=False)
     if isinstance(error, JobIsOwned):
-        return  # The run that owns the job tells of its own end.
+        return  # The run that owns the job reports its own end.
     cause = _CAUSES.get(type(error), "refused" if isinstance(error, Refused) else "error")
     numbers = {"refused_chunks": error.chunks, "refused_records": error.records} if type(error) is CircuitOpen else {}
     _tell(flow_run, _ended(flow_run, state, "failed"), state.message or "", cause, numbers)
@@ -113,7 +113,10 @@ def _ended(flow_run: FlowRun, state: State[Any], ending: str) -> Report | None:
 def _tell(
     flow_run: FlowRun, report: Report | None, message: str, cause: str, numbers: Mapping[str, Any] = _NONE
 ) -> None:
-    """Report, events and alerts of a run that ended badly; without a report it was refused before it began."""
+    """Publish the report and events of a run that ended badly, and send its alerts.
+
+    Without a report, the run was refused before it began.
+    """
     job, run_id = str(flow_run.parameters.get("job")), str(flow_run.id)
     if flow_run.parameters.get("dry_run"):
         return

@@ -69,7 +69,7 @@ def _artifact_url(artifact: UUID) -> str | None:
 
 
 def _groups(report: Report) -> list[dict[str, Any]]:
-    """The failures by cause, or nothing if the letters cannot be read now."""
+    """Return the failures by cause, or none if the letters cannot be read now."""
     try:
         return failure_rows(report)
     except (OSError, ValueError, BatchError):
@@ -77,7 +77,7 @@ def _groups(report: Report) -> list[dict[str, Any]]:
 
 
 def _some_letters(report: Report) -> list[dict[str, Any]]:
-    """A few of the pass's dead letters as rows of a table, or nothing if they cannot be read now."""
+    """Return a few of the pass's dead letters as rows of a table, or none if they cannot be read now."""
     columns = ("key", "error_type", "error_message", "stage", "attempts", "failed_at")
     try:
         tables = letter_tables(open_place(report.dead_letters), report.job, columns, report.pass_number)
@@ -111,7 +111,7 @@ def publish_event(job: str, run_id: str, name: str, payload: dict[str, Any]) -> 
 
 
 def numbers_of(report: Report) -> dict[str, Any]:
-    """The payload of an event: the counts of this run, and its status."""
+    """Return the payload of an event: the counts of this run, and its status."""
     return {
         "status": report.status,
         "message": report.message,
@@ -132,7 +132,7 @@ MOST_GROUPS = 100
 
 
 def failure_rows(report: Report) -> list[dict[str, Any]]:
-    """The groups of open letters of the run's pass, or of the job for a replay, the largest first."""
+    """Return the groups of open letters of the run's pass, or of the job for a replay, the largest first."""
     number = None if of_replay(report.job) else report.pass_number
     tables = letter_tables(open_place(report.dead_letters), main_job(report.job), COLUMNS, number, "open")
     letters = (letter for table in tables for letter in table.to_pylist())

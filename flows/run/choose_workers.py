@@ -1,4 +1,4 @@
-"""Who does the work of a run: worker processes, or threads of this one, and how many."""
+"""Chooses what processes the chunks of a run: worker processes or threads of this process, and how many."""
 
 import contextlib
 import os
@@ -32,13 +32,13 @@ MOST = 4
 
 
 class Workers(NamedTuple):
-    """How many chunks run at the same time, and what their worker processes get; None means threads."""
+    """How many chunks run at the same time, and the setup of their worker processes, where None means threads."""
 
     size: int
     setup: WorkerSetup | None
 
     def open(self) -> AbstractContextManager[WorkerPool | None]:
-        """The worker processes, for the length of the block."""
+        """Run the worker processes for the length of the block."""
         return contextlib.nullcontext() if self.setup is None else WorkerPool(self.setup, self.size)
 
 
@@ -102,7 +102,7 @@ def check_reach(parameters: Parameters, ends: tuple[Source, Sink], place: str) -
 
 
 def _only_here(ends: tuple[End, End], place: str) -> list[tuple[type[Refused], str]]:
-    """What only this process can reach, by name, with the error for it."""
+    """Return what only this process can reach, by name, with the error for it."""
     source, sink = ends
     letters = bool(place) and open_place(place).only_here
     found = (
@@ -114,13 +114,13 @@ def _only_here(ends: tuple[End, End], place: str) -> list[tuple[type[Refused], s
 
 
 def _needs_workers(parameters: Parameters) -> bool:
-    """Whether worker processes were asked for, or are needed to end records that hang."""
+    """Return whether worker processes were asked for, or are needed to end records that hang."""
     timed = parameters.chunks.record_timeout is not None and parameters.what.processor.form == "record"
     return parameters.run.workers == "processes" or timed
 
 
 def _other_runner() -> str | None:
-    """The name of the task runner, such as Dask's or Ray's, that may run chunks in other processes."""
+    """Return the name of the task runner, such as Dask's or Ray's, that may run chunks in other processes."""
     context = FlowRunContext.get()
     here = context is None or isinstance(context.task_runner, ThreadPoolTaskRunner)
     return None if here or context is None else type(context.task_runner).__name__

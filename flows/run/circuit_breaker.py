@@ -18,11 +18,11 @@ class _Held(NamedTuple):
 
 @dataclass
 class Circuit:
-    """The circuit breaker: it opens when `limit` chunks in a row were refused whole; with None it never opens.
+    """The circuit breaker, which opens when `limit` chunks in a row were rejected whole, and never if it is None.
 
-    A refused chunk is neither finished nor buried. When a chunk that began after the refusal is written, the sink works
-    and the refused chunk has bad records only: it is released, done again, and its records are buried. "In a row" means
-    in the order in which chunks end, without such a proof between them.
+    A rejected chunk is neither finished nor buried. When a chunk that began after the rejection is written, the sink
+    works and the rejected chunk has bad records only: it is released, repeated, and its records are buried. "In a row"
+    means in the order in which chunks end, without such a proof between them.
     """
 
     job: str
@@ -46,7 +46,7 @@ class Circuit:
         return self._open() if self.limit is not None and len(self._held) >= self.limit else None
 
     def see(self, result: ChunkResult) -> None:
-        """Learn from a finished chunk: one that began after another was refused, and was written, releases that."""
+        """Release the chunks that were rejected before this finished chunk began, if it has written records."""
         if result.tally.written == 0:
             return
         self._has_written = True
@@ -64,7 +64,7 @@ class Circuit:
         return None
 
     def may_bury(self, chunk: ChunkRange) -> bool:
-        """Whether this chunk may bury all its records, should the sink refuse them all."""
+        """Return whether this chunk may bury all its records if the sink rejects them all."""
         return self.limit is None or chunk in self._released
 
     def _release(self, chunks: Iterable[ChunkRange]) -> None:

@@ -27,7 +27,7 @@ __all__ = ["deployed", "failed", "finish", "give_up", "judge", "outside_window"]
 
 
 def judge(walk: Walk) -> tuple[Status, str]:
-    """The status, and why, of a walk that came to its end by itself.
+    """Return the status of a walk that ended by itself, and the reason for it.
 
     Raises:
         FailureRateExceeded: too many of this run's records failed, however few they were.
@@ -42,7 +42,7 @@ def judge(walk: Walk) -> tuple[Status, str]:
 
 
 def deployed() -> bool:
-    """Whether this is a run of a deployment, and not one that a program called."""
+    """Return whether this run belongs to a deployment, and was not called by a program."""
     return get_run_context().flow_run.deployment_id is not None  # type: ignore[union-attr]
 
 
@@ -124,7 +124,7 @@ def _close(walk: Walk, status: Status, message: str, log: Any) -> Report:
 
 
 def _summary(report: Report, message: str) -> str:
-    """How the run ended, in one line."""
+    """Return a line that says how the run ended."""
     tally = report.run
     return (
         f"{pass_title(report.job, report.pass_number)} {report.status}"

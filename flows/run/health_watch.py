@@ -1,4 +1,4 @@
-"""Looking at health checks, each in a thread of its own: one that hangs holds up no other, and not the run."""
+"""Runs health checks, each in its own thread, so that one that hangs delays neither the others nor the run."""
 
 import threading
 import time
@@ -13,7 +13,7 @@ from prefect_batch.tasks.error_text import own_error
 
 __all__ = ["HealthWatch", "try_checks"]
 
-# A check that has not answered for so long, beside its own interval, is a reason to wait itself.
+# A check that does not answer for this long, beyond its own interval, is itself a reason to wait.
 PATIENCE_SECONDS = 30.0
 
 
@@ -37,7 +37,7 @@ class HealthWatch:
         self._ended.set()
 
     def reason(self) -> str:
-        """Why the run has to wait now, or an empty text."""
+        """Return why the run has to wait now, or an empty text."""
         now, found = time.monotonic(), []
         for check, reason, answered_at in zip(self._checks, self._reasons, self._answered_at, strict=True):
             if now - answered_at > PATIENCE_SECONDS + 2 * check.every_seconds:

@@ -14,7 +14,10 @@ Save = Callable[[Cursor], Cursor]
 
 
 def keep_accounts(cursor: Cursor, save: Save) -> tuple[Callable[[ChunkResult], None], Save]:
-    """What to call for each finished chunk, and `save` with the accounts written before: they never lack a chunk."""
+    """Return what to call for each finished chunk, and a `save` that writes the accounts first.
+
+    The accounts therefore never lack a chunk that the cursor counts.
+    """
     if of_replay(cursor.job) or not cursor.dead_letters:
         return lambda _: None, save
     place = open_place(cursor.dead_letters)

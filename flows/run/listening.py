@@ -15,7 +15,7 @@ LISTEN_SECONDS = 2.0
 
 
 class Listener:
-    """Reads the requests to the owner of a job while it is entered; `heard` is the latest one.
+    """Reads the requests to the owner of a job while it is entered, and keeps the latest as `heard`.
 
     A dry run has no owner, and takes no requests.
     """

@@ -18,7 +18,7 @@ _CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.lim
 
 
 def memory_bound_bytes(max_memory_mb: int | None) -> int:
-    """The bound in bytes: the one given in MB, else half of what the machine, or its container, has."""
+    """Return the bound in bytes: the one given in MB, or half the memory of the machine or its container."""
     if max_memory_mb is not None:
         return max_memory_mb * 2**20
     limits = [psutil.virtual_memory().total]
@@ -29,10 +29,10 @@ def memory_bound_bytes(max_memory_mb: int | None) -> int:
 
 
 def mind_memory(limits: RunLimits, rss: int) -> str | None:
-    """Halve the batches, and then the number of chunks at work, while the run takes more memory than it may.
+    """Halve the batches, and then the number of running chunks, while the run takes more memory than it may.
 
     Returns:
-        What was found and done, as a sentence; None where nothing was changed.
+        What was found and done, as a sentence, or None if nothing was changed.
     """
     if rss <= limits.memory_bytes:
         return None

@@ -38,10 +38,10 @@ def _check_least(part: object, least: int, *names: str) -> None:
 
 @dataclass(frozen=True)
 class JobParameters:
-    """What a job does, and who is told when it fails.
+    """What a job does, and who is alerted when it fails.
 
     Raises:
-        BadParameter: `job` is no name of a job.
+        BadParameter: `job` is not a valid name.
         BadProcessor: `process` cannot be imported, or is not marked.
     """
 
@@ -195,7 +195,7 @@ _PARTS: tuple[Any, ...] = (JobParameters, PassParameters, FailureParameters, Chu
 
 @dataclass(frozen=True)
 class Parameters:
-    """What the caller asked for; see `process_records` for each field of its parts.
+    """The parameters of a run. `process_records` describes each field of the parts.
 
     Raises:
         BadParameter: two values do not go together.
@@ -209,7 +209,7 @@ class Parameters:
 
     @classmethod
     def of(cls, **flat: Any) -> Self:
-        """The parameters as flows and files have them, flat; those that are left out have their defaults."""
+        """Return the parameters from the flat form of flows and files, with defaults for those left out."""
         parts: list[Any] = []
         for part in _PARTS:
             names = [field.name for field in fields(part) if field.name in flat]

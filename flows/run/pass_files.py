@@ -19,7 +19,7 @@ SHOWN = 10
 
 
 def pin_files(source: Source, parameters: Parameters, saved: Cursor | None, log: Any) -> Source:
-    """The source with the files of the pass that is resumed, or begun: of an incremental one the new files.
+    """Return the source with the files of the resumed or new pass. Those of an incremental pass are the new files.
 
     Raises:
         DefinitionChanged: a file of the unfinished pass has changed, or is gone.
@@ -86,7 +86,7 @@ def check_files(spec: SourceSpec, saved: Cursor) -> None:
 
 
 def files_definition(source: Source | OfFiles) -> dict[str, Any]:
-    """The part of a job's definition that identifies the files of its pass; empty for other sources."""
+    """Return the part of a job's definition that identifies the files of its pass, which is empty for other sources."""
     if not isinstance(source, OfFiles):
         return {}
     files = source.files
@@ -94,5 +94,5 @@ def files_definition(source: Source | OfFiles) -> dict[str, Any]:
 
 
 def chunk_source(source: Source, spec: SourceSpec | Letters) -> SourceSpec | PinnedFiles | Letters:
-    """The source as chunks get it: files with the list of those of the pass."""
+    """Return the source as chunks get it: for files, with the list of the pass's files."""
     return PinnedFiles(spec, source.files) if isinstance(source, OfFiles) else spec

@@ -37,7 +37,7 @@ def open_bar(total: int | None) -> Iterator[Draw | None]:
 
 
 def _log_console() -> Console:
-    """The console that Prefect logs to, so that log lines go above the bar and not through it."""
+    """Return the console that Prefect logs to, so that log lines go above the bar and not through it."""
     for handler in [*logging.getLogger("prefect").handlers, *logging.getLogger().handlers]:
         if isinstance(handler, PrefectConsoleHandler):
             return handler.console
@@ -55,7 +55,7 @@ def _terminal_bar(console: Console, total: int | None) -> Iterator[Draw]:
 
 
 def _in_notebook() -> bool:
-    """Whether this process is the kernel of a notebook; IPython on a terminal is a terminal."""
+    """Return whether this process is the kernel of a notebook, and not IPython in a terminal."""
     ipython: Any = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython else None
     return shell is not None and shell.__class__.__name__ == "ZMQInteractiveShell"

@@ -43,7 +43,7 @@ _SINK: TypeAdapter[SinkSpec] = TypeAdapter(SinkSpec)
 
 @dataclass(frozen=True)
 class Replay:
-    """What the caller asked for; see `replay_dead_letters`. The last three are those of any run."""
+    """The parameters of a replay, as `replay_dead_letters` describes them. The last three are those of any run."""
 
     job: str
     process: str | Callable[..., Any] | None
@@ -82,7 +82,7 @@ def _rehearsal(asked: Replay, main: Cursor, directory: str) -> Parameters:
 
 
 def _interrupted(asked: Replay, main: Cursor, saved: Cursor) -> Parameters | None:
-    """The parameters to go on with a replay that was interrupted, if the same is asked for."""
+    """Return the parameters to resume an interrupted replay, or None unless there is one and it asks for the same."""
     # One that died after its last chunk was not judged yet; that is done by going on with it.
     if saved.status != "running" and (saved.status != "stopped" or saved.position.complete):
         return None
@@ -162,7 +162,7 @@ def _parameters(
 
 
 def specs_of(cursor: Cursor) -> tuple[SourceSpec, SinkSpec]:
-    """The source and the sink of a job, from its saved definition.
+    """Return the source and the sink of a job, from its saved definition.
 
     Raises:
         BadCursor: they cannot be read.
@@ -179,16 +179,16 @@ def specs_of(cursor: Cursor) -> tuple[SourceSpec, SinkSpec]:
 
 
 def letters_of(saved: Cursor) -> Letters:
-    """The letters of a replay, restored from its cursor so far that they can be read and settled."""
+    """Return the letters of a replay, restored from its cursor as far as reading and settling them requires."""
     job, place = main_job(saved.job), saved.dead_letters
     replay_list = (place, list_path(job, saved.pass_number))
     return Letters(place, job, saved.pass_number, replay_list, "letter", None, {})
 
 
 def settle_leftovers(saved: Cursor) -> None:
-    """Resolve the letters of chunks that an interrupted replay had committed when it died, as the sink's ledger tells.
+    """Resolve the letters of chunks that an interrupted replay has committed, according to the sink's ledger.
 
-    A sink without one is written by key, where a letter replayed twice does no harm.
+    A sink without a ledger is written by key, where replaying a letter twice does no harm.
     """
     pending = [chunk for chunk, done in saved.position.ranges() if not done]
     if saved.status in ("complete", "reset") or not pending:

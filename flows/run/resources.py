@@ -22,9 +22,12 @@ SAMPLE_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class Resources:
-    """The resources that this process and the run's workers use together; Dask's or Ray's are not included.
+    """The resources that this process and the run's workers use together, without those of Dask or Ray.
 
-    `cpu_seconds` since the run began, `free_bytes` by what the place is for, `connections` of this process alone.
+    Attributes:
+        cpu_seconds: Since the run began.
+        free_bytes: By what the directory is for.
+        connections: Of this process alone.
     """
 
     cpu_seconds: float = 0.0
@@ -34,9 +37,9 @@ class Resources:
 
 
 class Sampler:
-    """Measures while it is entered; `seen` is the latest measurement.
+    """Measures while it is entered, and keeps the latest measurement as `seen`.
 
-    `workers` tells the ids of the worker processes, and `places` the directories whose disks may not run full.
+    `workers` returns the ids of the worker processes, and `places` are the directories whose disks must not fill up.
     """
 
     def __init__(self, workers: Callable[[], Iterable[int]], places: Mapping[str, Path]) -> None:
@@ -90,9 +93,9 @@ def _cpu_seconds(process: psutil.Process) -> float:
 
 
 def places_of(dead_letters: str, sink: Sink) -> dict[str, Path]:
-    """The directories of this machine that a run fills: for dead letters, Prefect's results, and the sink's rows.
+    """Return the local directories that a run fills: with dead letters, Prefect's results and the sink's rows.
 
-    Named as messages name them. What lies elsewhere, as on an object store, is not among them.
+    They have the names that messages use. Remote places, such as an object store, are not among them.
     """
     places = {"dead letters": Path(dead_letters)} if dead_letters and "://" not in dead_letters else {}
     storage = get_result_store().result_storage
@@ -104,5 +107,5 @@ def places_of(dead_letters: str, sink: Sink) -> dict[str, Path]:
 
 
 def nearest_directory(place: Path) -> Path:
-    """The directory itself, or the nearest one above it that exists."""
+    """Return the directory itself, or the nearest one above it that exists."""
     return next(directory for directory in (place, *place.absolute().parents) if directory.is_dir())

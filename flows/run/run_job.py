@@ -51,7 +51,7 @@ from prefect_batch.tasks.workers.pool import refuse_waiting
 
 __all__ = ["preview", "run_job"]
 
-# Records in memory at once, for each chunk at work: a call of a vectorized function costs up to 2 ms, whatever their
+# Records in memory at once, for each running chunk: a call of a vectorized function costs up to 2 ms, whatever their
 # number, and a record as a column takes a sixth of the memory of one as a dict.
 BATCH_ROWS, TABLE_ROWS = 5_000, 20_000
 
@@ -121,7 +121,7 @@ def preview(parameters: Parameters, saved: Cursor | None, log: Any) -> tuple[Sou
 
 
 def _prepare(run: _Run, saved: Cursor | None) -> Cursor:
-    """The cursor to start from, once the dead letters' place is known to take them and leftovers are removed."""
+    """Return the cursor to start from, after checking the dead letters' place and removing leftovers."""
     job, sink = run.parameters.what.job, run.parameters.what.sink
     place = full_place(run.parameters.what.dead_letters or (saved.dead_letters if saved else "") or _default_place())
     DeadLetters(place, job, 1, run.source.schema).check()
@@ -142,7 +142,7 @@ def _default_place() -> str:
 
 
 def _begin(run: _Run, saved: Cursor | None, place: str) -> Cursor:
-    """The cursor of the pass to work on, with the estimated number of its records."""
+    """Return the cursor of the pass to work on, with the estimated number of its records."""
     what, asked = run.parameters.what, run.parameters.pass_
     check_reach(run.parameters, (run.source, run.sink), place)
     now = datetime.now(UTC).isoformat()
@@ -208,13 +208,17 @@ def _walk(run: _Run, cursor: Cursor, save: Callable[[Cursor], Cursor], owner: Ow
 
 
 def _go(run: _Run, walk: Walk) -> tuple[Status, str]:
-    """Walk, judge, and have the sink end a complete pass; the status, and why it is so."""
+    """Walk, check the failures, and let the sink end a complete pass.
+
+    Returns:
+        The status of the run, and the reason for it.
+    """
     try:
         walk.go()
         status, message = judge(walk)
         if status == "complete" and not run.parameters.pass_.dry_run:
             walk.cursor = walk.save(walk.cursor)  # Another run may have taken the job over.
-            # Before it is saved as complete: who is killed in between must do it again.
+            # Before it is saved as complete: a run that is killed in between must end the pass again.
             run.sink.end_pass(walk.cursor.pass_ref)
     except BaseException as error:
         give_up(walk, error, run.log)

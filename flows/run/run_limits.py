@@ -1,4 +1,4 @@
-"""What a run may do just now: the watch and the memory set these limits, and the walk obeys them."""
+"""What a run may do now: the watch and the memory set these limits, and the walk obeys them."""
 
 from dataclasses import dataclass
 
@@ -10,12 +10,17 @@ __all__ = ["RunLimits"]
 
 @dataclass
 class RunLimits:
-    """The limits of a run, which change while it is at work; only its main thread touches them.
+    """The limits of a run, which only its main thread reads and changes while it is running.
 
-    At most `concurrency` chunks are at work, each with at most `batch_rows` records in memory at once, and together
-    they read at most `max_rate` records a second; None is no limit. `memory_bytes` is what the whole run may take.
-    While `waits_for` names a reason, no further chunk is started. `request` says whether somebody asked the run to
-    stop, and `problem` is the error that it will stop with; the chunks in flight are finished first.
+    Attributes:
+        concurrency: How many chunks run at the same time at most.
+        batch_rows: How many records each of them has in memory at once at most.
+        max_rate: Records per second that they read together at most. None is no limit.
+        memory_bytes: The memory that the whole run may take.
+        policy: How many records may fail.
+        request: Whether a stop was requested. The chunks in flight are finished first.
+        waits_for: Why no further chunk is started now. Empty if chunks may start.
+        problem: The error with which the run will stop. The chunks in flight are finished first.
     """
 
     concurrency: int
@@ -38,7 +43,7 @@ class RunLimits:
         return not (self.waits_for or self.stops)
 
     def rows_at_rate(self, seconds: float) -> int | None:
-        """How many records one chunk may read in so many seconds, at least one; None without a limit."""
+        """Return how many records, at least one, a chunk may read in this many seconds, or None without a limit."""
         return max(1, int(self.max_rate / self.concurrency * seconds)) if self.max_rate else None
 
     @property

@@ -10,10 +10,12 @@ __all__ = ["StopRequest", "stop_on_interrupt"]
 
 
 class StopRequest:
-    """Whether, and why, a run was asked to stop after the chunks at work; `on_stop` is called when it is.
+    """Whether and why a run was asked to stop after its running chunks. The request calls `on_stop`.
 
-    `reason` goes on the sentence "the job was …", and `way_on` tells how the job goes on. `at_once`: the chunks at work
-    are rolled back.
+    Attributes:
+        reason: Completes the sentence "the job was …".
+        way_on: How the job is resumed.
+        at_once: Whether the running chunks are rolled back.
     """
 
     reason: str | None = None

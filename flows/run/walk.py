@@ -45,10 +45,10 @@ GRACE_SECONDS = 22.0
 
 @dataclass
 class Walk:
-    """One run's walk over its pass, within its `limits`; `cursor` is where it stands, and only this thread writes it.
+    """One run's walk over its pass, within its `limits`. Only this thread writes the `cursor`, which is its position.
 
-    `account` is given each finished chunk. `save` stores the cursor and returns it as stored; `show` is told of every
-    change. `watch` sets the limits between chunks, and at least every second.
+    `account` is called with each finished chunk, and `show` after every change. `save` stores the cursor and returns it
+    as stored. `watch` sets the limits between chunks, and at least every second.
     """
 
     cursor: Cursor
@@ -69,7 +69,7 @@ class Walk:
     _ended: queue.SimpleQueue[PrefectFuture[dict[str, Any]]] = field(default_factory=queue.SimpleQueue)
 
     def go(self) -> None:
-        """Walk until the pass is complete, its limit is reached, or it must stop; chunks in flight are finished.
+        """Walk until the pass is complete, its limit is reached, or it must stop, and finish the chunks in flight.
 
         Raises:
             FailureRateExceeded: too many records failed.
@@ -221,12 +221,12 @@ class Walk:
         limits.problem.__cause__ = error
 
     def _drain(self, *, at_once: bool, grace_seconds: float | None) -> None:
-        """Wait for the chunks in flight and count them; those still at work after the grace are rolled back."""
+        """Wait for the chunks in flight and count them. Those still running after the grace period are rolled back."""
         refuse_waiting(self.job.run_id)
         if at_once:
             stop_at_once(self.job.run_id)
         for future in self.in_flight:
-            # A signal may have come before it was watched; who is told twice of a chunk counts it once.
+            # A signal may have come before it was watched. A chunk that is reported twice is counted once.
             future.add_done_callback(self._ended.put)
         deadline = None if grace_seconds is None else time.monotonic() + grace_seconds
         while self.in_flight:

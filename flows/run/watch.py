@@ -30,7 +30,7 @@ __all__ = ["RunWatch", "watch_run"]
 
 @dataclass
 class RunWatch:
-    """Sets the limits of a run by what it sees and hears, in the main thread; other threads look at the world.
+    """Sets the limits of a run in the main thread, from what other threads measure and read.
 
     `max_seconds` is how long the run may take, and `min_free_bytes` what must stay free on every disk that it fills.
     """
@@ -50,7 +50,7 @@ class RunWatch:
     _applied: dict[str, Any] = field(default_factory=dict)
 
     def look(self, at_work: int) -> None:
-        """Set the limits anew, while so many chunks are at work."""
+        """Set the limits again, while this many chunks are running."""
         self._mind_stop()
         self._mind_disks()
         if self.listener.heard is not None and self.listener.heard.changes != self._applied:
@@ -91,14 +91,14 @@ class RunWatch:
         self.log.info("%s: tuned by %s: %s", self.job, heard.by, changes_text(changes))
 
     def _mind_health(self) -> None:
-        """Hold further chunks back while a check says so; logged once at its begin and at its end."""
+        """Start no further chunks while a health check fails, and log when this begins and ends."""
         reason = self.health.reason()
         if bool(reason) != bool(self.limits.waits_for):
             self.log.info("%s: %s", self.job, f"waits: {reason}" if reason else "goes on")
         self.limits.waits_for = reason
 
     def _mind_rate(self, at_work: int) -> None:
-        """Share the permitted rate out over the chunks at work, and keep chunks as short as ever."""
+        """Divide the permitted rate among the running chunks, and keep chunks short."""
         rate = self.limits.max_rate or 0.0
         set_rate_limit(self.run_id, rate)
         if pool := pool_of(self.run_id):
@@ -106,13 +106,13 @@ class RunWatch:
         self.sizer.bound(self.limits.rows_at_rate(TARGET_SECONDS))
 
     def note(self, run: RunState, waited_seconds: float, worker_connections: int, *, final: bool) -> RunState:
-        """The state of the run with its limits of now and, where it is time for one, a sample of what it takes.
+        """Return the state of the run with its present limits and, if one is due, a sample of its resources.
 
         Args:
-            run: The state so far; it comes back as it is where nothing has changed.
-            waited_seconds: How long the run has waited, with no chunk at work.
+            run: The state so far, which is returned itself if nothing has changed.
+            waited_seconds: How long the run has waited, with no chunk running.
             worker_connections: The connections that its worker processes hold.
-            final: The run ends: what it took is measured, and goes into its report.
+            final: Whether the run ends, so that its resources are measured and go into its report.
         """
         limits = self.limits
         if final:
@@ -140,7 +140,7 @@ class RunWatch:
 
 
 def _sample(run: RunState, seen: Resources, waited_seconds: float, worker_connections: int) -> Sample:
-    """Where the run stands now, as a point of its series."""
+    """Return the present state of the run as a point of its series."""
     since = datetime.now(UTC) - datetime.fromisoformat(run.started_at)
     return Sample(
         at=round(since.total_seconds(), 2),
@@ -157,7 +157,7 @@ def _sample(run: RunState, seen: Resources, waited_seconds: float, worker_connec
 
 
 def _cores(before: Sequence[Sample], now: Sample) -> float:
-    """How many cores were busy since the last sample; 0 if that is just now."""
+    """Return how many cores were busy since the last sample, or 0 if no time has passed since then."""
     since = before[-1] if before else Sample(0.0)
     return round((now.cpu_seconds - since.cpu_seconds) / (now.at - since.at), 2) if now.at > since.at else 0.0
 
@@ -172,7 +172,7 @@ def watch_run(
     sizer: ChunkSizer,
     log: Any,
 ) -> Iterator[RunWatch]:
-    """The watch over a run for the length of the block; `owner` is None for a dry run."""
+    """Watch over a run for the length of the block. `owner` is None for a dry run."""
     with (
         Sampler(functools.partial(worker_pids, run_id), places) as sampler,
         Listener(owner) as listener,

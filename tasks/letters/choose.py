@@ -21,10 +21,14 @@ __all__ = ["Choice", "Selection", "Unfinished", "choose"]
 
 @dataclass(frozen=True)
 class Selection:
-    """The letters that a person asked for; None means any.
+    """A selection of letters, where None means any.
 
-    `pass_number` None means all passes. Times without a zone are UTC. `error_type` may leave out the module. `message`
-    is a part of the message, or a group's whole message with its placeholders.
+    Attributes:
+        pass_number: None means all passes.
+        error_type: A type of error, with or without its module.
+        message: A part of the message, or the whole message of a group with its placeholders.
+        since: UTC if no zone is given.
+        until: UTC if no zone is given.
     """
 
     pass_number: int | None = None
@@ -46,7 +50,7 @@ class Selection:
             check_condition(self.where)
 
     def of_latest(self, cursor: Cursor) -> "Selection":
-        """The same selection, restricted to the latest pass unless it names one.
+        """Return the same selection, restricted to the latest pass unless it names one.
 
         The passes of an incremental job belong together. A full pass reads everything again, so the letters of earlier
         full passes are history.
@@ -55,7 +59,7 @@ class Selection:
         return replace(self, pass_number=cursor.pass_number) if full else self
 
     def encode(self) -> dict[str, Any]:
-        """The selection as JSON, without what was not asked for."""
+        """Return the selection as JSON, without the fields that are None."""
         texts = {
             **vars(self),
             "since": _iso(self.since),
@@ -65,7 +69,7 @@ class Selection:
         return {name: value for name, value in texts.items() if value is not None}
 
     def matching(self, letters: list[dict[str, Any]]) -> set[int]:
-        """The places of the letters that are meant."""
+        """Return the places of the letters that match the selection."""
         places = {place for place, letter in enumerate(letters) if self._matches(letter)}
         return places & letters_where(self.where, letters) if self.where and places else places
 
@@ -93,7 +97,7 @@ class Unfinished:
 
     @classmethod
     def of(cls, cursor: Cursor | None, replay_list: ReplayList | None = None) -> "Unfinished":
-        """Those of the pass or replay at which this cursor stands; `replay_list` is the replay's."""
+        """Return the unfinished letters of this cursor's pass or replay. `replay_list` is the replay's."""
         if cursor is None or cursor.status in ("complete", "reset"):
             return cls()
         folder = letters_folder(cursor.job, cursor.pass_number)
@@ -109,7 +113,7 @@ class Unfinished:
         return Unfinished(self.files | other.files, {**self.rows, **other.rows})
 
     def holds(self, path: str, row: int) -> bool:
-        """Whether this row of a letter file is among them."""
+        """Return whether this row of a letter file is among them."""
         return path in self.files or row in self.rows.get(path, ())
 
 
@@ -128,7 +132,7 @@ class Choice:
 
 
 def choose(place: Store, job: str, selection: Selection, unfinished: Unfinished) -> Choice:
-    """The open letters of the job that are meant, without those on which nothing may be decided yet."""
+    """Return the job's open letters that match the selection, without those that cannot be decided on yet."""
     rows: list[tuple[str, int]] = []
     ids: list[str] = []
     left_out, redacted = 0, set[str]()

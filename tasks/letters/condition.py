@@ -38,7 +38,7 @@ def letters_where(condition: str, letters: Sequence[dict[str, Any]]) -> set[int]
 
 
 def check_condition(condition: str) -> None:
-    """Raise `BadParameter` unless this can be a condition; which columns the records have is not known here."""
+    """Raise `BadParameter` unless this can be a condition. The records' columns are not known here."""
     named = (next(filter(None, names)) for names in _OF_RECORD.findall(condition))
     _evaluate(condition, [], (name.replace('""', '"').replace("``", "`") for name in named), [])
 
@@ -46,7 +46,7 @@ def check_condition(condition: str) -> None:
 def _evaluate(
     condition: str, letters: Sequence[dict[str, Any]], columns: Iterable[str], records: Sequence[dict[str, Any]]
 ) -> set[int]:
-    names: dict[str, str] = {}  # SQLite does not tell columns apart that differ in their case only.
+    names: dict[str, str] = {}  # SQLite does not distinguish columns that differ only in case.
     for name in columns:
         names.setdefault(name.lower(), name)
     names.pop("batch_place", None)
@@ -80,7 +80,7 @@ def _fill(connection: sqlite3.Connection, table: str, names: Sequence[str], rows
 
 
 def _plain(value: Any) -> Any:
-    """The value as SQLite compares it: decimals as numbers, times as ISO text in UTC order."""
+    """Return the value as SQLite compares it: decimals as numbers, times as ISO text in UTC order."""
     if value is None or isinstance(value, (str, float, bytes)):
         return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
     if isinstance(value, int):

@@ -22,7 +22,7 @@ _PACKAGE = __file__.replace("\\", "/").rpartition("/tasks/")[0]
 
 
 def deepest_frame(traceback: str) -> str:
-    """The place in the user's own code where the error arose, as ``orders.py:17 in clean``.
+    """Return the place in the user's own code where the error arose, as ``orders.py:17 in clean``.
 
     Empty without a traceback.
     """
@@ -64,13 +64,13 @@ class FailureGroup:
     number: int = field(default=0)
 
     def encode(self) -> dict[str, Any]:
-        """The group as JSON."""
+        """Return the group as JSON."""
         return {**vars(self), "first": self.first.isoformat(), "last": self.last.isoformat()}
 
 
 @dataclass(slots=True)
 class _Cause:
-    """The letters of a cause that were seen: how many, and the one that failed first."""
+    """The letters seen with one cause: their number, and the one that failed first."""
 
     first: dict[str, Any]
     last: datetime

@@ -42,7 +42,7 @@ class PassRequest:
 
 
 def define(source: SourceSpec | Letters, sink: SinkSpec, processor_name: str) -> dict[str, Any]:
-    """The definition of a job as JSON: what must not change while a pass is unfinished."""
+    """Return the definition of a job as JSON: what must not change while a pass is unfinished."""
     parts: dict[str, Any] = {"source": source.define_source(), "sink": sink.define_sink()}
     parts = {part: {k: v for k, v in fields.items() if v is not None} for part, fields in parts.items()}
     parsed: dict[str, Any] = json.loads(json.dumps({**parts, "process": processor_name}))
@@ -50,7 +50,7 @@ def define(source: SourceSpec | Letters, sink: SinkSpec, processor_name: str) ->
 
 
 def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """One line for each part of the definition that differs."""
+    """Return one line for each part of the definition that differs."""
     flat_before, flat_now = _flat(before), _flat(now)
     changed = [k for k in sorted(flat_before.keys() | flat_now.keys()) if flat_before.get(k) != flat_now.get(k)]
     return [f"{k}: was {flat_before.get(k)!r}, is now {flat_now.get(k)!r}" for k in changed]
@@ -93,7 +93,7 @@ def begin(saved: Cursor | None, asked: PassRequest, source: BoundSource, run: Ru
 
 
 def caution(saved: Cursor | None, now: Cursor, *, appends: bool) -> str | None:
-    """A warning about moving from the saved cursor to this one, as a sentence, or None.
+    """Return a warning about moving from the saved cursor to this one, as a sentence, or None.
 
     `appends`: the sink keeps what an earlier pass wrote, and takes the same records beside it.
     """
@@ -148,7 +148,7 @@ def _new_pass(
 
 
 def _start(former: Position, overlap: int | timedelta | None, source: BoundSource) -> Key | None:
-    """Where an incremental pass begins: after the former pass's end, less the overlap."""
+    """Return where an incremental pass begins: at the end of the previous pass, less the overlap."""
     end = former.start if former.upper is None else former.upper
     if end is None or not overlap:
         return end

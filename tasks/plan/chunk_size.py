@@ -30,7 +30,7 @@ class FirstChunks(NamedTuple):
 
 
 def start_of(done: Tally, *, tables: bool) -> FirstChunks:
-    """The first chunk sizes of a run that continues after this tally.
+    """Return the first chunk sizes of a run that continues after this tally.
 
     The rate of the work done so far bounds them, so that no chunk lasts longer than allowed. `tables`: the function
     takes Arrow tables, which are fast.
@@ -68,7 +68,7 @@ class ChunkSizer:
         return rows
 
     def bound(self, most_rows: int | None) -> None:
-        """Plan no chunk with more rows than this; None removes the bound. A bounded rate bounds the size."""
+        """Plan no chunk with more rows than this, or without a bound if it is None. A rate limit bounds the size."""
         self._bound = most_rows
         if most_rows is not None and self.adapts:
             self.rows = min(self.rows, most_rows)
@@ -84,10 +84,10 @@ class ChunkSizer:
         return self.adapts and self.rows == LEAST_ROWS
 
     def observe(self, planned_rows: int, tally: Tally) -> None:
-        """Learn from a finished chunk that was planned with so many rows.
+        """Adapt the size to a finished chunk that was planned with this many rows.
 
         `tally.seconds` is the chunk's own work, without waiting in a queue. Chunks of another size than the present one
-        were planned before the last change, and say nothing about it: only one that is far too long is heeded.
+        were planned before the last change. They are ignored, unless one took far too long.
         """
         if not self.adapts:
             return
@@ -104,7 +104,7 @@ class ChunkSizer:
         self.bound(self._bound)
 
     def _wanted(self, tally: Tally, target_seconds: float = TARGET_SECONDS) -> int:
-        """The rows that this chunk's pace suggests."""
+        """Return the rows that this chunk's pace suggests."""
         if tally.read == 0 or tally.seconds <= 0:
             return MOST_ROWS
         self._pace = pace = tally.read / tally.seconds

@@ -38,7 +38,7 @@ class Planner:
         self._own: dict[ChunkRange, int] = {}
 
     def plan(self, position: Position, busy: set[ChunkRange], wanted: int) -> Position:
-        """The position with more chunks planned, if fewer than `wanted` of its own wait to be started."""
+        """Return the position with more chunks planned, if fewer than `wanted` of its own wait to be started."""
         exhausted = self._left is not None and self._left <= 0
         if exhausted or position.fully_planned or len(_waiting(position, busy)) >= wanted:
             return position

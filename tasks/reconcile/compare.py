@@ -20,7 +20,7 @@ NOTED = 100_000
 
 @dataclass
 class Compared:
-    """The result of comparing a range; its lists of keys are cut off."""
+    """The result of comparing a range, with lists of keys that are cut off."""
 
     source: int = 0
     sink: int = 0
@@ -33,10 +33,10 @@ class Compared:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The comparison of source and sink over the ranges of a pass; at most so many keys of a kind are named.
+    """The comparison of source and sink over the ranges of a pass, which names at most `most` keys of a kind.
 
-    Where the two databases order text differently, a key may be in another range there: a key that seems to be missing
-    or extra is then looked up by itself. At most about 10,000 keys of each side are in memory.
+    If the two databases order text differently, a key may be in another range there. A key that seems to be missing
+    or extra is therefore looked up by itself. At most about 10,000 keys of each side are in memory.
     """
 
     source: KeySide

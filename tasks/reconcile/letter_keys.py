@@ -31,14 +31,14 @@ class LetterKeys:
 
 
 def _rows(place: Store, job: str, pass_number: int) -> Iterator[tuple[str, Key, str]]:
-    """The chunk's digest, the key and the status of each letter of the pass."""
+    """Yield the chunk's digest, the key and the status of each letter of the pass."""
     for table in letter_tables(place, job, ["id", "key"], pass_number):
         for letter, key, status in zip(*(table[name].to_pylist() for name in ("id", "key", "status")), strict=True):
             yield letter.split(".")[1], decode_key(json.loads(key)), status
 
 
 def sum_letters(place: Store, job: str, pass_number: int) -> LetterSums:
-    """The sums over all letters of the pass."""
+    """Return the sums over all letters of the pass."""
     sums = LetterSums()
     for digest, key, status in _rows(place, job, pass_number):
         sums.by_status[status] += 1

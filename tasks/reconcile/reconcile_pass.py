@@ -123,7 +123,7 @@ class _Pass:
     comparison: Comparison
 
     def reconcile(self, found: Reconciliation) -> Reconciled:
-        """The verdict on each range, added up: first by sums, then key by key where they do not match."""
+        """Return the sum of the verdicts on each range, by sums, or key by key where the sums do not match."""
         source_keys = sink_keys = 0
         suspicious = []
         for account in self.accounts:
@@ -160,12 +160,12 @@ class _Pass:
         return self.comparison.source.sum(account.range), self.comparison.sink.sum(account.range)
 
     def _matches(self, account: Account, source: KeySum, sink: KeySum) -> bool:
-        """Whether the sums show that nothing is missing: all are in the sink, or all but the filtered and failed."""
+        """Return whether the sums show that nothing is missing: all are in the sink, or all but filtered and failed."""
         letters = self.letters.unresolved.get(account.range.digest, KeySum())
         return source.same(sink) or source.same(sink + account.filtered + letters)
 
     def _beyond(self) -> list[RangeDifference]:
-        """What the sink has beyond the end of a complete pass over everything."""
+        """Return what the sink has beyond the end of a complete pass over everything."""
         upper = self.cursor.position.upper
         if upper is None or not self.cursor.position.complete or self.cursor.mode != "full":
             return []
@@ -174,7 +174,7 @@ class _Pass:
 
 
 def _judge(account: Account, seen: Compared, most: int) -> tuple[RangeDifference | None, str | None]:
-    """Return the difference of a range and the doubt about it; at most `most` keys of a kind are named."""
+    """Return the difference of a range, which names at most `most` keys of a kind, and the doubt about it."""
     missing = seen.missing.count
     perhaps = seen.replayed + (0 if account.filtered.is_unknown else account.tally.filtered)
     lost, doubt = 0, None

@@ -78,7 +78,7 @@ class Reconciliation:
         return sum(difference.surplus for difference in self.differences)
 
     def encode(self) -> dict[str, Any]:
-        """The same as JSON."""
+        """Return the same as JSON."""
         return {"status": self.status, "missing": self.missing, "surplus": self.surplus, **asdict(self)}
 
     def _sums(self) -> str:
@@ -96,7 +96,7 @@ class Reconciliation:
         return "\n".join(lines)
 
     def markdown(self) -> str:
-        """The same as Markdown, for an artifact."""
+        """Return the same as Markdown, for an artifact."""
         lines = [f"## {self.job}: pass {self.pass_number} {self.status}", "", f"{self._sums()}.", ""]
         if self.repaired:
             lines += [f"{self.repaired:,} ranges were done again.", ""]

@@ -13,7 +13,7 @@ __all__ = ["reopen"]
 
 
 def reopen(cursor: Cursor, finished: Sequence[Account], again: Sequence[Account]) -> Cursor:
-    """The cursor with some of its finished ranges unfinished, and what they did taken off its counts.
+    """Return the cursor with some of its finished ranges marked unfinished, and their counts subtracted.
 
     `finished` are the accounts of all finished ranges in order, those beyond the prefix last. Neighbours that stay
     finished become one: the cursor stays small.

@@ -40,7 +40,7 @@ class Page:
 
 
 def as_markdown(page: Page, links: Mapping[str, str]) -> str:
-    """The page for an artifact; `links` are pages that belong to it, by their names."""
+    """Return the page for an artifact. `links` are related pages by their names."""
     lines = [f"## {page.title}", "", page.meaning, ""]
     if page.message:
         # A block of code keeps the lines of the message, and shows nothing of it as Markdown.
@@ -61,7 +61,7 @@ def as_markdown(page: Page, links: Mapping[str, str]) -> str:
 
 
 def as_html(page: Page) -> str:
-    """The page for a notebook."""
+    """Return the page for a notebook."""
     svg = draw(page.samples)
     picture = f'<img src="{image_uri(svg)}" alt="How the run went over time" style="max-width:100%">' if svg else ""
     message = f"<pre>{html.escape(page.message)}</pre>" if page.message else ""
@@ -72,7 +72,7 @@ def as_html(page: Page) -> str:
 
 
 def _rows(page: Page) -> list[tuple[str, str, str]]:
-    """What the run did: the word, the number, what it means."""
+    """Return what the run did, as rows of a word, a number and its meaning."""
     run, whole = page.run, page.whole
     limit = page.max_failure_rate
     stops = f"; more than {100 * limit:g}% stop a run" if limit is not None else ""

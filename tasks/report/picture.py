@@ -52,12 +52,12 @@ def draw(samples: Sequence[Sample]) -> str:
 
 
 def image_uri(svg: str) -> str:
-    """The SVG as a data URI, for a place that takes images by their address."""
+    """Return the SVG as a data URI, for places that take images by their address."""
     return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
 
 
 def _thin(samples: Sequence[Sample]) -> Sequence[Sample]:
-    """At most `MOST_POINTS` of the samples, evenly taken, the last one among them."""
+    """Return at most `MOST_POINTS` of the samples, evenly spaced, including the last one."""
     step = max(1, math.ceil(len(samples) / MOST_POINTS))
     return samples[::-step][::-1]
 
@@ -129,7 +129,7 @@ def _text(x: float, y: float, text: str, anchor: str, colour: str, *, bold: bool
 
 
 def _ceiling(value: float) -> float:
-    """A round number that is no smaller, for the end of an axis."""
+    """Return a round number that is no smaller, for the end of an axis."""
     if value <= 0:
         return 1.0
     power = 10.0 ** math.floor(math.log10(value))
@@ -137,7 +137,7 @@ def _ceiling(value: float) -> float:
 
 
 def _short(value: float) -> str:
-    """A number in few characters: ``950``, ``27k``, ``1.4M``."""
+    """Return a number in few characters: ``950``, ``27k``, ``1.4M``."""
     for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if value >= size:
             return f"{value / size:.3g}{unit}"

@@ -12,7 +12,7 @@ WINDOW_SECONDS = 60.0
 
 
 def duration_text(seconds: float) -> str:
-    """A duration as people say it: ``8 s``, ``1 min 39 s``, ``3 h 5 min``."""
+    """Return a duration as people say it: ``8 s``, ``1 min 39 s``, ``3 h 5 min``."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -40,12 +40,12 @@ class Progress:
     _idle_since: float | None = None
 
     def wait(self, reason: str, now: float, *, idle: bool) -> None:
-        """Note why the run waits now; an empty reason means that it does not. `idle`: no chunk is running."""
+        """Note why the run waits now, or that it does not if the reason is empty. `idle`: no chunk is running."""
         self._waited, self._idle_since = self.waited(now), now if reason and idle else None
         self.waiting = reason
 
     def waited(self, now: float) -> float:
-        """The seconds for which the run waited and no chunk was running."""
+        """Return the seconds for which the run waited and no chunk was running."""
         return self._waited + (0.0 if self._idle_since is None else max(0.0, now - self._idle_since))
 
     def add(self, tally: Tally, now: float) -> None:
@@ -70,22 +70,22 @@ class Progress:
         return (self.run.read - read) / (now - since) if now > since else None
 
     def share(self) -> float | None:
-        """The finished share of the pass, from 0 to 1, or None when the total is unknown."""
+        """Return the finished share of the pass, from 0 to 1, or None when the total is unknown."""
         return min(1.0, self.whole.read / self.total) if self.total else None
 
     def seconds_left(self, now: float) -> float | None:
-        """The estimated seconds left, or None while they are unknown."""
+        """Return the estimated seconds left, or None while they are unknown."""
         rate = self.rate(now)
         if not self.total or not rate:
             return None
         return max(0, self.total - self.whole.read) / rate
 
     def line(self, now: float) -> str:
-        """The progress as one line of text, with the job's name."""
+        """Return the progress as one line of text, with the job's name."""
         return f"{self.job}: {self.text(now)}"
 
     def text(self, now: float) -> str:
-        """The progress as text, without the job's name."""
+        """Return the progress as text, without the job's name."""
         whole, share, rate = self.whole, self.share(), self.rate(now)
         done = f"{whole.read:,} records"
         if self.total is not None and share is not None:
@@ -94,7 +94,7 @@ class Progress:
         return f"{done}{speed}, {self._ahead(now)}, {whole.failed:,} failed ({whole.failure_rate:.2%})"
 
     def headline(self, now: float) -> str:
-        """The same for a card that shows only the first forty characters or so."""
+        """Return the progress for a card that shows only about the first forty characters."""
         whole, share, rate = self.whole, self.share(), self.rate(now)
         done = "" if share is None else f"{share:.1%}, "
         of = "" if self.total is None else f" of {max(self.total, whole.read):,}"

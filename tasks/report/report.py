@@ -20,7 +20,7 @@ __all__ = ["Report", "count_errors", "failures_exceeded", "report_of"]
 
 
 def count_errors(known: tuple[ErrorCount, ...], more: tuple[ErrorCount, ...], most: int = 20) -> tuple[ErrorCount, ...]:
-    """Join both lists, the most frequent error first; the example of a kind is the first one seen."""
+    """Join both lists, with the most frequent error first and the first example of each error."""
     counts: dict[str, ErrorCount] = {}
     for error in (*known, *more):
         first = counts.get(error.error_type, error)
@@ -128,7 +128,7 @@ class Report:
         return str(self)
 
     def markdown(self, links: Mapping[str, str] | None = None) -> str:
-        """The report as Markdown for an artifact, with links to the pages that belong to it, by their names."""
+        """Return the report as Markdown for an artifact, with links to the pages that belong to it, by their names."""
         return as_markdown(self._page(), links or {})
 
     def _repr_html_(self) -> str:
@@ -153,7 +153,7 @@ class Report:
 
 
 def report_of(cursor: Cursor) -> Report:
-    """The report of the latest run of a job, from its saved cursor."""
+    """Return the report of the latest run of a job, from its saved cursor."""
     run = cursor.run
     end = run.finished_at or cursor.updated_at
     seconds = (datetime.fromisoformat(end) - datetime.fromisoformat(run.started_at)).total_seconds() if end else 0.0
@@ -178,9 +178,9 @@ def report_of(cursor: Cursor) -> Report:
 def failures_exceeded(
     cursor: Cursor, policy: FailurePolicy, *, dry_run: bool, final: bool
 ) -> FailureRateExceeded | None:
-    """Why the policy stops the cursor's latest run, with its most frequent errors; None while it may go on.
+    """Return why the policy stops the cursor's latest run, with its most frequent errors, or None if it may continue.
 
-    `final` as in `FailurePolicy.exceeded`.
+    `final` is as in `FailurePolicy.exceeded`.
     """
     run = cursor.run
     reason = policy.exceeded(run.tally, final=final)

@@ -71,7 +71,7 @@ def isolate(
 
 
 def _seems_dense(outputs: Outputs, error: Exception) -> bool:
-    """Whether there may be so many bad ones that to write each for itself is less work than to look for them."""
+    """Return whether so many records may be bad that writing each one alone is less work than searching for them."""
     if len(outputs) <= FEW_ROWS or row_count(outputs) != len(outputs):
         return False
     blamed = getattr(error, "refused_row", None)
@@ -81,9 +81,11 @@ def _seems_dense(outputs: Outputs, error: Exception) -> bool:
 def _write_one_by_one(
     transaction: SinkTransaction, outputs: Outputs, fails_chunk: Callable[[BaseException], bool]
 ) -> tuple[_Refused, list[Outputs]] | None:
-    """The records that are refused, and those of which only a write alone can tell why; all others are written.
+    """Write the outputs one by one.
 
-    None when the sink could not write each for itself; then none of them is.
+    Returns:
+        The refused records, and those that must be written alone to find out why they are refused. All others are
+        written. None, with nothing written, if the sink could not write one by one.
     """
     assert isinstance(transaction, WritesOneByOne)
     try:
@@ -114,7 +116,10 @@ def _divided(outputs: Outputs, error: Exception) -> tuple[_Refused, list[Outputs
 
 
 def _parts(outputs: Outputs, error: Exception) -> list[Outputs]:
-    """What to write instead, in order: both halves, or the records before and after the row that the error names."""
+    """Return what to write instead, in order.
+
+    These are both halves, or the records before and after the row that the error names.
+    """
     blamed, count = getattr(error, "refused_row", None), len(outputs)
     if blamed is None or blamed >= count or row_count(outputs) != count:
         return [outputs[: count // 2], outputs[count // 2 :]]

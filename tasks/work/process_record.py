@@ -50,7 +50,7 @@ def process_batch(
 
 
 class _Calls(NamedTuple):
-    """What the calls for a batch need; `first` is its first record's number, and the others as in `RecordGuard`."""
+    """What the calls for a batch need. `first` is its first record's number, the others are as in `RecordGuard`."""
 
     function: Function
     batch: Batch
@@ -92,14 +92,17 @@ def _process(calls: _Calls, record_retries: int) -> tuple[Sequence[Item], list[F
 
 
 def _items(places: list[int], outputs: list[Any]) -> Sequence[Item]:
-    """The items of records that became a row, or a list of them."""
+    """Return the items of records that became a row, or a list of them."""
     if list not in set(map(type, outputs)):
         return ItemRows(places, outputs)
     return [Item(p, output if type(output) is list else [output]) for p, output in zip(places, outputs, strict=True)]
 
 
 def _try_again(calls: _Calls, index: int, error: Exception, record_retries: int) -> tuple[list[Record], Failure | None]:
-    """Return the output of a later attempt, or the failure of the last; the wait before each grows up to a second."""
+    """Return the output of a later attempt, or the failure of the last one.
+
+    The wait before each attempt grows up to a second.
+    """
     attempt = 1
     make = record_maker(calls.batch.names)
     while attempt <= record_retries and not isinstance(error, (RecordTimeout, WorkerDied)):
@@ -125,7 +128,10 @@ def _try_again(calls: _Calls, index: int, error: Exception, record_retries: int)
 
 @functools.lru_cache(maxsize=16)
 def record_maker(names: tuple[str, ...]) -> Callable[[tuple[Any, ...]], Record]:
-    """What makes a record of a row: as ``dict(zip(names, row))`` does, in half of its time."""
+    """Return a function that makes a record of a row.
+
+    It does the same as ``dict(zip(names, row))``, in half the time.
+    """
     fields = ", ".join(f"{name!r}: row[{place}]" for place, name in enumerate(names))
     make: Callable[[tuple[Any, ...]], Record] = eval(f"lambda row: {{{fields}}}")  # noqa: S307 - names come as literals
     return make

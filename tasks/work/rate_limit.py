@@ -26,7 +26,7 @@ class RateLimit:
 
     @property
     def rate(self) -> float:
-        """Records per second that this process may start now; 0 for no limit."""
+        """Records per second that this process may start now, or 0 for no limit."""
         return float(self._cell[0])
 
     @rate.setter
@@ -56,7 +56,7 @@ _lock = threading.Lock()
 
 
 def rate_limit_of(run_id: str) -> RateLimit:
-    """The rate limit of this run in this process; 0, which is none, until one is set."""
+    """Return this run's rate limit in this process, which is 0 (no limit) until one is set."""
     with _lock:
         return _rate_limits.setdefault(run_id, RateLimit())
 
@@ -68,7 +68,7 @@ def keep_rate_limit(run_id: str, rate_limit: RateLimit) -> None:
 
 
 def set_rate_limit(run_id: str, rate: float) -> None:
-    """Limit the run, in this process, to so many records per second from now on; 0 removes the limit."""
+    """Limit the run in this process to this many records per second from now on, or not at all if it is 0."""
     rate_limit_of(run_id).rate = rate
 
 

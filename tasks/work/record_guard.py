@@ -21,10 +21,11 @@ SHARED_BYTES = 16
 
 
 class RecordGuard:
-    """Tells the parent, through shared memory, which record of a chunk is in hand, and ends it at its time limit.
+    """Shows the parent, through shared memory, which record is being processed, and ends it at its time limit.
 
-    Who processes a batch puts the number of each record in its chunk into ``in_hand[0]``, and `IDLE` after it; with a
-    time limit, ``begun[0]`` is to be when it began, by `time.monotonic`. `timeout_seconds` is the limit of one record.
+    Whatever processes a batch sets ``in_hand[0]`` to the number of each record in its chunk, and to `IDLE` after it.
+    With a time limit, it sets ``begun[0]`` to the start of the record, by `time.monotonic`. `timeout_seconds` is the
+    limit of one record.
     """
 
     def __init__(self, shared: mmap.mmap, timeout_seconds: float | None) -> None:
@@ -61,7 +62,7 @@ class RecordGuard:
             signal.setitimer(signal.ITIMER_REAL, 0)
 
     def spared(self, function: Callable[[Record], Any]) -> Callable[[Record], Any]:
-        """The function, which the doomed records do not reach."""
+        """Return the function, except that doomed records fail before it is called."""
         if not self._doomed:
             return function
 
@@ -74,7 +75,7 @@ class RecordGuard:
 
     @contextlib.contextmanager
     def undisturbed(self) -> Iterator[None]:
-        """Let no time limit interrupt the block; a limit that expires meanwhile ends the record after the block.
+        """Let no time limit interrupt the block. A limit that expires in it ends the record after the block.
 
         Blocking the signal does not suffice: another thread receives it, and Python calls the handler in the main
         thread all the same.

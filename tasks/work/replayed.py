@@ -16,7 +16,7 @@ def settle(source: Source, chunk: ChunkRange, run_id: str) -> None:
 
 
 def unread(source: Source, batch: Batch) -> list[Failure]:
-    """The failures of letters whose records the source no longer has; such letters come in batches of their own."""
+    """Return the failures of letters whose records the source no longer has, which come in batches of their own."""
     if not isinstance(source, Replays) or source.missing(batch.row(0)) is None:
         return []
     errors = [source.missing(row) for row in batch.rows]

@@ -31,7 +31,7 @@ def refuse(run_id: str) -> None:
 
 
 def is_abandoned(run_id: str) -> bool:
-    """Whether the run's chunks have to roll back."""
+    """Return whether the run's chunks have to roll back."""
     return run_id in _abandoned
 
 

@@ -102,9 +102,10 @@ def work_chunk(
     guard: RecordGuard | None = None,
     before_commit: Callable[[], None] | None = None,
 ) -> ChunkResult:
-    """Process the chunk's records and write them in one transaction; failed records are buried before the commit.
+    """Process the chunk's records and write them in one transaction.
 
-    In a worker process, `guard` watches over single records, and `before_commit` checks that the parent is alive.
+    Failed records are buried before the commit. In a worker process, `guard` watches over single records, and
+    `before_commit` checks that the parent is alive.
 
     Raises:
         StopBatch: The processor raised it.
@@ -146,7 +147,7 @@ _Processed = tuple[Batch, list[Outputs], list[Failure]]
 
 
 def _process(job: ChunkJob, chunk: ChunkRange, ends: _Ends, guard: RecordGuard | None) -> Iterator[_Processed]:
-    """The chunk's batches, each with its outputs and its failures."""
+    """Yield the chunk's batches, each with its outputs and its failures."""
     source, tables = ends.source, ends.processor.vectorized
     read = source.read_tables if tables and isinstance(source, GivesTables) else source.read
     check, rate_limit = functools.partial(check_abandoned, job.run_id), rate_limit_of(job.run_id)
@@ -174,7 +175,7 @@ def _process_batch(
 
 
 def _held(batches: Iterator[_Processed], rows: int) -> Iterator[list[_Processed]]:
-    """The first batches, up to about this many rows, together, and the others one by one.
+    """Yield the first batches, up to about this many rows, together, and the others one by one.
 
     Where a sink has a single writer, its transaction then begins when most of the work is done already.
     """
@@ -242,7 +243,7 @@ class _Writing:
 
 
 def _rehearse(job: ChunkJob, chunk: ChunkRange, ends: _Ends, guard: RecordGuard | None) -> ChunkResult:
-    """A dry run: the records are processed and counted, and nothing is written anywhere."""
+    """Process and count the records for a dry run, without writing anything."""
     count = Count(chunk, ends.redaction)
     for batch, outputs, failures in _process(job, chunk, ends, guard):
         count.add(batch, outputs, written(outputs, []), failures, ends.source)

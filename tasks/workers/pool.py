@@ -32,12 +32,12 @@ _pools: dict[str, "WorkerPool"] = {}
 
 
 def pool_of(run_id: str) -> "WorkerPool | None":
-    """The pool of this run in this process, if it has one."""
+    """Return the pool of this run in this process, if it has one."""
     return _pools.get(run_id)
 
 
 def worker_pids(run_id: str) -> list[int]:
-    """The process ids of this run's workers."""
+    """Return the process ids of this run's workers."""
     pool = pool_of(run_id)
     return [] if pool is None else pool.pids
 
@@ -98,7 +98,7 @@ class _Worker:
 
 
 class WorkerPool:
-    """Worker processes for the chunks of one run; a context manager.
+    """The worker processes for the chunks of one run, as a context manager.
 
     A worker that dies costs its chunk one attempt. The record that it was processing is tried once more, and then
     becomes a dead letter.
@@ -140,7 +140,7 @@ class WorkerPool:
         self._size = max(size, self._size)
 
     def set_rate_limit(self, rate: float) -> None:
-        """Limit each worker to so many records per second from now on, also within a chunk; 0 removes the limit."""
+        """Limit each worker to this many records per second from now on, also within a chunk. 0 removes the limit."""
         self._rate = rate
         for worker in list(self._all):
             worker.rate_limit.rate = rate
@@ -189,7 +189,7 @@ class WorkerPool:
                 doomed[hung] = RecordTimeout(self._timeout, by_force=True)
                 continue
             if not isinstance(answer, (ChunkResult, SinkRefuses)) and not is_transient(answer):
-                self.refuse()  # Before its worker goes on to the next chunk.
+                self.refuse()  # Before its worker continues with the next chunk.
             self._idle.put(worker)
             if isinstance(answer, ChunkResult):
                 return answer
@@ -230,10 +230,10 @@ class WorkerPool:
                 raise EOFError
 
     def _replace(self, worker: _Worker, chunk: ChunkRange) -> int | None:
-        """Start another worker in the place of one that is gone.
+        """Start another worker in place of one that died.
 
         Returns:
-            The number of the record that hung, if the worker was killed for one.
+            The number of the record that hung, if the worker was killed for it.
         """
         record = worker.in_hand
         self._all.discard(worker)

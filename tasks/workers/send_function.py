@@ -54,7 +54,7 @@ def send_function(function: Callable[..., Any]) -> bytes | None:
 
 
 def _importable(module: types.ModuleType) -> bool:
-    """Whether a fresh interpreter with the same path would find this very module under its name."""
+    """Return whether a new interpreter with the same path would find the same module under its name."""
     if getattr(module, "__file__", None) is None:
         return module.__name__ in sys.builtin_module_names
     path: Any = None

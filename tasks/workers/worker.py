@@ -70,7 +70,7 @@ def _die_with(parent: int) -> None:
 
 
 def _remote(error: Exception) -> Exception:
-    """The error as it can travel."""
+    """Return the error in a form that can be sent to another process."""
     if isinstance(error, StopBatch):
         return StopBatch(str(error))
     if isinstance(error, SinkRefuses):

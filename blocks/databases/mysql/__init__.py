@@ -1,1 +1,1 @@
-"""What MariaDB and MySQL do their own way."""
+"""The dialect of MariaDB and MySQL."""

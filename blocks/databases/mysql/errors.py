@@ -1,4 +1,4 @@
-"""What an error of MariaDB or MySQL means for the work: https://mariadb.com/kb/en/mariadb-error-codes/."""
+"""Classifies errors of MariaDB and MySQL: https://mariadb.com/kb/en/mariadb-error-codes/."""
 
 __all__ = ["is_of_sink", "verdict"]
 
@@ -9,7 +9,7 @@ _OF_SINK = {3, 28, 1021, 1026, 1036, 1044, 1045, 1114, 1142, 1143, 1146, 1227, 1
 
 
 def verdict(error: BaseException) -> bool | None:
-    """As `Dialect.verdict`."""
+    """Implement `Dialect.verdict`."""
     if not _is_of_driver(error):
         return None
     code = error.args[0] if error.args else None
@@ -18,7 +18,7 @@ def verdict(error: BaseException) -> bool | None:
 
 
 def is_of_sink(error: BaseException) -> bool:
-    """As `Dialect.is_of_sink`."""
+    """Implement `Dialect.is_of_sink`."""
     return _is_of_driver(error) and bool(error.args) and error.args[0] in _OF_SINK
 
 

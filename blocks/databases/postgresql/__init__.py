@@ -1,1 +1,1 @@
-"""What PostgreSQL does its own way."""
+"""The dialect of PostgreSQL."""

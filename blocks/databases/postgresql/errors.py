@@ -1,4 +1,4 @@
-"""What an error of PostgreSQL means for the work: https://www.postgresql.org/docs/current/errcodes-appendix.html."""
+"""Classifies errors of PostgreSQL: https://www.postgresql.org/docs/current/errcodes-appendix.html."""
 
 import re
 from typing import Any
@@ -15,18 +15,18 @@ _CLASSES_OF_SINK = ("53", "58", "57", "XX")
 
 
 def verdict(error: BaseException) -> bool | None:
-    """As `Dialect.verdict`."""
+    """Implement `Dialect.verdict`."""
     if _driver(error) not in ("psycopg", "psycopg2"):
         return None
     state: str | None = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
     if state is None:
-        # libpq knows no state when the server went away; every error that the server sends has one.
+        # Every error that the server sends has a state. libpq has none if the server went away.
         return type(error).__name__ == "OperationalError"
     return state in _TRANSIENT or state.startswith("08")
 
 
 def is_of_sink(error: BaseException) -> bool:
-    """As `Dialect.is_of_sink`."""
+    """Implement `Dialect.is_of_sink`."""
     state: str = getattr(error, "sqlstate", None) or "" if _driver(error) == "psycopg" else ""
     return state in _OF_SINK or state[:2] in _CLASSES_OF_SINK
 
@@ -36,7 +36,7 @@ def _driver(error: BaseException) -> str:
 
 
 def note_refused_row(error: Any) -> None:
-    """Note with the error of a COPY which row it was that the database refused, where it tells that."""
-    # In any language: "COPY orders, line 7, column total: …". Rows are lines, but for newlines in a text.
+    """Set the `refused_row` of a COPY's error to the row that the database refused, if the error names it."""
+    # In any language: "COPY orders, line 7, column total: …". A row is a line, unless a text has newlines.
     if found := re.match(r"COPY [^,]+, \D*(\d+)", error.diag.context or ""):
         error.refused_row = int(found[1]) - 1

@@ -1,4 +1,4 @@
-"""The ready-made health checks of PostgreSQL."""
+"""The built-in health checks of PostgreSQL."""
 
 from sqlalchemy import Connection, text
 
@@ -8,8 +8,8 @@ from prefect_batch.blocks.parameters.health_check import HealthCheck
 
 __all__ = ["HEALTH"]
 
-# Asked on a replica, how far it is behind what it has received, and nothing when it is cut off from its primary; on a
-# primary, how far the slowest of the replicas that follow it is behind.
+# On a replica, how far it is behind what it has received, or NULL if it is cut off from its primary. On a primary, how
+# far the slowest of its replicas is behind.
 _LAG = (
     "SELECT CASE WHEN NOT pg_is_in_recovery() THEN "
     "(SELECT coalesce(max(extract(epoch FROM replay_lag)), 0) FROM pg_stat_replication) "
@@ -17,7 +17,7 @@ _LAG = (
     "WHEN pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn() THEN 0 "
     "ELSE coalesce(extract(epoch FROM now() - pg_last_xact_replay_timestamp()), 0) END"
 )
-# Without this role PostgreSQL hides what the sessions and replicas of others do: every number would be too small.
+# Without this role PostgreSQL hides the sessions and replicas of other users, and every number would be too small.
 _SEES = "SELECT pg_has_role(current_user, 'pg_read_all_stats', 'USAGE'), pg_is_in_recovery(), current_user"
 _OTHERS = "backend_type = 'client backend' AND pid <> pg_backend_pid()"
 

@@ -1,4 +1,4 @@
-"""Writing rows to PostgreSQL singly, on the server: what is refused is found there, without a round trip for each."""
+"""Writes rows to PostgreSQL one by one on the server, which finds refused rows without a round trip for each."""
 
 import hashlib
 from collections.abc import Callable
@@ -17,14 +17,14 @@ __all__ = ["ROW", "NumberedRows", "write_one_by_one"]
 
 # The column that numbers the rows in the temporary table; the others are c0, c1, … in the order of the names.
 ROW = "prefect_batch_row"
-# So many rows are tried in one statement first: with 1 % of bad ones, 85 % of these succeed.
+# This many rows are first tried in one statement: with 1 % of bad rows, 85 % of the statements succeed.
 GROUP_ROWS = 16
 _REFUSED = "prefect_batch_refused"
 _MISSING = "PB404"  # No state of PostgreSQL's own.
-# Violated constraints, and what triggers raise.
+# The classes of violated constraints, and of errors that triggers raise.
 _TOLD_IN_FULL = {"23", "P0"}
 
-# A group that fails is written row by row. WHEN OTHERS lets a cancelled query pass, and with it the chunk fails.
+# A group that fails is written row by row. WHEN OTHERS does not catch a cancelled query, which fails the chunk.
 _BLOCK = """
 DECLARE
   prefect_batch_low int := 0;
@@ -63,7 +63,10 @@ END
 
 @dataclass(frozen=True)
 class NumberedRows:
-    """Rows to write singly: `copy` copies them, numbered from 0, into a table whose columns are `ROW` and the names."""
+    """Rows to write one by one.
+
+    `copy` copies them, numbered from 0, into a table whose columns are `ROW` and the names.
+    """
 
     write: str
     names: tuple[str, ...]
@@ -72,13 +75,15 @@ class NumberedRows:
 
 
 def write_one_by_one(connection: Connection, target: Target, table: str, numbered: NumberedRows) -> Refused | None:
-    """Write the rows, each for itself, in their order; those that the database refused, and why.
+    """Write the rows one by one, in order. `table` is the target's quoted name.
 
-    `table` is the target's name, quoted. None where a column's type would not take from a text all that COPY takes.
+    Returns:
+        The rows that the database refused, each with the reason, as in `Dialect`. None, with nothing written, if a
+        column's type does not accept as text all that COPY accepts, or if an update has no column to set.
 
     Raises:
         WriteAgain: this user may not do that here.
-        psycopg.Error: the database refused something else than a row.
+        psycopg.Error: the database refused something other than a row.
     """
     from psycopg import errors, sql
 
@@ -96,7 +101,7 @@ def write_one_by_one(connection: Connection, target: Target, table: str, numbere
         numbered.copy(staged)
         cursor.execute(sql.SQL("DO {}").format(sql.Literal(block)))
     except errors.InsufficientPrivilege as error:
-        # For temporary tables, or for the language; what concerns a row was caught within the block.
+        # For temporary tables, or for the language. Errors of a row were caught within the block.
         raise WriteAgain(str(error)) from None
     refused = cursor.execute(f"SELECT * FROM {_REFUSED}").fetchall()
     cursor.execute(f"TRUNCATE {staged}, {_REFUSED}")
@@ -104,9 +109,9 @@ def write_one_by_one(connection: Connection, target: Target, table: str, numbere
 
 
 def _types(cursor: Any, table: str) -> dict[str, str]:
-    """The types of the table's columns, without what limits them: the assignment looks after that, as COPY does.
+    """Return the types of the table's columns without their limits, which the assignment checks, as COPY does.
 
-    Those of other types are left out: a text that is cast to a domain is cut to its length without a word.
+    Domains and other types are left out: a text that is cast to a domain is silently cut to its length.
     """
     found = cursor.execute(
         "SELECT a.attname, pg_catalog.format_type(a.atttypid, -1) FROM pg_catalog.pg_attribute a "
@@ -119,7 +124,7 @@ def _types(cursor: Any, table: str) -> dict[str, str]:
 
 
 def _stage(cursor: Any, staged: str, columns: int) -> None:
-    """Make the temporary tables, for the length of the transaction: of the rows as texts, and of those refused."""
+    """Create temporary tables for the transaction: one for the rows as text, and one for those refused."""
     texts = ", ".join(f"c{place} text" for place in range(columns))
     cursor.execute(
         f"CREATE TEMP TABLE IF NOT EXISTS {staged} ({ROW} int PRIMARY KEY, {texts}) ON COMMIT DROP; "
@@ -129,7 +134,11 @@ def _stage(cursor: Any, staged: str, columns: int) -> None:
 
 
 def _statement(target: Target, table: str, staged: str, numbered: NumberedRows, types: dict[str, str]) -> str | None:
-    """What writes the rows from prefect_batch_first to prefect_batch_last, in PL/pgSQL; None if there is none."""
+    """Return the PL/pgSQL that writes the rows from prefect_batch_first to prefect_batch_last.
+
+    Returns:
+        None for an update that has no column to set.
+    """
     quoted = {name: quote(name) for name in numbered.names}
     cast = [f"c{place}::{types[name]} AS {quoted[name]}" for place, name in enumerate(numbered.names)]
     rows = (
@@ -156,9 +165,10 @@ def _statement(target: Target, table: str, staged: str, numbered: NumberedRows, 
 
 
 def _error(target: Target, state: str, message: str, detail: str, hint: str) -> Exception | None:
-    """The database's error, as the driver would have raised it for a statement of its own.
+    """Return the database's error, as the driver would have raised it for a statement of its own.
 
-    None for what a COPY of that row would say more about: which column the value was for.
+    Returns:
+        None if a COPY of that row would say more, namely which column the value was for.
     """
     import psycopg
 

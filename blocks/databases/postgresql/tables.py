@@ -1,4 +1,4 @@
-"""Rows of PostgreSQL as Arrow tables: COPY to CSV, read by pyarrow; exact, or not at all."""
+"""Reads rows of PostgreSQL as Arrow tables, by COPY to CSV and pyarrow, if every value stays exact."""
 
 import io
 from collections.abc import Iterator
@@ -18,16 +18,17 @@ _CARRIED = (sql.Boolean, sql.Integer, sql.Float, sql.Date, sql.DateTime, sql.Str
 
 
 def carries(column: sql.TypeEngine[Any]) -> bool:
-    """Whether a column's values come through CSV into the Arrow type of the source's schema as they are."""
+    """Return whether CSV carries a column's values unchanged into the Arrow type of the source's schema."""
     if isinstance(column, sql.Numeric) and not isinstance(column, sql.Float):
         return column.precision is not None and 0 <= (column.scale or 0) <= column.precision <= 38
     return isinstance(column, _CARRIED) or (isinstance(column, sql.Time) and not column.timezone)
 
 
 def fetch_tables(engine: Engine, statement: Select[Any], batch_rows: int, schema: pa.Schema) -> Iterator[Batch]:
-    """The statement's rows in batches of at most `batch_rows`, and of fewer where rows are wide; only one is in memory.
+    """Yield the statement's rows in batches of at most `batch_rows`, or of fewer if rows are wide.
 
-    A batch with a value that Arrow cannot hold, such as a numeric NaN, comes as tuples.
+    Only one batch is in memory at a time. A batch with a value that Arrow cannot hold, such as a numeric NaN, has
+    tuples.
     """
     compiled = statement.compile(dialect=engine.dialect)
     with engine.connect() as connection:
@@ -55,7 +56,7 @@ def _batches(copy: Any, batch_rows: int) -> Iterator[bytes]:
     lines: list[Any] = []
     size, more = 0, True
     while more:
-        # The server sends a row at a time, and psycopg takes a microsecond to wait for each: here only where none is.
+        # The server sends one row at a time, and waiting for each takes a microsecond: wait only if there is none.
         count, line = connection.get_copy_data(1)
         if count == 0:
             line = copy.read()
@@ -72,10 +73,10 @@ def _batches(copy: Any, batch_rows: int) -> Iterator[bytes]:
 
 
 def _end(connection: Any) -> None:
-    """Take what the server says after the last row.
+    """Read the server's messages after the last row.
 
     Raises:
-        psycopg.Error: it was not the last.
+        psycopg.Error: the server ended the COPY with an error.
     """
     from psycopg.errors import error_from_result
     from psycopg.pq import ExecStatus
@@ -103,7 +104,7 @@ def _parsed(lines: bytes, fields: list[pa.Field]) -> pa.Table:
 
 
 def _rows(engine: Engine, statement: Select[Any], lines: bytes, schema: pa.Schema) -> list[tuple[Any, ...]]:
-    """The lines' values as psycopg gives them where it fetches rows."""
+    """Return the values of the lines as psycopg returns them when it fetches rows."""
     from psycopg.adapt import Transformer
     from psycopg.pq import Format
 

@@ -1,1 +1,1 @@
-"""What SQLite does its own way."""
+"""The dialect of SQLite."""

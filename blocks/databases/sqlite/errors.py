@@ -1,4 +1,4 @@
-"""What an error of SQLite means for the work: https://www.sqlite.org/rescode.html."""
+"""Classifies errors of SQLite: https://www.sqlite.org/rescode.html."""
 
 import sqlite3
 
@@ -11,14 +11,14 @@ _OF_SINK = {3, 8, 10, 11, 13, 14, 26}
 
 
 def verdict(error: BaseException) -> bool | None:
-    """As `Dialect.verdict`."""
+    """Implement `Dialect.verdict`."""
     if not isinstance(error, sqlite3.Error):
         return None
     return _code(error) in _TRANSIENT
 
 
 def is_of_sink(error: BaseException) -> bool:
-    """As `Dialect.is_of_sink`."""
+    """Implement `Dialect.is_of_sink`."""
     if not isinstance(error, sqlite3.Error):
         return False
     # A missing table has no code of its own.
@@ -26,5 +26,5 @@ def is_of_sink(error: BaseException) -> bool:
 
 
 def _code(error: sqlite3.Error) -> int:
-    """Return SQLite's primary result code, 0 where Python's module raised the error itself."""
+    """Return SQLite's primary result code, or 0 if Python's module raised the error itself."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF

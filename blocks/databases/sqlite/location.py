@@ -1,4 +1,4 @@
-"""Where a SQLite database is: in a file, or in memory, and then one that all threads of this process share."""
+"""Where a SQLite database is: in a file, or in memory that all threads of this process share."""
 
 import functools
 import secrets
@@ -16,31 +16,31 @@ _SHARED = "vfs=memdb" if sqlite3.sqlite_version_info >= (3, 36) else "mode=memor
 
 
 def in_memory(url: URL) -> bool:
-    """Whether the database of this SQLite URL is in the memory of the process that opens it."""
+    """Return whether the database of this SQLite URL is in the memory of the process that opens it."""
     path, options = _parts(url)
     return path in ("", ":memory:") or options.get("mode") == "memory" or options.get("vfs") == "memdb"
 
 
 def is_private(url: URL) -> bool:
-    """Whether each connection to this SQLite URL would have a database of its own."""
+    """Return whether each connection to this SQLite URL would have a database of its own."""
     path, options = _parts(url)
     named = options.get("cache") == "shared" or (options.get("vfs") == "memdb" and path.startswith("/"))
     return in_memory(url) and not (path and named)
 
 
 def shared_memory() -> Callable[[], sqlite3.Connection]:
-    """What connects to a new database in memory, the same one for all threads of this process."""
+    """Return a function that connects to a new database in memory, the same for all threads of this process."""
     name = f"file:/prefect-batch-{secrets.token_hex(8)}?{_SHARED}"
     return functools.partial(sqlite3.connect, name, uri=True, check_same_thread=False)
 
 
 def file_of(url: URL) -> Path | None:
-    """The file of this SQLite URL; None where its database is in memory."""
+    """Return the file of this SQLite URL, or None if its database is in memory."""
     return None if in_memory(url) else Path(_parts(url)[0]).absolute()
 
 
 def _parts(url: URL) -> tuple[str, dict[str, str]]:
-    """The path, and the options of a file: URI, as SQLite reads them: https://www.sqlite.org/uri.html."""
+    """Return the path and the options of a file: URI, as SQLite reads them: https://www.sqlite.org/uri.html."""
     (name, *_), arguments = url.get_dialect()().create_connect_args(url)
     if not arguments.get("uri") or not name.startswith("file:"):
         return name, {}

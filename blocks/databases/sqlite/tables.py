@@ -1,4 +1,7 @@
-"""Rows of SQLite as Arrow tables, where every value fits its column; by columns, which is faster than by values."""
+"""Reads rows of SQLite as Arrow tables if every value fits its column.
+
+Values are converted by columns, which is faster than one by one.
+"""
 
 from collections.abc import Iterator, Sequence
 from datetime import time
@@ -18,20 +21,20 @@ _FLOAT_DIGITS = 15
 
 
 def stream(connection: Connection) -> Any:
-    """The driver's own cursor."""
+    """Return the driver's own cursor."""
     driver: Any = connection.connection.driver_connection
     return driver.cursor()
 
 
 def fetch_tables(engine: Engine, statement: Select[Any], batch_rows: int, schema: pa.Schema) -> Iterator[Batch]:
-    """The statement's rows in batches, as a table where every value fits, else as they are stored."""
+    """Yield the statement's rows in batches, as a table if every value fits, otherwise as they are stored."""
     for rows in fetch_batches(engine, statement, batch_rows, stream):
         table = sqlite_table(rows, schema)
         yield Batch(tuple(schema.names), rows if table is None else None, row_bytes(rows), table=table)
 
 
 def sqlite_table(rows: list[tuple[Any, ...]], schema: pa.Schema) -> pa.Table | None:
-    """The rows as they are stored, as a table of this schema; None if a value does not fit."""
+    """Return the stored rows as a table of this schema, or None if a value does not fit."""
     try:
         columns = [_column(values, field.type) for values, field in zip(zip(*rows, strict=True), schema, strict=True)]
     except (pa.ArrowException, TypeError, ValueError, OverflowError):
@@ -55,13 +58,17 @@ def _column(values: Sequence[Any], arrow: pa.DataType) -> pa.Array:
 
 
 def _decimals(floats: pa.Array, arrow: pa.DataType) -> pa.Array:
-    """The decimals that the floats stand for by their shortest text."""
+    """Return the decimals of the floats' shortest text.
+
+    Raises:
+        ValueError: a number has more digits than its column.
+    """
     whole = pc.round(pc.multiply(floats, float(10**arrow.scale)))
     if (
         arrow.precision > _FLOAT_DIGITS
         or pc.any(pc.not_equal(pc.divide(whole, float(10**arrow.scale)), floats)).as_py()
     ):
         raise ValueError("a number has more digits than its column")
-    # The same digits with the point at another place.
+    # The same digits with the decimal point moved.
     digits = whole.cast(pa.int64()).cast(pa.decimal128(19, 0)).cast(pa.decimal128(38, 0))
     return pa.Array.from_buffers(pa.decimal128(38, arrow.scale), len(digits), digits.buffers()).cast(arrow)

@@ -74,12 +74,12 @@ class ParquetSource:
         return self._counts[file.name]
 
     def with_files(self, files: FileList) -> "ParquetSource":
-        """The same source, of these files."""
+        """Return the same source over these files."""
         return ParquetSource(self.spec, files)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names of the columns that a record has, in order."""
+        """The names of a record's columns, in order."""
         return tuple(self.schema.names)
 
     @cached_property
@@ -154,7 +154,7 @@ class ParquetSource:
                     yield portion.file, group, first, stop
 
     def estimate(self, after: Key | None, upto: Key) -> int:
-        """Return how many rows lie in ``(after, upto]``, or an estimate if there are very many files."""
+        """Return how many rows are in ``(after, upto]``, or an estimate if there are very many files."""
         parts = list(portions(self.files, after, upto))
         some = parts if len(parts) <= COUNTED_FILES else parts[:: len(parts) // COUNTED_FILES]
         counted = sum(

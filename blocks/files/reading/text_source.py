@@ -54,12 +54,12 @@ class TextSource:
         return self.texts.files
 
     def with_files(self, files: FileList) -> "TextSource":
-        """The same source, of these files."""
+        """Return the same source over these files."""
         return TextSource(self.spec, files)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names of the columns that a record has, in order."""
+        """The names of a record's columns, in order."""
         return tuple(self.schema.names)
 
     @property
@@ -122,7 +122,7 @@ class TextSource:
         return found
 
     def estimate(self, after: Key | None, upto: Key) -> int:
-        """Return roughly how many records lie in ``(after, upto]``, estimated from the bytes."""
+        """Return roughly how many records are in ``(after, upto]``, estimated from the bytes."""
         return sum(self.texts.records_in(portion) for portion in portions(self.files, after, upto))
 
     def key_of(self, row: tuple[Any, ...]) -> Key:

@@ -93,7 +93,7 @@ class FilesSink:
 
     @property
     def fills(self) -> Path | None:
-        """The directory; None where it is not on this machine."""
+        """The directory, or None if it is not on this machine."""
         return local_path(self._store.place)
 
     def check(self, source_schema: pa.Schema) -> list[str]:
