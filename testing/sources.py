@@ -7,11 +7,19 @@ from concurrent.futures import ThreadPoolExecutor
 import pyarrow as pa
 
 from prefect_batch.blocks.batches import Batch, Record
-from prefect_batch.blocks.capabilities import FindsRecords, GivesTables, OfFiles, Replays
+from prefect_batch.blocks.capabilities import (
+    ComparesKeys,
+    FindsRecords,
+    GivesTables,
+    OfFiles,
+    Replays,
+    ShowsStatements,
+)
 from prefect_batch.blocks.chunks import ChunkRange
 from prefect_batch.blocks.contracts import Source
 from prefect_batch.blocks.errors import BadParameter
 from prefect_batch.blocks.file_list import FileList
+from prefect_batch.blocks.key_sum import are_integers, sum_of_keys
 from prefect_batch.blocks.keys import Key
 from prefect_batch.testing.cases import SourceCase, promised, shown
 from prefect_batch.testing.walk import Walk, ranges_of, read_range, saved, walk
@@ -247,6 +255,40 @@ def _rows(batch: Batch) -> list[tuple[object, ...]]:
     return [batch.row(place) for place in range(len(batch))]
 
 
+def _gives_its_keys(case: SourceCase) -> None:
+    source = case.open()
+    if not isinstance(source, ComparesKeys):
+        return
+    side, found = source.key_side(source.key), walk(source, 4)
+    wanted = [side.comparable(key) for key in found.keys]
+    keys = [side.comparable(key) for chunk in found.ranges for key in side.keys(chunk)]
+    promised(keys == wanted, f"{source.name}: its keys by themselves are {shown(keys)}, and those read {shown(wanted)}")
+    first = found.ranges[0]
+    here = len(read_range(source, first, MANY).records)
+    for after, beyond in ((None, wanted), (first.upto, wanted[here:])):
+        there = side.has(found.keys, after, None)
+        promised(
+            there == set(beyond), f"{source.name}: beyond {after!r} it has {there}, and should have {shown(beyond)}"
+        )
+    count = side.beyond(first.upto)
+    promised(count == len(wanted) - here, f"{source.name}: {count} keys lie beyond {first.upto!r}, of {len(wanted)}")
+    if are_integers(first.upto):
+        promised(
+            side.sum(first) == sum_of_keys(found.keys[:here]),
+            f"{source.name}: the sum of keys {side.sum(first)} is wrong",
+        )
+
+
+def _shows_how_it_reads(case: SourceCase) -> None:
+    source = case.open()
+    if not isinstance(source, ShowsStatements):
+        return
+    for chunk in ranges_of(source, 5):
+        statement, (verdict, steps) = source.statement_text(chunk), source.explain(chunk)
+        promised(statement, f"{source.name}: the statement for {chunk.text} is empty")
+        promised(bool(verdict) == bool(steps), f"{source.name}: explained as {verdict!r}, with the steps {steps!r}")
+
+
 def _is_of_the_same_files(case: SourceCase) -> None:
     source = case.open()
     if not isinstance(source, OfFiles):
@@ -309,6 +351,8 @@ _WITH_RECORDS = (
     _fits_its_schema,
     _gives_the_same_as_tables,
     _finds_by_keys,
+    _gives_its_keys,
+    _shows_how_it_reads,
     _is_of_the_same_files,
     _settles_letters,
 )

@@ -17,7 +17,7 @@ from prefect_batch.blocks.chunks import ChunkRange
 from prefect_batch.blocks.dead_letter import DeadLetter
 from prefect_batch.blocks.letters.bury import DeadLetters, letters_folder
 from prefect_batch.blocks.letters.place import open_place
-from prefect_batch.blocks.letters.replay_list import Chosen, list_path, write_chosen
+from prefect_batch.blocks.letters.replay_list import ReplayList, list_path, write_replay_list
 from prefect_batch.blocks.opening import open_source
 from prefect_batch.blocks.parameters.letters import Letters
 from prefect_batch.testing import SourceCase, exercise_source
@@ -162,7 +162,7 @@ def bury(place, rows):
             burial.add([DeadLetter((row["id"],), "process", "E", "m", "t", 1, now, row) for row in part])
             burial.finish()
         found += [(f"{letters_folder('job', 1)}/{chunk.digest}.parquet", n) for n in range(len(part))]
-    write_chosen(open_place(place), list_path("job", 1), Chosen.of(found))
+    write_replay_list(open_place(place), list_path("job", 1), ReplayList.of(found))
     return list_path("job", 1)
 
 

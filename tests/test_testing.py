@@ -11,6 +11,7 @@ import pytest
 
 from prefect_batch.blocks.batches import Batch
 from prefect_batch.blocks.errors import BadOutput, BadSink, ChunkIsDone
+from prefect_batch.blocks.key_sum import KeySum, sum_of_keys
 from prefect_batch.testing import SinkCase, SourceCase, exercise_sink, exercise_source, sinks, sources
 
 
@@ -61,6 +62,40 @@ class Numbers:
     def find(self, keys):
         if found := [(n, n * n) for n in self.held if (n,) in keys]:
             yield Batch(self.names, found)
+
+    def key_side(self, key):
+        assert key == self.key
+        return Keys(self)
+
+    def statement_text(self, chunk):
+        return f"the numbers of {chunk.text}"
+
+    def explain(self, chunk):
+        del chunk
+        return "they are in a list", ("look at each",)
+
+
+class Keys:
+    """The keys of the numbers by themselves."""
+
+    def __init__(self, source):
+        self.source, self.edges = source, source.edges
+
+    def sum(self, chunk):
+        return sum_of_keys(self.keys(chunk))
+
+    def keys(self, chunk):
+        return [(n,) for n in self.source.within(chunk.after, chunk.upto)]
+
+    def beyond(self, upto):
+        return sum(n > upto[0] for n in self.source.held)
+
+    def has(self, keys, after, upto):
+        del upto
+        return {key for key in keys if key[0] in self.source.held and (after is None or key > after)}
+
+    def comparable(self, key):
+        return key
 
 
 def numbers(kind, count):
@@ -218,6 +253,36 @@ class FindsTheFirst(Numbers):
         return super().find(keys[:1])
 
 
+def with_keys(**methods):
+    """The numbers, whose keys by themselves have these methods instead."""
+    kind = type("Keys", (Keys,), methods)
+    return type("+".join(methods), (Numbers,), {"key_side": lambda self, _: kind(self)})
+
+
+def one_too_few(self, chunk):
+    return Keys.keys(self, chunk)[1:]
+
+
+def some_of_them(self, keys, after, upto):
+    return Keys.has(self, list(keys)[1:], after, upto)
+
+
+def one_more(self, upto):
+    return Keys.beyond(self, upto) + 1
+
+
+class HasNoStatement(Numbers):
+    def statement_text(self, chunk):
+        del chunk
+        return ""
+
+
+class ExplainsInSteps(Numbers):
+    def explain(self, chunk):
+        del chunk
+        return "", ("look at each",)
+
+
 class RemembersWhatIsGone(Numbers):
     kept: tuple[int, ...] = ()
 
@@ -248,6 +313,12 @@ BROKEN_SOURCES = {
     HasOtherTables: "as tables, and",
     HasTablesOfOtherTypes: "another schema than the source",
     FindsTheFirst: "find gave",
+    with_keys(keys=one_too_few): "its keys by themselves are",
+    with_keys(has=some_of_them): "beyond None it has",
+    with_keys(beyond=one_more): "keys lie beyond",
+    with_keys(sum=lambda *_: KeySum()): "the sum of keys",
+    HasNoStatement: "is empty",
+    ExplainsInSteps: "explained as ''",
     RemembersWhatIsGone: "is empty now, and gave",
 }
 
