@@ -23,10 +23,10 @@ ROOMS = (
         "blocks.error_facts": "Errors that carry facts as attributes, and survive pickling and copying.",
         "blocks.errors": "Every error of the package, in one tree.",
         "blocks.suggestions": "What may have been meant by a name that does not exist.",
-        "blocks.arrow_values": "Columns of Arrow as Python values.",
         "blocks.prefect_api": "Calls to the Prefect API, made again while it does not answer.",
         "blocks.stores": "A directory, local or in an object store, in which a file appears whole or not at all.",
     },
+    {"blocks.kinds": "What values are, said once: for each kind its Arrow type, its Python values, its text and JSON."},
     {
         "blocks.credentials": "Connections as a person names them, and the secrets behind them.",
         "blocks.keys": "Keys: tuples of values that can be saved exactly.",
