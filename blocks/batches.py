@@ -48,7 +48,7 @@ class Batch:
     def rows(self) -> list[tuple[Any, ...]]:
         """All rows as tuples."""
         if self._rows is None:
-            from prefect_batch.blocks.arrow_values import values_of
+            from prefect_batch.blocks.kinds.convert import values_of
 
             assert self.table is not None
             self._rows = list(zip(*map(values_of, self.table.columns), strict=True))

@@ -1,30 +1,40 @@
 """The table of kinds: a value goes through every form and comes back as it was, or is refused by its column's name."""
 
 import io
+import json
 import math
 import pickle
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal, localcontext
+from uuid import UUID, uuid4
 from zoneinfo import ZoneInfo
 
+import numpy as np
 import orjson
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from pyarrow import csv as arrow_csv
 from pyarrow import json as arrow_json
 
+from prefect_batch import Table
 from prefect_batch.blocks.errors import DoesNotFit
 from prefect_batch.blocks.kinds.convert import to_arrow, values_of
 from prefect_batch.blocks.kinds.csv_form import as_csv, csv_type, from_csv
+from prefect_batch.blocks.kinds.frames import from_frame, to_frame
 from prefect_batch.blocks.kinds.json_form import check_json, from_json, json_default, json_type, json_values
 from prefect_batch.blocks.kinds.kind import KINDS, kind_of
 from prefect_batch.blocks.kinds.nanoseconds import NanoTime
 from prefect_batch.blocks.kinds.of_values import type_of_values
 from prefect_batch.blocks.letters.record_json import decode_record, encode_record, shown_columns
+from prefect_batch.blocks.opening import open_sink
+from prefect_batch.blocks.transient import fails_chunk
+from prefect_batch.tasks.work.isolate import isolate
+from prefect_batch.tasks.work.outputs import ItemTable, places
+from tests.test_conformance import CHUNK, PASS, write
 
 # For each of some forty types.
 EXAMPLES = 8
@@ -245,6 +255,16 @@ def test_a_value_that_a_letter_can_only_show_is_told_apart():
 
 
 @EACH_TYPE
+@settings(max_examples=EXAMPLES)
+@given(data=st.data())
+def test_a_frame_holds_the_values_and_gives_them_back(arrow, data):
+    values = data.draw(st.lists(values_in(arrow), min_size=1, max_size=4))
+    table = pa.table({"x": column(values, arrow)})
+    found = from_frame(to_frame(table), table.schema)["x"]
+    assert all_same(values_of(found), values)
+
+
+@EACH_TYPE
 def test_every_type_has_one_kind_with_a_place_in_json(arrow):
     assert [kind.name for kind in KINDS if arrow in kind.arrow] == [kind_of(arrow).name]
     assert kind_of(arrow).json
@@ -295,3 +315,100 @@ def test_a_time_with_nanoseconds_is_itself_after_a_trip_to_a_worker():
     assert (value.hour, value.microsecond, value.nanosecond) == (1, 0, 999)
     assert NanoTime.of_day(3_600_000_000_000) == time(1)
     assert {value: 1}[NanoTime.of_day(3_600_000_000_999)] == 1
+
+
+# What each kind's made column must take, in every database, and what its driver gives for it.
+TAKEN = {
+    "null": None,
+    "bool": True,
+    "float16": 1.5,
+    "float32": 0.10000000149011612,
+    "float64": 0.1,
+    "decimal": Decimal("1234567.25"),
+    "text": "é,'\"\n\\",
+    "bytes": b"a\x00\xff'",
+    "moment": datetime(2024, 3, 31, 1, 59, 59),
+    "moment with zone": datetime(1890, 3, 31, 1, 59, 59, tzinfo=ZoneInfo("Europe/Berlin")),
+    "date": date(2024, 2, 29),
+    "time": time(1, 2, 3),
+    "duration": timedelta(days=1, seconds=-1),
+    "UUID": UUID(int=7),
+    "struct": {"a": 1, "b": "x"},
+    "map": [("a", 1)],
+}
+STORED = {
+    "sqlite": {
+        "bool": bool,
+        "decimal": Decimal,
+        "moment": datetime.fromisoformat,
+        "moment with zone": datetime.fromisoformat,
+        "date": date.fromisoformat,
+        "time": time.fromisoformat,
+        "duration": lambda text: (
+            (-1 if text[0] == "-" else 1) * timedelta(microseconds=int(text.strip("-PTS").replace(".", "")))
+        ),
+        "UUID": UUID,
+        **dict.fromkeys(("list", "struct"), json.loads),
+        "map": lambda text: list(map(tuple, json.loads(text))),
+    },
+    "postgresql": {"map": lambda pairs: list(map(tuple, pairs))},
+    "mariadb": {
+        "bool": bool,
+        "moment with zone": lambda moment: moment.replace(tzinfo=UTC),
+        "time": lambda since: (datetime(1, 1, 1) + since).time(),
+        "UUID": UUID,
+        **dict.fromkeys(("list", "struct"), json.loads),
+        "map": lambda text: list(map(tuple, json.loads(text))),
+    },
+}
+MADE = [arrow for arrow in TYPES if kind_of(arrow).name != "interval"]
+
+
+def example_of(arrow):
+    kind = kind_of(arrow).name
+    if kind == "list":
+        return {pa.int64(): [1, 2], pa.string(): ["1", "2"], pa.float64(): [0.5, 1.5]}[arrow.value_type]
+    return TAKEN[kind] if kind in TAKEN else 2 ** (arrow.bit_width - 1) - 1
+
+
+def written_to_made_table(database, name, arrow, values, *, as_table):
+    """What the driver gives of the values in a table that was made for them, NULL and all, and the refused ones."""
+    sink = open_sink(Table(database.url, name, key="id", create=True))
+    schema = pa.schema([("id", pa.int64()), ("x", arrow)])
+    sink.check(schema)
+    records = [{"id": place, "x": value} for place, value in enumerate(values)]
+    if not as_table:
+        refused = [place for place, _ in write(sink, records, schema)]
+    else:
+        sink.prepare(records, schema)
+        table = pa.table([range(len(values)), column(values, arrow)], schema=schema)
+        rows = ItemTable(table, np.arange(len(values)))
+        with sink.transaction(PASS, CHUNK) as transaction:
+            refused = [places(part)[0] for part, _ in isolate(transaction, rows, fails_chunk)]
+            transaction.commit()
+    stored = STORED[database.kind].get(kind_of(arrow).name, lambda value: value)
+    return {place: x if x is None else stored(x) for place, x in database.rows(f"SELECT id, x FROM {name}")}, refused
+
+
+@pytest.mark.parametrize("as_table", [False, True])
+def test_a_made_column_takes_values_of_its_kind(database, as_table):
+    for number, arrow in enumerate(MADE):
+        values = [example_of(arrow), None]
+        found, refused = written_to_made_table(database, f"made_{number}", arrow, values, as_table=as_table)
+        assert not refused, arrow
+        assert all_same([found[0], found[1]], values), (arrow, found)
+
+
+@pytest.mark.parametrize("as_table", [False, True])
+@settings(max_examples=2, suppress_health_check=[HealthCheck.function_scoped_fixture], phases=[Phase.generate])
+@given(data=st.data())
+def test_what_a_made_column_holds_is_what_was_meant(database, as_table, data):
+    for arrow in MADE:
+        values = data.draw(st.lists(values_in(arrow), min_size=1, max_size=3))
+        name = f"made_{uuid4().hex[:8]}"
+        found, refused = written_to_made_table(database, name, arrow, values, as_table=as_table)
+        assert sorted([*found, *refused]) == list(range(len(values)))
+        for place, value in found.items():
+            lost_nan = database.kind == "sqlite" and value is None and values[place] != values[place]
+            lost_sign = value == values[place] == 0  # Of -0.0, in SQLite and MariaDB.
+            assert same(value, values[place]) or lost_nan or lost_sign, (arrow, values[place], value)

@@ -23,7 +23,6 @@ ROOMS = (
         "blocks.error_facts": "Errors that carry facts as attributes, and survive pickling and copying.",
         "blocks.errors": "Every error of the package, in one tree.",
         "blocks.suggestions": "What may have been meant by a name that does not exist.",
-        "blocks.arrow_values": "Columns of Arrow as Python values.",
         "blocks.prefect_api": "Calls to the Prefect API, made again while it does not answer.",
         "blocks.stores": "A directory, local or in an object store, in which a file appears whole or not at all.",
     },

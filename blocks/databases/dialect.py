@@ -85,8 +85,8 @@ class Dialect:
         raw_keys: Whether a key comes back as the same key just as the driver has it, without SQLAlchemy's conversion.
         query_columns: The columns of a SELECT, in order, with their types where the database tells them.
         refused_key: Why a column of this type cannot be part of a key, as the end of a sentence; None if it can.
-        made_type: The type of a column that is made, so that no value is cut, rounded or taken for another; it gets
-            whether the column is part of the key.
+        made_type: The type of a column that is made for values of an Arrow type, so that none is cut, rounded or taken
+            for another; it gets whether the column is part of the key. KeyError where there is none.
         read_value: What turns the stored values of such a column into Python values; None where they are that already.
         stream: The driver's own cursor, which streams and skips SQLAlchemy's objects for every row; None if not known.
         table_reader: What reads a statement's rows in batches that have a table; None where a value of these columns
@@ -118,7 +118,7 @@ class Dialect:
 
     query_columns: Callable[[Connection, str], list[SourceColumn]] = standard.query_columns
     refused_key: Callable[[sql.TypeEngine[Any]], str | None] = standard.refused_key
-    made_type: Callable[[sql.TypeEngine[Any], bool], sql.TypeEngine[Any]] = standard.made_type
+    made_type: Callable[[pa.DataType, bool], sql.TypeEngine[Any]] = standard.made_type
     read_value: Callable[[sql.TypeEngine[Any]], Callable[[Any], Any] | None] = lambda _type: None
 
     stream: Callable[[Connection], Any] = lambda _connection: None

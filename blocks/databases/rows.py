@@ -1,20 +1,27 @@
 """Records to write, by columns; what a sink cannot take is refused here."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from sqlalchemy import types as sql
 
 from prefect_batch.blocks.batches import Record
 from prefect_batch.blocks.databases.target import Target
 from prefect_batch.blocks.errors import BadOutput, UnknownColumn
+from prefect_batch.blocks.kinds.plain import PLAIN, storable_values
 from prefect_batch.blocks.suggestions import near
 
-__all__ = ["Same", "check_table", "last_of_each_key", "last_of_each_key_in", "same_columns"]
+__all__ = ["Same", "check_table", "last_of_each_key", "last_of_each_key_in", "plain_columns", "same_columns"]
+
+
+# What every driver stores as it is.
+_STORED = {int, float, str, bytes, bool, type(None)}
 
 
 @dataclass(frozen=True)
@@ -23,6 +30,19 @@ class Same:
 
     names: tuple[str, ...]
     columns: list[Sequence[Any]]
+
+    @cached_property
+    def types(self) -> list[set[type]]:
+        """For each column the types of its values."""
+        return [set(map(type, column)) for column in self.columns]
+
+    def stored(self, target: Target, storable: Callable[[Any, str, sql.TypeEngine[Any]], Any]) -> "Same":
+        """The rows with the values as the driver takes them; columns of numbers, text and bytes are so already."""
+        columns = [
+            column if types <= _STORED else [storable(value, name, target.types[name]) for value in column]
+            for name, column, types in zip(self.names, self.columns, self.types, strict=True)
+        ]
+        return Same(self.names, columns)
 
     @property
     def rows(self) -> list[tuple[Any, ...]]:
@@ -62,7 +82,19 @@ def _cut(records: Sequence[Record]) -> Iterator[Same]:
 
 
 def _columns(names: tuple[str, ...], records: Sequence[Record]) -> Same:
-    return Same(names, [list(map(itemgetter(name), records)) for name in names])
+    return plain_columns(names, [list(map(itemgetter(name), records)) for name in names])
+
+
+def plain_columns(names: tuple[str, ...], columns: list[Sequence[Any]]) -> Same:
+    """The columns with Python's own values.
+
+    Raises:
+        DoesNotFit: a value is none of those that databases have, and would be altered to be.
+    """
+    same = Same(names, columns)
+    if all(types <= PLAIN for types in same.types):
+        return same
+    return Same(names, [storable_values(column, f"column {name}") for name, column in zip(names, columns, strict=True)])
 
 
 def _check_names(names: tuple[str, ...], target: Target) -> None:

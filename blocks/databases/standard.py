@@ -6,6 +6,7 @@ not DELETE and INSERT, which would lose the columns that a record does not name 
 
 from typing import Any
 
+import pyarrow as pa
 from sqlalchemy import Connection, Insert, TableClause, Update, and_, bindparam, column, table
 from sqlalchemy import types as sql
 from sqlalchemy.engine import URL
@@ -13,6 +14,7 @@ from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from prefect_batch.blocks.batches import Record
+from prefect_batch.blocks.databases.column_types import sql_type
 from prefect_batch.blocks.databases.columns import SourceColumn, describe
 from prefect_batch.blocks.databases.rows import Same, same_columns
 from prefect_batch.blocks.databases.target import Target
@@ -52,8 +54,9 @@ def refused_key(kind: sql.TypeEngine[Any]) -> str | None:
     )
 
 
-def made_type(kind: sql.TypeEngine[Any], in_key: bool) -> sql.TypeEngine[Any]:
+def made_type(arrow: pa.DataType, in_key: bool) -> sql.TypeEngine[Any]:
     """As `Dialect.made_type`."""
+    kind = sql_type(arrow)
     return sql.String(255) if in_key and isinstance(kind, sql.Text) else kind
 
 

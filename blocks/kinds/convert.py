@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from datetime import date, datetime, timedelta
 from operator import attrgetter
-from types import NoneType
 from typing import Any
 from uuid import UUID
 
@@ -12,14 +11,14 @@ import pyarrow.compute as pc
 import pyarrow.types as is_
 
 from prefect_batch.blocks.errors import DoesNotFit
-from prefect_batch.blocks.kinds.kind import plain_type, python_types
+from prefect_batch.blocks.kinds.cast import CONVERSION_ERRORS, narrow
+from prefect_batch.blocks.kinds.kind import python_types
 from prefect_batch.blocks.kinds.nanoseconds import NanoTime, nanoseconds_of
 from prefect_batch.blocks.kinds.plain import misfit, plain_value
 from prefect_batch.blocks.kinds.record import Record
 
-__all__ = ["CONVERSION_ERRORS", "cast_column", "records_of", "to_arrow", "to_arrow_or_null", "values_of"]
+__all__ = ["CONVERSION_ERRORS", "records_of", "to_arrow", "to_arrow_or_null", "values_of"]
 
-CONVERSION_ERRORS = (pa.ArrowException, TypeError, ValueError, OverflowError)
 _FIRST_DAY, _LAST_DAY = ((day - date(1970, 1, 1)).days for day in (date.min, date.max))
 
 
@@ -103,7 +102,7 @@ def _array(values: Sequence[Any], arrow: pa.DataType, found: set[type]) -> pa.Ar
         finest = pa.duration(unit) if is_.is_duration(arrow) else pa.timestamp(unit, arrow.tz)
         return pa.array(values, finest).cast(arrow)
     if arrow in (pa.float16(), pa.float32()):
-        return _narrow(pa.array(values, pa.float64()), arrow)
+        return narrow(pa.array(values, pa.float64()), arrow)
     return pa.array(values, arrow)
 
 
@@ -112,19 +111,6 @@ def _of_day(value: Any) -> int | None:
         return None
     seconds = (value.hour * 60 + value.minute) * 60 + value.second
     return int((seconds * 10**6 + value.microsecond) * 1000 + nanoseconds_of(value))
-
-
-def _narrow(column: Any, arrow: pa.DataType) -> Any:
-    """The fractions with fewer bits.
-
-    Raises:
-        ArrowInvalid: one would be rounded.
-    """
-    narrow = column.cast(arrow, safe=False)
-    back = narrow.cast(column.type)
-    if not pc.all(pc.or_(pc.equal(back, column), pc.is_nan(column)), min_count=0).as_py():
-        raise pa.ArrowInvalid(f"one of them is rounded to {arrow}")
-    return narrow
 
 
 def _what_fits(arrow: pa.DataType) -> Callable[[Any], bool] | None:
@@ -213,42 +199,3 @@ def records_of(table: pa.Table) -> list[Record]:
     names = table.column_names
     columns = [values_of(column) for column in table.columns]
     return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
-
-
-def cast_column(column: pa.ChunkedArray, arrow: pa.DataType) -> pa.ChunkedArray:
-    """The column as one of this type: only between types of one kind, and not between text and numbers.
-
-    Raises:
-        ArrowException, TypeError: a value would be altered.
-    """
-    if column.type == arrow:
-        return column
-    column = column.cast(plain_type(column.type))
-    if not _same_values(column.type, arrow):
-        raise TypeError(f"they are {column.type}")
-    if is_.is_integer(column.type) and is_.is_decimal(arrow):
-        column = column.cast(pa.decimal128(20, 0))  # Else pyarrow wants room for every number of its type.
-    if column.type == pa.uuid() and arrow != pa.uuid():
-        return pa.chunked_array([pa.array([v and str(v) for v in column.to_pylist()], arrow)], arrow)
-    if is_.is_floating(column.type) and arrow in (pa.float16(), pa.float32()):
-        return _narrow(column, arrow)
-    return column.cast(arrow, safe=True)
-
-
-def _same_values(before: pa.DataType, after: pa.DataType) -> bool:
-    """Whether the values of one type are, in Python, values that the other takes."""
-    if is_.is_null(before) or before == after:
-        return True
-    if is_.is_struct(before) and is_.is_struct(after):
-        names = [[arrow.field(n).name for n in range(arrow.num_fields)] for arrow in (before, after)]
-        return set(names[0]) <= set(names[1]) and all(
-            _same_values(before.field(name).type, after.field(name).type) for name in names[0]
-        )
-    if is_.is_nested(before) or is_.is_nested(after):
-        parts = [getattr(arrow, "value_type", None) for arrow in (before, after)]
-        return type(before) is type(after) and None not in parts and _same_values(parts[0], parts[1])
-    if before == pa.uuid():
-        return str in python_types(after)
-    zones = [getattr(arrow, "tz", None) is None for arrow in (before, after)]
-    kinds = [python_types(arrow) - {NoneType} for arrow in (before, after)]
-    return bool(kinds[0]) and kinds[0] <= kinds[1] and zones[0] == zones[1]

@@ -7,7 +7,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from prefect_batch.blocks.errors import DoesNotFit
-from prefect_batch.blocks.kinds.convert import CONVERSION_ERRORS, cast_column, to_arrow
+from prefect_batch.blocks.kinds.cast import CONVERSION_ERRORS, cast_column
+from prefect_batch.blocks.kinds.convert import to_arrow
 from prefect_batch.blocks.kinds.kind import plain_type, written_moment
 
 __all__ = ["as_csv", "csv_schema", "csv_type", "from_csv"]

@@ -13,7 +13,8 @@ import pyarrow.compute as pc
 import pyarrow.types as is_
 
 from prefect_batch.blocks.errors import DoesNotFit
-from prefect_batch.blocks.kinds.convert import CONVERSION_ERRORS, to_arrow, values_of
+from prefect_batch.blocks.kinds.cast import CONVERSION_ERRORS
+from prefect_batch.blocks.kinds.convert import to_arrow, values_of
 from prefect_batch.blocks.kinds.kind import kind_of, written_moment
 from prefect_batch.blocks.kinds.nanoseconds import moment_text, nanoseconds_of, parse_time, time_text, whole_duration
 from prefect_batch.blocks.kinds.plain import misfit
@@ -176,6 +177,6 @@ def is_json(value: Any, arrays: tuple[type[Sequence[Any]], ...] = (list,)) -> bo
     """Whether JSON has such a value, with all its parts; `arrays` are the types of arrays."""
     if isinstance(value, dict):
         return all(isinstance(key, str) and is_json(each, arrays) for key, each in value.items())
-    if isinstance(value, arrays):
-        return all(is_json(each, arrays) for each in value)
+    if isinstance(value, (list, tuple)):
+        return isinstance(value, arrays) and all(is_json(each, arrays) for each in value)
     return value is None or isinstance(value, (str, bool, int)) or (isinstance(value, float) and value - value == 0)

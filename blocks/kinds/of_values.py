@@ -9,7 +9,8 @@ from uuid import UUID
 import pyarrow as pa
 
 from prefect_batch.blocks.errors import DoesNotFit
-from prefect_batch.blocks.kinds.convert import CONVERSION_ERRORS, to_arrow
+from prefect_batch.blocks.kinds.cast import CONVERSION_ERRORS
+from prefect_batch.blocks.kinds.convert import to_arrow
 from prefect_batch.blocks.kinds.kind import python_types
 from prefect_batch.blocks.kinds.nanoseconds import nanoseconds_of
 from prefect_batch.blocks.kinds.plain import plain_value

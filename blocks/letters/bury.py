@@ -48,11 +48,15 @@ def letter_schema(record: pa.Schema) -> pa.Schema:
             ("traceback", pa.string()),
             ("attempts", pa.int64()),
             ("failed_at", pa.timestamp("us", tz="UTC")),
-            ("record", pa.struct(list(record))),
+            ("record", pa.struct([(field.name, _shown(field.type)) for field in record])),
             ("record_json", pa.string()),
             ("redacted", pa.list_(pa.string())),
         ]
     )
+
+
+def _shown(arrow: pa.DataType) -> pa.DataType:
+    return pa.string() if arrow == pa.uuid() else arrow  # Few readers of Parquet know UUIDs within a struct.
 
 
 def letters_folder(name: str, number: int) -> str:
@@ -164,7 +168,7 @@ class Burial:
         return pa.table({name: arrays[name] for name in self._schema.names}, schema=self._schema)
 
     def _records(self, letters: Sequence[DeadLetter]) -> pa.StructArray:
-        fields = list(self._record_schema)
+        fields = list(self._schema.field("record").type)
         columns = [_fit([letter.record.get(field.name) for letter in letters], field.type) for field in fields]
         return pa.StructArray.from_arrays(columns, fields=fields)
 

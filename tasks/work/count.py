@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 import psutil
 import pyarrow as pa
 
-from prefect_batch.blocks.arrow_values import values_of
 from prefect_batch.blocks.batches import Batch, Unreadable
 from prefect_batch.blocks.capabilities import Replays
 from prefect_batch.blocks.chunks import ChunkRange, ChunkResult, ErrorCount, Tally
@@ -20,6 +19,7 @@ from prefect_batch.blocks.dead_letter import DeadLetter
 from prefect_batch.blocks.errors import UnreadableRecord
 from prefect_batch.blocks.key_sum import KeySum, sum_of_keys
 from prefect_batch.blocks.keys import Key, key_text
+from prefect_batch.blocks.kinds.convert import values_of
 from prefect_batch.blocks.letters.record_json import LINE, RAW
 from prefect_batch.blocks.letters.redaction import Redaction
 from prefect_batch.tasks.error_text import let_go, normalise, own_error, trace_text, type_name

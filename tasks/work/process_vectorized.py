@@ -1,13 +1,19 @@
 """A vectorized function over a batch: whole where it can be, in halves down to the records that fail."""
 
 from collections.abc import Callable, Sequence
+from types import NoneType
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.types as is_
 
 from prefect_batch.blocks.batches import Batch, Record
-from prefect_batch.blocks.errors import BadOutput, BadRecord, BadRecords, SkipRecord, StopBatch
+from prefect_batch.blocks.errors import BadOutput, BadRecord, BadRecords, DoesNotFit, SkipRecord, StopBatch
+from prefect_batch.blocks.kinds.convert import to_arrow_or_null
+from prefect_batch.blocks.kinds.frames import from_frame, to_frame
+from prefect_batch.blocks.kinds.json_form import json_text
+from prefect_batch.blocks.kinds.of_values import type_of_values
 from prefect_batch.blocks.processor import Processor
 from prefect_batch.tasks.work.outputs import Item, ItemTable, Outputs, join_tables
 from prefect_batch.tasks.work.process_record import Failure, process_batch
@@ -79,17 +85,9 @@ class _Halving:
             return _of_table(output, places)
         import pandas as pd
 
-        # The nullable types of pandas: integers beside NULLs stay integers. Arrow's types there know no modulo.
-        nullable = {
-            pa.int64(): pd.Int64Dtype(),
-            pa.uint64(): pd.UInt64Dtype(),
-            pa.float64(): pd.Float64Dtype(),
-            pa.bool_(): pd.BooleanDtype(),
-            pa.string(): pd.StringDtype(),
-        }
-        frame = table.to_pandas(types_mapper=nullable.get)
+        frame = to_frame(table)
         frame.index = pd.Index(places)
-        return _of_frame(self._processor.function(frame), places)
+        return _of_frame(self._processor.function(frame), places, self._table.schema)
 
     def _without(self, named: BadRecords, places: "np.ndarray[Any, Any]") -> Outcome:
         bad = _positions(named.bad, len(places))
@@ -121,13 +119,13 @@ def _positions(bad: Any, rows: int) -> list[int]:
     return positions if all(0 <= position < rows for position in positions) else []
 
 
-def _of_frame(output: Any, places: "np.ndarray[Any, Any]") -> list[Outputs]:
+def _of_frame(output: Any, places: "np.ndarray[Any, Any]", source: pa.Schema) -> list[Outputs]:
     import pandas as pd
 
     if not isinstance(output, pd.DataFrame):
         raise BadOutput(f"the vectorized processor returned {type(output).__name__}; it must return a DataFrame")
     origins = np.asarray(output.index, dtype=np.int64)
-    return _outputs(origins, pa.Table.from_pandas(output, preserve_index=False), places)
+    return _outputs(origins, from_frame(output, source), places)
 
 
 def _of_table(output: Any, places: "np.ndarray[Any, Any]") -> list[Outputs]:
@@ -165,21 +163,21 @@ def arrow_table(batch: Batch, schema: pa.Schema) -> tuple[pa.Table, list[Failure
 
 
 def _column(values: Sequence[Any], arrow: pa.DataType) -> tuple[pa.Array, dict[int, Exception]]:
-    try:
-        return pa.array(values, type=arrow), {}
-    except (pa.ArrowException, TypeError, ValueError, OverflowError):
-        pass
-    if pa.types.is_string(arrow):
-        try:
-            return pa.array(values), {}  # A type that SQL does not tell of, such as a decimal of any precision.
-        except (pa.ArrowException, TypeError, ValueError, OverflowError):
-            return pa.array([None if value is None else str(value) for value in values], type=arrow), {}
-    fitting: list[Any] = []
+    if is_.is_string(arrow) and not set(map(type, values)) <= {str, NoneType}:
+        return _of_no_type(values)  # A type that SQL does not tell of, such as a decimal of any precision.
+    return to_arrow_or_null(values, arrow)
+
+
+def _of_no_type(values: Sequence[Any]) -> tuple[pa.Array, dict[int, Exception]]:
+    if not any(isinstance(value, dict) for value in values):
+        return to_arrow_or_null(values, type_of_values(values))
+    # Documents, which as structs would have each other's keys.
+    texts: list[str | None] = []
     misfits: dict[int, Exception] = {}
     for index, value in enumerate(values):
         try:
-            fitting.append(pa.scalar(value, type=arrow).as_py())
-        except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+            texts.append(None if value is None else json_text(value, "it"))
+        except DoesNotFit as error:
+            texts.append(None)
             misfits[index] = error
-            fitting.append(None)
-    return pa.array(fitting, type=arrow), misfits
+    return pa.array(texts, pa.string()), misfits

@@ -4,13 +4,13 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, Select, event
 from sqlalchemy import types as sql
-from sqlalchemy.dialects import mysql
 from sqlalchemy.engine import URL
 
 from prefect_batch.blocks.databases import standard
 from prefect_batch.blocks.databases.columns import SourceColumn, describe
 from prefect_batch.blocks.databases.dialect import Dialect, Explained, Health
 from prefect_batch.blocks.databases.mysql.errors import is_of_sink, verdict
+from prefect_batch.blocks.databases.mysql.values import made_type
 from prefect_batch.blocks.databases.mysql.write import write_mysql
 from prefect_batch.blocks.databases.statements import explain
 
@@ -58,23 +58,6 @@ def _refused_key(kind: sql.TypeEngine[Any]) -> str | None:
     return standard.refused_key(kind)
 
 
-def _made_type(kind: sql.TypeEngine[Any], in_key: bool) -> sql.TypeEngine[Any]:
-    if isinstance(kind, sql.Uuid):
-        return mysql.CHAR(36, collation="utf8mb4_bin")
-    if isinstance(kind, sql.Text):
-        # The usual collation takes 'a' and 'A' for one key.
-        return mysql.VARCHAR(255, collation="utf8mb4_bin") if in_key else mysql.LONGTEXT()
-    if isinstance(kind, sql.LargeBinary):
-        return mysql.VARBINARY(255) if in_key else mysql.LONGBLOB()
-    if isinstance(kind, sql.DateTime):
-        return mysql.DATETIME(fsp=6)
-    if isinstance(kind, sql.Time):
-        return mysql.TIME(fsp=6)
-    if isinstance(kind, sql.Numeric) and not isinstance(kind, sql.Float) and kind.precision is None:
-        return mysql.DECIMAL(65, 20)
-    return kind
-
-
 def _stream(connection: Connection) -> Any:
     from pymysql.cursors import SSCursor
 
@@ -116,7 +99,7 @@ MYSQL = Dialect(
     raw_keys=True,
     query_columns=_query_columns,
     refused_key=_refused_key,
-    made_type=_made_type,
+    made_type=made_type,
     stream=_stream,
     write=write_mysql,
     explain=_explain,

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from datetime import date, datetime
 from decimal import Decimal
+from functools import partial
 from operator import attrgetter
 from types import NoneType
 from typing import Any
@@ -15,6 +16,8 @@ from sqlalchemy import types as sql
 
 from prefect_batch.blocks.databases.rows import Same
 from prefect_batch.blocks.databases.target import Target
+from prefect_batch.blocks.kinds.csv_form import as_csv
+from prefect_batch.blocks.kinds.json_form import json_text
 
 __all__ = ["copy_rows", "copy_table", "cursor_of", "goes_as_csv", "plain_table", "quote", "wrapped"]
 
@@ -40,7 +43,7 @@ def copy_rows(connection: Connection, rows: list[tuple[Any, ...]], into: str) ->
 def copy_table(connection: Connection, table: pa.Table, into: str) -> None:
     """COPY the table's rows into this table, given as SQL."""
     text = pa.BufferOutputStream()
-    csv.write_csv(table, text, csv.WriteOptions(include_header=False))
+    csv.write_csv(as_csv(table), text, csv.WriteOptions(include_header=False))
     with cursor_of(connection) as cursor, cursor.copy(f"COPY {into} FROM STDIN (FORMAT csv)") as copy:
         copy.write(memoryview(text.getvalue()))
 
@@ -61,9 +64,10 @@ def _as_csv(arrow: pa.DataType, column: sql.TypeEngine[Any]) -> bool:
         or pa.types.is_large_string(arrow)
         or pa.types.is_null(arrow)
         or (number and pa.types.is_integer(arrow))
-        or (isinstance(column, sql.Numeric) and (pa.types.is_floating(arrow) or pa.types.is_decimal(arrow)))
+        or (isinstance(column, sql.Numeric) and (arrow == pa.float64() or pa.types.is_decimal(arrow)))
         or (isinstance(column, sql.Boolean) and pa.types.is_boolean(arrow))
         or (isinstance(column, sql.Date) and pa.types.is_date32(arrow))
+        or (isinstance(column, sql.Uuid) and arrow == pa.uuid())
     )
 
 
@@ -71,11 +75,16 @@ def wrapped(names: tuple[str, ...], rows: list[tuple[Any, ...]], target: Target)
     """The rows with values of JSON columns marked as such: psycopg does not guess it of a dict or a list."""
     from psycopg.types.json import Json
 
-    places = {place for place, name in enumerate(names) if isinstance(target.types[name], sql.JSON)}
-    if not places:
+    dumps = {
+        place: partial(json_text, column=f"column {name}")
+        for place, name in enumerate(names)
+        if isinstance(target.types[name], sql.JSON)
+    }
+    if not dumps:
         return rows
     return [
-        tuple(Json(v) if i in places and isinstance(v, (dict, list)) else v for i, v in enumerate(row)) for row in rows
+        tuple(Json(v, dumps[i]) if i in dumps and isinstance(v, (dict, list)) else v for i, v in enumerate(row))
+        for row in rows
     ]
 
 
@@ -97,15 +106,14 @@ def plain_table(same: Same) -> pa.Table | None:
     None where that could change a value.
     """
     try:
-        columns = [_plain_column(column) for column in same.columns]
+        columns = [_plain_column(column, types) for column, types in zip(same.columns, same.types, strict=True)]
     except (pa.ArrowException, ValueError, OverflowError):
         return None
     return None if any(column is None for column in columns) else pa.table(columns, names=list(same.names))
 
 
-def _plain_column(values: Sequence[Any]) -> pa.Array | None:
-    kinds = set(map(type, values))
-    kinds.discard(NoneType)
+def _plain_column(values: Sequence[Any], types: set[type]) -> pa.Array | None:
+    kinds = types - {NoneType}
     if len(kinds) != 1:
         return None if kinds else pa.nulls(len(values))
     kind = kinds.pop()

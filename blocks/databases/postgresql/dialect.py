@@ -8,6 +8,7 @@ from sqlalchemy import types as sql
 from sqlalchemy.engine import URL
 
 from prefect_batch.blocks.databases import standard
+from prefect_batch.blocks.databases.column_types import sql_type
 from prefect_batch.blocks.databases.columns import SourceColumn, describe
 from prefect_batch.blocks.databases.dialect import Dialect, Explained, TableReader
 from prefect_batch.blocks.databases.postgresql.errors import is_of_sink, verdict
@@ -79,7 +80,7 @@ POSTGRESQL = Dialect(
     row_values=True,
     raw_keys=True,
     query_columns=_query_columns,
-    made_type=lambda kind, _in_key: kind,
+    made_type=lambda arrow, _in_key: sql_type(arrow),
     stream=_stream,
     table_reader=_table_reader,
     write=write_postgresql,

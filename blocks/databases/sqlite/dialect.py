@@ -14,7 +14,7 @@ from prefect_batch.blocks.databases.dialect import Dialect, Explained
 from prefect_batch.blocks.databases.sqlite.errors import is_of_sink, verdict
 from prefect_batch.blocks.databases.sqlite.location import file_of, in_memory, is_private, shared_memory
 from prefect_batch.blocks.databases.sqlite.tables import fetch_tables, stream
-from prefect_batch.blocks.databases.sqlite.values import reader
+from prefect_batch.blocks.databases.sqlite.values import made_type, reader
 from prefect_batch.blocks.databases.sqlite.write import write_sqlite, write_sqlite_one_by_one, write_sqlite_table
 from prefect_batch.blocks.databases.statements import explain
 
@@ -85,17 +85,6 @@ def _query_columns(connection: Connection, statement: str) -> list[SourceColumn]
     return [SourceColumn(row[1], resolve(row[2]) if row[2] else sql.NullType()) for row in rows]
 
 
-def _made_type(kind: sql.TypeEngine[Any], _in_key: bool) -> sql.TypeEngine[Any]:
-    # INTEGER, and not BIGINT, is SQLite's own row number; NUMERIC would round decimals.
-    exact: dict[type, sql.TypeEngine[Any]] = {
-        sql.BigInteger: sql.Integer(),
-        sql.Numeric: sql.Text(),
-        sql.Uuid: sql.Text(),
-        sql.Interval: sql.Float(),
-    }
-    return next((to for of, to in exact.items() if type(kind) is of), kind)
-
-
 def _explain(connection: Connection, statement: Select[Any]) -> Explained:
     plan = tuple(str(row[-1]) for row in explain(connection, "EXPLAIN QUERY PLAN", statement))
     scans = any(step.startswith("SCAN") and "INDEX" not in step for step in plan)
@@ -115,7 +104,7 @@ SQLITE = Dialect(
     raw_keys=True,
     query_columns=_query_columns,
     refused_key=lambda _type: None,
-    made_type=_made_type,
+    made_type=made_type,
     read_value=reader,
     stream=stream,
     table_reader=lambda _engine, _columns: fetch_tables,

@@ -1,18 +1,22 @@
 """Values of SQLite, which knows numbers, text and bytes only: as Python values, and as what it can store."""
 
-import json
 import math
-from collections.abc import Callable
-from datetime import date, datetime, time
+from collections.abc import Callable, Sequence
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+import pyarrow as pa
 from sqlalchemy import types as sql
 
-from prefect_batch.blocks.errors import BadOutput
+from prefect_batch.blocks.databases.column_types import sql_type
+from prefect_batch.blocks.errors import DoesNotFit
+from prefect_batch.blocks.kinds.json_form import json_text
+from prefect_batch.blocks.kinds.kind import kind_of
+from prefect_batch.blocks.kinds.plain import misfit
 
-__all__ = ["reader", "storable"]
+__all__ = ["check_whole", "made_type", "reader", "storable"]
 
 
 def _tolerant(convert: Callable[[Any], Any], *kinds: type) -> Callable[[Any], Any]:
@@ -50,18 +54,25 @@ def reader(column: sql.TypeEngine[Any]) -> Callable[[Any], Any] | None:
     return next((read for kind, read in _READERS if isinstance(column, kind)), None)
 
 
+def made_type(arrow: pa.DataType, _in_key: bool) -> sql.TypeEngine[Any]:
+    """As `Dialect.made_type`."""
+    kind = kind_of(arrow).name
+    if kind.startswith(("int", "uint")) and kind != "interval":
+        return sql.Integer()  # INTEGER, and not BIGINT, is SQLite's own row number.
+    # NUMERIC would round decimals.
+    return sql.Text() if kind in ("decimal", "UUID", "duration") else sql_type(arrow)
+
+
 def storable(value: Any, name: str, column: sql.TypeEngine[Any]) -> Any:
     """The value as SQLite can store it in this column, without losing anything.
 
     Raises:
-        BadOutput: it cannot.
+        DoesNotFit: it cannot.
     """
-    kind = type(value)
-    if value is None or kind in (int, float, str, bytes, bool):
+    if value is None or type(value) in (int, float, str, bytes, bool):
         return value
     if isinstance(value, datetime):
-        # pandas.NaT is a datetime, too, and the only one that differs from itself.
-        return value.isoformat(" ", "microseconds") if value == value else None  # noqa: PLR0124
+        return value.isoformat(" ", "microseconds")
     if isinstance(value, (date, time)):
         return value.isoformat()
     if isinstance(value, Decimal):
@@ -71,12 +82,11 @@ def storable(value: Any, name: str, column: sql.TypeEngine[Any]) -> Any:
     if isinstance(value, (bytearray, memoryview)):
         return bytes(value)
     if isinstance(value, (dict, list)) and isinstance(column, sql.JSON):
-        return json.dumps(value)
-    if hasattr(value, "item") and kind.__module__ == "numpy":
-        return value.item()  # SQLite would take its bytes for a BLOB.
-    if isinstance(value, (int, float, str, bytes)):
-        return value
-    raise BadOutput(f"column {name}: SQLite cannot store a {kind.__module__}.{kind.__qualname__}")
+        return json_text(value, f"column {name}")
+    if isinstance(value, timedelta) and isinstance(column, sql.String):
+        size = abs(value)
+        return f"{'-' if value < size else ''}PT{size // timedelta(seconds=1)}.{size.microseconds:06}S"
+    raise misfit(f"column {name}", f"{column!r} of SQLite", value)
 
 
 def _decimal(value: Decimal, name: str, column: sql.TypeEngine[Any]) -> Any:
@@ -85,4 +95,12 @@ def _decimal(value: Decimal, name: str, column: sql.TypeEngine[Any]) -> Any:
     number = float(value)
     if math.isfinite(number) and Decimal(repr(number)) == value:
         return number
-    raise BadOutput(f"column {name}: SQLite would round the decimal {value}; declare the column as TEXT")
+    raise DoesNotFit(f"column {name}: SQLite would round the decimal {value}; declare the column as TEXT")
+
+
+def check_whole(values: Sequence[Any], types: set[type], name: str, column: sql.TypeEngine[Any]) -> None:
+    """Raise DoesNotFit unless a column of fractions takes each whole number exactly."""
+    if int in types and isinstance(column, sql.Float):
+        largest = max((value for value in values if type(value) is int), key=abs)
+        if float(largest) != largest:
+            raise misfit(f"column {name}", "a number with 53 bits", largest)

@@ -1,39 +1,34 @@
 """Writing to SQLite: one prepared statement over all rows."""
 
 import sqlite3
-from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
 from sqlalchemy import Connection
 
-from prefect_batch.blocks.arrow_values import records_of, values_of
 from prefect_batch.blocks.batches import Record
 from prefect_batch.blocks.databases.dialect import Refused
-from prefect_batch.blocks.databases.rows import Same, check_table, same_columns
-from prefect_batch.blocks.databases.sqlite.values import storable
+from prefect_batch.blocks.databases.rows import Same, check_table, plain_columns, same_columns
+from prefect_batch.blocks.databases.sqlite.values import check_whole, storable
 from prefect_batch.blocks.databases.statements import on_conflict, quoted_table
 from prefect_batch.blocks.databases.target import Target
 from prefect_batch.blocks.errors import RowNotFound
+from prefect_batch.blocks.kinds.convert import records_of, values_of
 
 __all__ = ["write_sqlite", "write_sqlite_one_by_one", "write_sqlite_table"]
-
-# What the driver stores as it is; a column that holds only these is not looked at value by value.
-_PLAIN = {int, float, str, bytes, bool, type(None)}
 
 
 def write_sqlite(connection: Connection, target: Target, write: str, records: list[Record]) -> None:
     """As `Dialect.write`."""
     for same in same_columns(records, target):
-        columns = [_stored(column, name, target) for name, column in zip(same.names, same.columns, strict=True)]
-        _write(connection, target, write, Same(same.names, columns))
+        _write(connection, target, write, _stored(same, target))
 
 
 def write_sqlite_table(connection: Connection, target: Target, write: str, table: pa.Table) -> None:
     """As `Dialect.write_table`."""
     check_table(table, target)
-    columns = [_stored(_values(table.column(name)), name, target) for name in table.column_names]
-    _write(connection, target, write, Same(tuple(table.column_names), columns))
+    same = plain_columns(tuple(table.column_names), [_values(column) for column in table.columns])
+    _write(connection, target, write, _stored(same, target))
 
 
 def write_sqlite_one_by_one(
@@ -49,8 +44,7 @@ def write_sqlite_one_by_one(
     same, *others = same_columns(rows, target)
     if others:
         return None
-    columns = [_stored(column, name, target) for name, column in zip(same.names, same.columns, strict=True)]
-    statement, values = _statement(connection, target, write, Same(same.names, columns))
+    statement, values = _statement(connection, target, write, _stored(same, target))
     driver: Any = connection.connection.driver_connection
     refused: Refused = {}
     for place, row in enumerate(values):
@@ -83,11 +77,11 @@ def _values(column: pa.ChunkedArray) -> list[Any]:
     return values_of(column.cast(pa.string()) if as_text else column)
 
 
-def _stored(column: Sequence[Any], name: str, target: Target) -> Sequence[Any]:
-    """The column's values as SQLite stores them."""
-    if set(map(type, column)) <= _PLAIN:
-        return column
-    return [storable(value, name, target.types[name]) for value in column]
+def _stored(same: Same, target: Target) -> Same:
+    """The rows with the values as SQLite stores them."""
+    for name, column, types in zip(same.names, same.columns, same.types, strict=True):
+        check_whole(column, types, name, target.types[name])
+    return same.stored(target, storable)
 
 
 def _insert(connection: Connection, target: Target, names: tuple[str, ...], *, upsert: bool) -> str:

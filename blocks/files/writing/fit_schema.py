@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from prefect_batch.blocks.errors import DoesNotFit, UnknownColumn
-from prefect_batch.blocks.kinds.convert import CONVERSION_ERRORS, cast_column, to_arrow
+from prefect_batch.blocks.kinds.cast import CONVERSION_ERRORS, cast_column
+from prefect_batch.blocks.kinds.convert import to_arrow
 from prefect_batch.blocks.kinds.record import Record
 from prefect_batch.blocks.suggestions import near
 
