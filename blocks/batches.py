@@ -1,4 +1,4 @@
-"""The records that are in memory at once."""
+"""Batches: the records that are in memory at once."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,11 +16,15 @@ Record = dict[str, Any]
 
 
 class Batch:
-    """Rows in memory at once: the columns' names, and the rows as tuples in the order of the names, or as a `table`.
+    """The rows that are in memory at once, as tuples or as an Arrow table.
 
-    Rows may be longer than the names. `table` is None where the source gave tuples; where it gave a table, `rows` are
-    made from that when they are first asked for. `row_bytes` is about what a row takes in memory. `unreadable` are
-    records that the source found beside the rows and cannot read.
+    A tuple has the values in the order of the names, and may have more values behind them.
+
+    Attributes:
+        names: The names of the columns.
+        table: The rows as a table. None if the source gave tuples.
+        row_bytes: Roughly how many bytes a row takes in memory.
+        unreadable: Records that the source found among the rows and cannot read.
     """
 
     unreadable: "Sequence[Unreadable]" = ()
@@ -46,7 +50,7 @@ class Batch:
 
     @property
     def rows(self) -> list[tuple[Any, ...]]:
-        """All rows as tuples."""
+        """All rows as tuples, which are made from `table` on first access."""
         if self._rows is None:
             from prefect_batch.blocks.kinds.convert import values_of
 
@@ -55,7 +59,7 @@ class Batch:
         return self._rows
 
     def row(self, index: int) -> tuple[Any, ...]:
-        """One row as a tuple, without making all of them."""
+        """Return one row as a tuple, without converting the other rows."""
         if self._rows is not None:
             return self._rows[index]
         assert self.table is not None
@@ -64,7 +68,11 @@ class Batch:
 
 @dataclass(frozen=True)
 class Unreadable:
-    """A record of a file that cannot be read: its bytes as they are, its line if that is known, and why."""
+    """A record of a file that cannot be read, with its raw bytes and the reason.
+
+    Attributes:
+        line: The number of the record's line, from 1. None if it is not known.
+    """
 
     key: Key
     raw: bytes
@@ -73,7 +81,7 @@ class Unreadable:
 
 
 class FileBatch(Batch):
-    """A batch whose rows do not hold their key: `key_at` tells it, and `row` has it behind the values."""
+    """A batch of a file, whose rows do not contain their key: `row` appends the key that `key_at` returns."""
 
     def __init__(
         self,
@@ -90,5 +98,5 @@ class FileBatch(Batch):
         self.unreadable = unreadable
 
     def row(self, index: int) -> tuple[Any, ...]:
-        """The row's values in the order of the names, and then its key's."""
+        """Return the row's values in the order of the names, followed by the values of its key."""
         return (*super().row(index), *self._key_at(index))

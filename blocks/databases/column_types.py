@@ -1,4 +1,4 @@
-"""Columns of SQL as kinds of values, and back, as in standard SQL; what differs is in the databases' folders."""
+"""Maps SQL columns to kinds of values and back in standard SQL. The databases' folders have what differs."""
 
 from collections.abc import Callable
 from typing import Any
@@ -28,7 +28,7 @@ _ARROW: tuple[tuple[type, pa.DataType], ...] = (
 
 
 def arrow_type(column: sql.TypeEngine[Any]) -> pa.DataType:
-    """The Arrow type of a column's values; string for types that Arrow has no exact form of."""
+    """Return the Arrow type of a column's values, or string if no Arrow type holds them exactly."""
     if isinstance(column, (sql.DateTime, sql.TIMESTAMP)):
         return pa.timestamp("us", tz="UTC" if getattr(column, "timezone", False) else None)
     if isinstance(column, sql.Numeric) and not isinstance(column, sql.Float):
@@ -46,7 +46,7 @@ def arrow_type(column: sql.TypeEngine[Any]) -> pa.DataType:
 def _decimal(column: sql.Numeric[Any]) -> pa.DataType:
     precision, scale = column.precision, column.scale or 0
     if precision is None or precision > 76 or not 0 <= scale <= precision:
-        return pa.string()  # Of unbounded precision: no fixed Arrow type holds every value.
+        return pa.string()  # No fixed Arrow type holds every value of unbounded precision.
     return pa.decimal128(precision, scale) if precision <= 38 else pa.decimal256(precision, scale)
 
 
@@ -79,7 +79,7 @@ _COLUMNS: dict[str, Callable[[pa.DataType], sql.TypeEngine[Any]]] = {
 
 
 def sql_type(arrow: pa.DataType) -> sql.TypeEngine[Any]:
-    """The SQL type of a column that takes values of this Arrow type.
+    """Return the SQL type of a column that takes values of this Arrow type.
 
     Raises:
         KeyError: there is none, as for intervals of months.

@@ -1,4 +1,4 @@
-"""Making a sink's missing table from the first records."""
+"""Creates a sink's missing table from the first records."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -22,11 +22,11 @@ def create_table(
 ) -> None:
     """Create the table, if it is missing, with the records' columns and the key as its primary key.
 
-    A column that the source has too, and whose values fit, gets the source's type; others get one by their values,
-    text where all are None.
+    A column that the source also has, and whose values fit, gets the source's type. Other columns get a type by their
+    values, or text if all of them are None.
 
     Raises:
-        BadSink: the records lack a key column, or have values for which there is no column.
+        BadSink: the records do not have a key column, or have values for which there is no column type.
     """
     names = list(dict.fromkeys(column for record in records for column in record))
     if missing := [column for column in key if column not in names]:

@@ -1,4 +1,4 @@
-"""What a database does its own way: the contract between what is true of every database and the folder of each."""
+"""`Dialect`: the contract between the code for every database and the folder of each one."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -24,7 +24,7 @@ TableReader = Callable[[Engine, Select[Any], int, pa.Schema], Iterator[Batch]]
 
 @dataclass(frozen=True)
 class Explained:
-    """What the database says of a SELECT: whether it `sorts` or `scans` all rows for it, and its `plan`."""
+    """The plan of a SELECT, and whether the database `sorts` or `scans` all rows for it."""
 
     sorts: bool
     scans: bool
@@ -32,7 +32,7 @@ class Explained:
 
     @property
     def verdict(self) -> str:
-        """The plan in a sentence."""
+        """The plan as a sentence."""
         if self.sorts and self.scans:
             return "every chunk reads and sorts all of the source: create an index on the key"
         if self.sorts:
@@ -44,12 +44,12 @@ class Explained:
 
 @dataclass(frozen=True)
 class Health:
-    """The ready-made health checks of a database.
+    """The built-in health checks of a database.
 
     Attributes:
-        queries: For each check, the SELECT that gives its number.
-        columns: Which column has the number, where a statement gives several; the first that is there counts.
-        check_rights: Raises BadParameter where this user would be shown too small a number.
+        queries: The SELECT that returns the number, for each check.
+        columns: The column with the number, for statements that return several. The first one that exists counts.
+        check_rights: Raises BadParameter if this user would see too small a number.
     """
 
     queries: Mapping[str, str]
@@ -59,47 +59,55 @@ class Health:
 
 @dataclass(frozen=True, kw_only=True)
 class Dialect:
-    """One kind of database. Each default is standard SQL, and right for a database that is not known here.
+    """One kind of database. The defaults are standard SQL, and suit a database that is not known here.
 
-    The three ways to write take a connection with a transaction, the table, the way (``upsert``: by the key, of
-    records with one key the last one stays; ``insert``; ``update``: rows that exist) and the rows. `write` and
-    `write_table` write all rows or raise: RecordError where a record cannot be written as it is, WriteAgain where
-    nothing was written and the same call would go another way, or the database's own error. `write_one_by_one` writes
-    each row for itself, in their order, and returns those that were refused, by their place, and why: None where only
-    a write of that row alone would tell; None instead of all where these rows have to be written in the usual way.
-    After an error of any of them only the savepoint around it can be left.
+    The three ways to write take a connection with a transaction, the table, the mode and the rows. The mode is
+    ``upsert`` (by the key, where the last record with a key wins), ``insert`` or ``update`` (of rows that exist).
+
+    `write` and `write_table` write all rows or raise: RecordError if a record cannot be written as it is, WriteAgain if
+    nothing was written and the same call would go another way, or the database's own error.
+
+    `write_one_by_one` writes each row separately, in order. It returns the refused rows by their place, each with its
+    error, or with None if only writing that row alone would show the reason. It returns None if these rows have to be
+    written in the usual way.
+
+    After an error of any of them, the savepoint around it must be left.
 
     Attributes:
-        schemes: For each scheme of URLs that names no driver, the scheme with ours.
-        arguments: What `create_engine` gets for a URL.
-        set_up: Has each new connection of an engine set up.
-        for_writing: The same engine and pool, for transactions that write.
+        schemes: For each URL scheme that names no driver, the scheme with the driver used here.
+        arguments: Returns the arguments of `create_engine` for a URL.
+        set_up: Configures each new connection of an engine.
+        for_writing: Returns the same engine and pool, for transactions that write.
         in_memory: Whether the database of an engine is in the memory of this process.
-        file: The file that holds the database of a URL, on this machine; None if there is none.
+        file: Returns the file on this machine that holds the database of a URL, or None if there is none.
         processes: Whether several processes may have the database open at once.
         one_thread: Whether two threads on it are slower than one.
         one_writer: Whether a transaction that writes waits for the one before it.
-        savepoints: Whether a part of a transaction can be undone; where it cannot, an error ends the transaction.
-        row_values: Whether it compares ``(a, b) > (x, y)`` by an index; measured: with OR and AND it costs half as
-            much again, with a plain OR of ANDs twenty times as much.
-        raw_keys: Whether a key comes back as the same key just as the driver has it, without SQLAlchemy's conversion.
-        query_columns: The columns of a SELECT, in order, with their types where the database tells them.
-        refused_key: Why a column of this type cannot be part of a key, as the end of a sentence; None if it can.
-        made_type: The type of a column that is made for values of an Arrow type, so that none is cut, rounded or taken
-            for another; it gets whether the column is part of the key. KeyError where there is none.
-        read_value: What turns the stored values of such a column into Python values; None where they are that already.
-        stream: The driver's own cursor, which streams and skips SQLAlchemy's objects for every row; None if not known.
-        table_reader: What reads a statement's rows in batches that have a table; None where a value of these columns
-            might not come into it as it is. A batch may have rows, as the driver gives them, where a table cannot hold
+        savepoints: Whether part of a transaction can be undone. If not, an error ends the transaction.
+        row_values: Whether it compares ``(a, b) > (x, y)`` by an index. Measured: OR and AND cost half as much again, a
+            plain OR of ANDs twenty times as much.
+        raw_keys: Whether a key is found again by the value that the driver returned, without SQLAlchemy's conversion.
+        query_columns: Returns the columns of a SELECT, in order, with their types if the database reports them.
+        refused_key: Returns why a column of this type cannot be part of a key, as the end of a sentence, or None if it
+            can.
+        made_type: Returns the type of a column to create for values of an Arrow type, so that none is cut, rounded or
+            mistaken for another. It is passed whether the column is part of the key. Raises KeyError if there is none.
+        read_value: Returns the function that turns stored values of such a column into Python values, or None if they
+            already are.
+        stream: Returns the driver's own cursor, which streams and avoids SQLAlchemy's objects for every row, or None if
+            there is none.
+        table_reader: Returns the function that reads a statement's rows in batches with a table, or None if a table
+            might change a value of these columns. A batch has rows, as the driver returns them, if a table cannot hold
             them.
-        write: Write records.
-        write_table: Write the rows of a table; None where they are made records first.
-        write_one_by_one: Write records, or the rows of a table, each for itself; None where that is not quicker.
-        explain: What EXPLAIN says of a SELECT; None where its plans are not read.
-        guess_rows: About how many rows a SELECT has, by its plan alone; 0 where it is not asked.
-        verdict: Whether the cause of an error passes by itself; None if it is no error of this database.
-        is_of_sink: Whether no record is to blame for an error: no privilege, a table that is gone, a disk that is full.
-        health: The ready-made health checks.
+        write: Writes records.
+        write_table: Writes the rows of a table. If it is None, they are converted to records first.
+        write_one_by_one: Writes records, or the rows of a table, each separately. None if that is not faster.
+        explain: Returns what EXPLAIN says of a SELECT, or None if its plans are not read.
+        guess_rows: Returns roughly how many rows a SELECT has, by its plan alone, or 0 if the plan is not used.
+        verdict: Returns whether an error is transient, or None if it is not an error of this database.
+        is_of_sink: Returns whether no record is to blame for an error, such as a missing privilege, a dropped table or
+            a full disk.
+        health: The built-in health checks.
     """
 
     schemes: Mapping[str, str] = field(default_factory=dict)
@@ -134,7 +142,7 @@ class Dialect:
     health: Health = field(default_factory=lambda: Health({}))
 
     def by_another_driver(self) -> "Dialect":
-        """What of it holds with a driver that is not ours: rows go in and out by SQLAlchemy."""
+        """Return the dialect for another driver, whose rows are read and written by SQLAlchemy."""
         plain = Dialect()
         return replace(
             self,

@@ -1,4 +1,4 @@
-"""Records to write, by columns; what a sink cannot take is refused here."""
+"""Arranges records to write by columns, and refuses what a sink cannot take."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -26,18 +26,18 @@ _STORED = {int, float, str, bytes, bool, type(None)}
 
 @dataclass(frozen=True)
 class Same:
-    """Rows that have the same columns: the columns' names, and of each its values."""
+    """Rows that have the same columns: the columns' names, and the values of each."""
 
     names: tuple[str, ...]
     columns: list[Sequence[Any]]
 
     @cached_property
     def types(self) -> list[set[type]]:
-        """For each column the types of its values."""
+        """The types of the values of each column."""
         return [set(map(type, column)) for column in self.columns]
 
     def stored(self, target: Target, storable: Callable[[Any, str, sql.TypeEngine[Any]], Any]) -> "Same":
-        """The rows with the values as the driver takes them; columns of numbers, text and bytes are so already."""
+        """Return the rows with values as the driver takes them. Numbers, text and bytes already are."""
         columns = [
             column if types <= _STORED else [storable(value, name, target.types[name]) for value in column]
             for name, column, types in zip(self.names, self.columns, self.types, strict=True)
@@ -46,15 +46,15 @@ class Same:
 
     @property
     def rows(self) -> list[tuple[Any, ...]]:
-        """One tuple a row, in the order of the names."""
+        """One tuple per row, in the order of the names."""
         return list(zip(*self.columns, strict=True))
 
 
 def same_columns(records: Sequence[Record], target: Target) -> Iterator[Same]:
-    """The records in their order, cut where the set of columns changes.
+    """Yield the records in their order, in groups of the same columns.
 
     Raises:
-        UnknownColumn: a record has a column that the table has not.
+        UnknownColumn: a record has a column that the table does not have.
         BadOutput: a record has no value for a key column.
     """
     for same in _all_alike(records) or _cut(records):
@@ -67,7 +67,7 @@ def same_columns(records: Sequence[Record], target: Target) -> Iterator[Same]:
 
 
 def _all_alike(records: Sequence[Record]) -> list[Same] | None:
-    """The records as they are, in the columns of the first; None if one of them has others."""
+    """Return the records in the columns of the first, or None if one of them has other columns."""
     if len(set(map(len, records))) > 1:
         return None
     try:
@@ -86,10 +86,10 @@ def _columns(names: tuple[str, ...], records: Sequence[Record]) -> Same:
 
 
 def plain_columns(names: tuple[str, ...], columns: list[Sequence[Any]]) -> Same:
-    """The columns with Python's own values.
+    """Return the columns with Python's own values.
 
     Raises:
-        DoesNotFit: a value is none of those that databases have, and would be altered to be.
+        DoesNotFit: databases do not have such a value, and it would have to be altered.
     """
     same = Same(names, columns)
     if all(types <= PLAIN for types in same.types):
@@ -111,9 +111,9 @@ def _no_key(name: str, target: Target) -> BadOutput:
 
 
 def last_of_each_key(same: Same, target: Target) -> Same:
-    """The rows, of those with one key only the last: what writing them one after the other would leave.
+    """Return the rows, with only the last row of each key, which is what writing them one by one would leave.
 
-    Rows whose keys Python tells apart and the database does not are left for the database to refuse.
+    If Python takes two keys for different and the database takes them for equal, the database refuses them.
     """
     places = _last_places([same.columns[same.names.index(name)] for name in target.key])
     if places is None:
@@ -122,7 +122,11 @@ def last_of_each_key(same: Same, target: Target) -> Same:
 
 
 def _last_places(key: list[Sequence[Any]]) -> list[int] | None:
-    """Where the last row of each key stands; None where no key comes twice, or where that cannot be told."""
+    """Return the place of the last row of each key.
+
+    Returns:
+        None if no key occurs twice, or if a key cannot be hashed.
+    """
     keys: Any = key[0] if len(key) == 1 else list(zip(*key, strict=True))
     try:
         if len(set(keys)) == len(keys):
@@ -133,11 +137,11 @@ def _last_places(key: list[Sequence[Any]]) -> list[int] | None:
 
 
 def check_table(table: pa.Table, target: Target) -> None:
-    """Nothing, when the table's columns are the target's and no key is NULL.
+    """Check that the target has the table's columns, and that no key is NULL.
 
     Raises:
-        UnknownColumn: a column is not the target's.
-        BadOutput: there is no value for a key column, or two columns have one name.
+        UnknownColumn: the target does not have a column.
+        BadOutput: a key column has no value, or two columns have the same name.
     """
     names = tuple(table.column_names)
     if len(set(names)) < len(names):
@@ -149,6 +153,6 @@ def check_table(table: pa.Table, target: Target) -> None:
 
 
 def last_of_each_key_in(table: pa.Table, target: Target) -> pa.Table:
-    """As `last_of_each_key`, for a table."""
+    """Return the table with only the last row of each key, as `last_of_each_key`."""
     places = _last_places([table.column(name).to_pylist() for name in target.key])
     return table if places is None else table.take(pa.array(np.array(places)))

@@ -1,4 +1,4 @@
-"""A table as a sink: checked before the run, written in one transaction per chunk."""
+"""A table as a sink: checked before the run, and written in one transaction per chunk."""
 
 import contextlib
 import threading
@@ -34,7 +34,7 @@ HELD_ROWS = 20_000
 
 
 class SqlTransaction:
-    """One chunk's transaction; without `commit` it is rolled back."""
+    """One chunk's transaction, which is rolled back without `commit`."""
 
     def __init__(
         self, connection: Connection, dialect: Dialect, target: Target | None, write: str, entry: Entry
@@ -49,7 +49,7 @@ class SqlTransaction:
             self._dialect.write(self._connection, self._target, self._write, records)
 
     def write_table(self, table: pa.Table) -> None:
-        """As `write`, for the rows of a table."""
+        """Write the rows of a table, as `write` does."""
         if not table.num_rows:
             return
         assert self._target is not None
@@ -59,17 +59,17 @@ class SqlTransaction:
             self.write(records_of(table))
 
     def write_one_by_one(self, rows: list[Record] | pa.Table) -> Refused | None:
-        """Write the rows, each for itself, as `Dialect` promises."""
+        """Write the rows one by one, as `Dialect` promises."""
         assert self._target is not None
         write_one_by_one = self._dialect.write_one_by_one
         return write_one_by_one(self._connection, self._target, self._write, rows) if write_one_by_one else None
 
     @contextlib.contextmanager
     def savepoint(self) -> Iterator[None]:
-        """Undo what was written in the block, and only that, when it raises.
+        """Undo what was written in the block, and only that, if the block raises.
 
         Raises:
-            BadSink: there is no going back, since what was refused has ended the transaction.
+            BadSink: there is no way back, because the refused record has ended the transaction.
         """
         nested = self._connection.begin_nested()
         try:
@@ -81,7 +81,7 @@ class SqlTransaction:
         nested.commit()
 
     def _is_over(self, error: Exception) -> bool:
-        """Whether no savepoint is left to go back to, as after a lost connection or a deadlock."""
+        """Return whether the savepoint is gone, as after a lost connection or a deadlock."""
         if isinstance(error, (ConnectionError, TimeoutError)):
             return True
         return bool(standard.verdict(error) or self._dialect.verdict(getattr(error, "orig", None) or error))
@@ -97,20 +97,20 @@ class SqlTransaction:
             ) from error
 
     def find(self) -> dict[str, Any] | None:
-        """The result that the ledger holds for this chunk, or None."""
+        """Return the result that the ledger holds for this chunk, or None."""
         return self._entry.find(self._connection)
 
     def record(self, result: dict[str, Any]) -> None:
-        """Put the chunk into the ledger."""
+        """Write the chunk's result to the ledger."""
         self._entry.record(self._connection, result)
 
     def commit(self) -> None:
-        """Make everything written durable."""
+        """Commit the transaction, which makes everything written durable."""
         self._connection.commit()
 
 
 class SqlSink(SqlEnd):
-    """A table to write to. Connects when first used; holds no connection between transactions."""
+    """A table to write to. Connects when first used, and keeps no connection between transactions."""
 
     def __init__(self, spec: Table) -> None:
         super().__init__(spec.connection)
@@ -122,27 +122,27 @@ class SqlSink(SqlEnd):
 
     @property
     def needs_ledger(self) -> bool:
-        """Whether a repeated chunk would write its rows twice, were it not for the ledger; and there is to be one."""
+        """Whether a ledger is wanted, and a repeated chunk would write its rows twice without it."""
         return self.spec.adds_rows and self.spec.ledger
 
     @property
     def held_rows(self) -> int:
-        """How many rows are best held in memory before the transaction begins, where one waits for the other."""
+        """The number of rows to hold in memory before a transaction begins, if transactions wait for one another."""
         return HELD_ROWS if self.dialect.one_writer else 0
 
     @property
     def fills(self) -> Path | None:
-        """The directory of the file that holds the database, if one does."""
+        """The directory of the file that holds the database, or None if there is no such file."""
         file = file_of(self._connection)
         return None if file is None else file.parent
 
     def check(self, source_schema: pa.Schema) -> list[str]:
-        """Warnings about the sink, each a sentence.
+        """Return warnings about the sink, each a sentence.
 
         Raises:
-            BadSink: it is missing, has no such key, or cannot be written in this way.
+            BadSink: the table is missing, does not have the key, or cannot be written in this mode.
         """
-        del source_schema  # What the records will be, only the processor knows.
+        del source_schema  # Only the processor knows what the records will be.
         if not self.dialect.savepoints:
             raise BadSink(
                 f"{self.name} is in a database without savepoints, so one record that it refuses would undo those "
@@ -198,14 +198,14 @@ class SqlSink(SqlEnd):
 
     @property
     def _key(self) -> tuple[str, ...]:
-        """The columns that tell rows of the table apart; rows that are only added need none."""
+        """The columns that identify the table's rows, or none if rows are only appended."""
         return () if self.spec.write == "append" else self.spec.key_columns
 
     def prepare(self, records: Sequence[Record], source_schema: pa.Schema) -> None:
-        """Make the table from these first records, if it is missing and may be made.
+        """Create the table from these first records, if it is missing and `create` is set.
 
         Raises:
-            BadSink: it is missing and may not be made, or not from these records.
+            BadSink: it is missing and may not be created, or cannot be created from these records.
         """
         with self._lock:
             if self._target is not None:
@@ -219,7 +219,7 @@ class SqlSink(SqlEnd):
 
     @contextlib.contextmanager
     def transaction(self, pass_: PassRef, chunk: ChunkRange) -> Iterator[SqlTransaction]:
-        """A transaction, rolled back at the end of the block unless it was committed."""
+        """Open the chunk's transaction, which is rolled back at the end of the block unless it was committed."""
         with self.dialect.for_writing(self.engine).connect() as connection:
             connection.begin()
             write = "insert" if self.spec.write == "append" else self.spec.write
@@ -227,22 +227,22 @@ class SqlSink(SqlEnd):
             yield SqlTransaction(connection, self.dialect, self._target, write, entry)
 
     def begin_pass(self, pass_: PassRef) -> None:
-        """Remove from the ledger what passes of this job that were given up left there long ago."""
+        """Remove old rows from the ledger that abandoned passes of this job have left."""
         if self.needs_ledger:
             with self.dialect.for_writing(self.engine).begin() as connection:
                 self._ledger.forget_leftovers(connection, pass_)
 
     def end_pass(self, pass_: PassRef) -> None:
-        """Remove the pass from the ledger: none of its chunks will be repeated."""
+        """Remove the pass from the ledger, because none of its chunks will be repeated."""
         if self.needs_ledger:
             with self.dialect.for_writing(self.engine).begin() as connection:
                 self._ledger.forget(connection, pass_)
 
     def key_side(self, key: tuple[str, ...]) -> SqlKeySide:
-        """The keys of the table by these columns, of which a record may have given several rows.
+        """Return the table's keys by these columns. A record may have written several rows with the same key.
 
         Raises:
-            BadSink: it has no such column.
+            BadSink: the table does not have such a column.
         """
         rows = KeyedRows(Table(self.spec.connection, self.spec.name, key=list(key), schema=self.spec.schema))
         names = {column.name for column in rows.all_columns}

@@ -1,7 +1,7 @@
-"""Standard SQL, by SQLAlchemy: for databases that are not known here, and where a known one has no way of its own.
+"""Standard SQL by SQLAlchemy: for unknown databases, and where a known one has no faster way.
 
 An upsert is an UPDATE by key, and an INSERT of what was not there. Not MERGE, whose spelling differs everywhere, and
-not DELETE and INSERT, which would lose the columns that a record does not name and set off cascades.
+not DELETE and INSERT, which would lose the columns that a record does not name and trigger cascades.
 """
 
 from typing import Any
@@ -34,18 +34,18 @@ __all__ = [
 
 
 def arguments(_url: URL) -> dict[str, Any]:
-    """As `Dialect.arguments`."""
-    # Without a bound: two connections per chunk in flight, and a bound below that would be a deadlock.
+    """Implement `Dialect.arguments`."""
+    # Without a bound: each chunk in flight takes two connections, and a lower bound would be a deadlock.
     return {"pool_pre_ping": True, "max_overflow": -1}
 
 
 def query_columns(connection: Connection, statement: str) -> list[SourceColumn]:
-    """As `Dialect.query_columns`; the types are unknown, since each driver has its own word for them."""
+    """Implement `Dialect.query_columns`, without types, because each driver has its own names for them."""
     return [SourceColumn(str(field[0]), sql.NullType()) for field in describe(connection, statement)]
 
 
 def refused_key(kind: sql.TypeEngine[Any]) -> str | None:
-    """As `Dialect.refused_key`."""
+    """Implement `Dialect.refused_key`."""
     if not isinstance(kind, sql.Float):
         return None
     return (
@@ -55,19 +55,19 @@ def refused_key(kind: sql.TypeEngine[Any]) -> str | None:
 
 
 def made_type(arrow: pa.DataType, in_key: bool) -> sql.TypeEngine[Any]:
-    """As `Dialect.made_type`."""
+    """Implement `Dialect.made_type`."""
     kind = sql_type(arrow)
     return sql.String(255) if in_key and isinstance(kind, sql.Text) else kind
 
 
 def verdict(error: BaseException) -> bool | None:
-    """As `Dialect.verdict`, of SQLAlchemy's own errors."""
+    """Implement `Dialect.verdict` for SQLAlchemy's own errors."""
     lost = isinstance(error, DBAPIError) and error.connection_invalidated
     return True if lost or isinstance(error, (DisconnectionError, PoolTimeout)) else None
 
 
 def write_standard(connection: Connection, target: Target, write: str, records: list[Record]) -> None:
-    """As `Dialect.write`."""
+    """Implement `Dialect.write`."""
     for same in same_columns(records, target):
         if write == "insert":
             connection.execute(insert_statement(target, same.names), [_named(same.names, row) for row in same.rows])
@@ -76,7 +76,7 @@ def write_standard(connection: Connection, target: Target, write: str, records: 
 
 
 def write_rows(connection: Connection, target: Target, write: str, same: Same) -> None:
-    """Update the row of each key; what has none is inserted (upsert) or an error (update).
+    """Update the row of each key. A row that does not exist is inserted (upsert) or is an error (update).
 
     Raises:
         RowNotFound: an update found no row.
@@ -100,7 +100,7 @@ def _table(target: Target, names: tuple[str, ...]) -> TableClause:
 
 
 def insert_statement(target: Target, names: tuple[str, ...]) -> Insert:
-    """INSERT of one row; the parameters are batch_0, batch_1, … in the order of the names."""
+    """Return the INSERT of one row, with the parameters batch_0, batch_1, … in the order of the names."""
     into = _table(target, names)
     return into.insert().values(
         {name: bindparam(f"batch_{place}", type_=target.types[name]) for place, name in enumerate(names)}
@@ -108,10 +108,10 @@ def insert_statement(target: Target, names: tuple[str, ...]) -> Insert:
 
 
 def update_statement(target: Target, names: tuple[str, ...]) -> Update:
-    """UPDATE of one row by its key; the parameters are batch_0, batch_1, … in the order of the names."""
+    """Return the UPDATE of one row by its key, with the parameters batch_0, batch_1, … in the order of the names."""
     into = _table(target, names)
     places = {name: bindparam(f"batch_{place}", type_=target.types[name]) for place, name in enumerate(names)}
     matches = [into.c[name] == places[name] for name in target.key]
-    # With the key alone there is nothing to set, but whether the row is there must still be known.
+    # With the key alone there is nothing to set, but a missing row must still be noticed.
     others = [name for name in names if name not in target.key] or [target.key[0]]
     return into.update().where(and_(*matches)).values({name: places[name] for name in others})

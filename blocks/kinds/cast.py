@@ -1,4 +1,4 @@
-"""Columns of one Arrow type as another: exactly, or not at all."""
+"""Casts columns from one Arrow type to another without loss, or raises an error."""
 
 from types import NoneType
 from typing import Any
@@ -15,7 +15,7 @@ CONVERSION_ERRORS = (pa.ArrowException, TypeError, ValueError, OverflowError)
 
 
 def cast_column(column: pa.ChunkedArray, arrow: pa.DataType) -> pa.ChunkedArray:
-    """The column as one of this type: only between types of one kind, and not between text and numbers.
+    """Cast the column to this type, which must be of the same kind. Text and numbers are not cast to one another.
 
     Raises:
         ArrowException, TypeError: a value would be altered.
@@ -26,7 +26,7 @@ def cast_column(column: pa.ChunkedArray, arrow: pa.DataType) -> pa.ChunkedArray:
     if not _same_values(column.type, arrow):
         raise TypeError(f"they are {column.type}")
     if is_.is_integer(column.type) and is_.is_decimal(arrow):
-        column = column.cast(pa.decimal128(20, 0))  # Else pyarrow wants room for every number of its type.
+        column = column.cast(pa.decimal128(20, 0))  # Otherwise pyarrow asks for room for every number of its type.
     if column.type == pa.uuid() and arrow != pa.uuid():
         return pa.chunked_array([pa.array([v and str(v) for v in column.to_pylist()], arrow)], arrow)
     if is_.is_floating(column.type) and arrow in (pa.float16(), pa.float32()):
@@ -35,7 +35,7 @@ def cast_column(column: pa.ChunkedArray, arrow: pa.DataType) -> pa.ChunkedArray:
 
 
 def _same_values(before: pa.DataType, after: pa.DataType) -> bool:
-    """Whether the values of one type are, in Python, values that the other takes."""
+    """Return whether the values of one type are, in Python, values that the other accepts."""
     if is_.is_null(before) or before == after:
         return True
     if is_.is_struct(before) and is_.is_struct(after):
@@ -54,10 +54,10 @@ def _same_values(before: pa.DataType, after: pa.DataType) -> bool:
 
 
 def narrow(column: Any, arrow: pa.DataType) -> Any:
-    """The fractions with fewer bits.
+    """Return the floats with fewer bits.
 
     Raises:
-        ArrowInvalid: one would be rounded.
+        ArrowInvalid: a float would be rounded.
     """
     narrow = column.cast(arrow, safe=False)
     back = narrow.cast(column.type)

@@ -1,4 +1,4 @@
-"""Python values as columns of Arrow and back, and columns of one type as another: exactly, or not at all."""
+"""Converts Python values to Arrow columns and back, and columns to other types, without loss or with an error."""
 
 from collections.abc import Callable, Sequence
 from datetime import date, datetime, timedelta
@@ -23,10 +23,10 @@ _FIRST_DAY, _LAST_DAY = ((day - date(1970, 1, 1)).days for day in (date.min, dat
 
 
 def to_arrow(values: Sequence[Any], column: str, arrow: pa.DataType) -> pa.Array:
-    """The values as a column of this type; `column` is what a message calls it.
+    """Return the values as a column of this type. Messages call it `column`.
 
     Raises:
-        DoesNotFit: one is not exactly of this type.
+        DoesNotFit: a value is not exactly of this type.
     """
     types, found = python_types(arrow), set(map(type, values))
     if not found <= types:
@@ -43,10 +43,10 @@ def to_arrow(values: Sequence[Any], column: str, arrow: pa.DataType) -> pa.Array
 
 
 def _taken(value: Any, column: str, arrow: pa.DataType) -> Any:
-    """The value of some other type as one of this column's.
+    """Return a value of another type as one of this column's.
 
     Raises:
-        DoesNotFit: it is none.
+        DoesNotFit: the column cannot hold it exactly.
     """
     plain = plain_value(value)
     if type(plain) in python_types(arrow):
@@ -60,7 +60,7 @@ def _taken(value: Any, column: str, arrow: pa.DataType) -> Any:
 
 
 def to_arrow_or_null(values: Sequence[Any], arrow: pa.DataType) -> tuple[pa.Array, dict[int, Exception]]:
-    """The values as a column of this type, with NULL for each that is not exactly of it: why, by its place."""
+    """Return the values as a column of this type, with NULL for those that do not fit, and their errors by place."""
     try:
         return to_arrow(values, "it", arrow), {}
     except DoesNotFit:
@@ -86,10 +86,10 @@ def _culprit(values: Sequence[Any], arrow: pa.DataType) -> Any:
 
 
 def _array(values: Sequence[Any], arrow: pa.DataType, found: set[type]) -> pa.Array:
-    """The values as pyarrow makes a column of them: of the finest unit first, whose cast does not round in silence.
+    """Return the values as a column of the finest unit, cast to this type, because that cast never rounds silently.
 
     Raises:
-        ArrowException: and the other errors of pyarrow, where a value would be cut.
+        ArrowException: a value would be cut. The other errors of pyarrow are possible, too.
     """
     if is_.is_dictionary(arrow):
         return _array(values, arrow.value_type, found).cast(arrow)
@@ -114,7 +114,10 @@ def _of_day(value: Any) -> int | None:
 
 
 def _what_fits(arrow: pa.DataType) -> Callable[[Any], bool] | None:
-    """What tells the values that pyarrow would alter without a word: zones it adds or drops, keys no struct has."""
+    """Return the check for values that pyarrow would silently alter, or None if there are none.
+
+    It adds or drops zones, and drops keys that a struct does not have.
+    """
     if is_.is_timestamp(arrow):
         return attrgetter("tzinfo") if arrow.tz is not None else lambda value: value.tzinfo is None
     if is_.is_time(arrow):
@@ -156,14 +159,16 @@ def _part_fits(value: Any, arrow: pa.DataType) -> bool:
 
 
 def values_of(column: pa.ChunkedArray) -> list[Any]:
-    """The column as Python values; moments and durations with nanoseconds are those of pandas, times `NanoTime`.
+    """Return the column as Python values.
+
+    Timestamps and durations with nanoseconds become those of pandas, and times become `NanoTime`.
 
     Raises:
         DoesNotFit: a part of a nested value has nanoseconds.
     """
     arrow = column.type
     if is_.is_decimal(arrow) or (is_.is_date32(arrow) and _of_python(column)):
-        # The same values either way; for these types it is 2 to 15 times as fast by way of numpy.
+        # The values are the same either way. For these types, numpy is 2 to 15 times as fast.
         values: list[Any] = column.to_numpy(zero_copy_only=False).tolist()
         return values
     if arrow == pa.time64("ns"):
@@ -174,7 +179,7 @@ def values_of(column: pa.ChunkedArray) -> list[Any]:
 
 
 def _of_python(days: pa.ChunkedArray) -> bool:
-    """Whether the years are those that Python knows: numpy would give numbers for the others."""
+    """Return whether Python has all the years, because numpy would return numbers for the others."""
     bounds = pc.min_max(days.cast(pa.int32())).as_py()
     return bounds["min"] is None or (bounds["min"] >= _FIRST_DAY and bounds["max"] <= _LAST_DAY)
 
@@ -195,7 +200,7 @@ def _with_microseconds(arrow: pa.DataType) -> pa.DataType:
 
 
 def records_of(table: pa.Table) -> list[Record]:
-    """The table's rows as records."""
+    """Return the table's rows as records."""
     names = table.column_names
     columns = [values_of(column) for column in table.columns]
     return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]

@@ -1,4 +1,4 @@
-"""Columns as CSV and back: what pyarrow writes and reads itself, and the kinds that it does not."""
+"""Converts columns to CSV and back, where pyarrow itself does not write or read a kind."""
 
 from collections.abc import Sequence
 from uuid import UUID
@@ -17,7 +17,7 @@ _AS_TEXT = (pa.uuid(), pa.string_view())
 
 
 def csv_schema(schema: pa.Schema) -> pa.Schema:
-    """The schema of the columns that pyarrow writes for those of this schema."""
+    """Return the schema of the columns that pyarrow writes for those of this schema."""
     return pa.schema([(field.name, _written(plain_type(field.type))) for field in schema])
 
 
@@ -28,7 +28,7 @@ def _written(arrow: pa.DataType) -> pa.DataType:
 
 
 def as_csv(table: pa.Table) -> pa.Table:
-    """The table as one of `csv_schema`."""
+    """Return the table in the types of `csv_schema`."""
     schema = csv_schema(table.schema)
     if schema == table.schema:
         return table
@@ -36,14 +36,14 @@ def as_csv(table: pa.Table) -> pa.Table:
 
 
 def csv_type(arrow: pa.DataType) -> pa.DataType:
-    """The type as which pyarrow reads, from CSV, what `from_csv` makes a column of this type of."""
+    """Return the type that pyarrow reads from CSV before `from_csv` converts the column to this type."""
     if pa.types.is_float16(arrow):
         return pa.float32()
     return pa.string() if arrow in _AS_TEXT or pa.types.is_decimal256(arrow) else arrow
 
 
 def from_csv(column: pa.ChunkedArray, arrow: pa.DataType, name: str, nulls: Sequence[str]) -> pa.ChunkedArray:
-    """The column of type `csv_type` as one of this type; fields that are one of `nulls` are NULL.
+    """Convert a column of type `csv_type` to this type, with NULL for fields that are one of `nulls`.
 
     Raises:
         ArrowInvalid: a field is not one of this type.

@@ -1,4 +1,4 @@
-"""Tables as DataFrames of pandas and back: integers beside NULLs stay integers, and NaN beside NULLs stays NaN."""
+"""Converts tables to pandas and back: integers and NaN beside NULLs stay what they are."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ _UNKNOWN = (pa.time64("ns"), pa.uuid(), pa.month_day_nano_interval())
 
 
 def to_frame(table: pa.Table) -> "pd.DataFrame":
-    """The table with pandas' nullable types, and with Python's values in columns that pandas has no type for."""
+    """Return the table with pandas' nullable types, and Python's values in columns that pandas has no type for."""
     import pandas as pd
 
     # Not Arrow's own types, which know no modulo there.
@@ -50,7 +50,7 @@ def _known(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def from_frame(frame: "pd.DataFrame", source: pa.Schema) -> pa.Table:
-    """The frame's columns; one of Python's values has the type of the source's column of its name, where they fit.
+    """Return the frame's columns. A column of Python's values gets the source's type of its name, if they fit.
 
     Raises:
         DoesNotFit: such a column has values of several kinds.

@@ -1,4 +1,4 @@
-"""Columns as JSON and back: what is written so is read as it was."""
+"""Converts columns to JSON and back, so that what is written is read unchanged."""
 
 import json
 from base64 import b64decode, b64encode
@@ -28,7 +28,7 @@ def _interval(text: str) -> Any:
     return parse(text)
 
 
-# What of the texts that JSON holds instead of values pyarrow cannot cast, and how it is read.
+# The parsers of texts in JSON that pyarrow cannot cast to values.
 _PARSERS: dict[str, Callable[[str], Any]] = {
     "time": parse_time,
     "bytes": lambda text: b64decode(text, validate=True),
@@ -39,7 +39,7 @@ _TEXTS = {*_PARSERS, "date", "moment", "moment with zone"}
 
 
 def json_type(arrow: pa.DataType) -> pa.DataType:
-    """The type as which pyarrow reads, from JSON, what `from_json` makes a column of this type of."""
+    """Return the type that pyarrow reads from JSON before `from_json` converts the column to this type."""
     if is_.is_struct(arrow):
         return pa.struct([(arrow.field(n).name, json_type(arrow.field(n).type)) for n in range(arrow.num_fields)])
     if is_.is_map(arrow):
@@ -54,10 +54,10 @@ def json_type(arrow: pa.DataType) -> pa.DataType:
 
 
 def from_json(column: pa.ChunkedArray, arrow: pa.DataType, name: str) -> pa.ChunkedArray:
-    """The column of type `json_type` as one of this type.
+    """Convert a column of type `json_type` to this type.
 
     Raises:
-        ArrowInvalid: a value is not one of this type, and could only be altered to be.
+        ArrowInvalid: a value is not one of this type, and would have to be altered.
     """
     if column.type == arrow:
         return column
@@ -94,7 +94,7 @@ def _pair(arrow: pa.DataType) -> tuple[pa.DataType, pa.DataType]:
 
 
 def _offsets(lists: pa.Array) -> pa.Array:
-    """Where each list of the flattened column begins, NULL for one that is NULL, and where the last ends."""
+    """Return where each list of the flattened column begins, and where the last one ends, with NULL for a NULL list."""
     ends = pc.cumulative_sum(pc.fill_null(pc.list_value_length(lists), 0))
     starts = pa.concat_arrays([pa.array([0], pa.int32()), ends.cast(pa.int32())])
     return pc.if_else(pa.concat_arrays([lists.is_null(), pa.array([False])]), None, starts)
@@ -128,7 +128,7 @@ def _leaves(array: pa.Array) -> Iterator[pa.Array]:
 
 
 def json_values(column: pa.ChunkedArray) -> list[Any]:
-    """The column's values such as orjson writes them, with `json_default`; `check_json` has passed them."""
+    """Return the column's values as orjson writes them with `json_default`, once `check_json` has passed them."""
     arrow = column.type
     if is_.is_time(arrow):
         return list(column.cast(pa.string()).to_pylist())  # orjson would write 10 ms as .10000 seconds.
@@ -144,10 +144,10 @@ def json_values(column: pa.ChunkedArray) -> list[Any]:
 
 
 def json_default(value: Any) -> Any:
-    """What JSON has instead of a value that it does not know.
+    """Return the JSON form of a value that JSON does not have.
 
     Raises:
-        TypeError: it has nothing.
+        TypeError: there is no such form.
     """
     if isinstance(value, Decimal):
         return str(value)
@@ -163,10 +163,10 @@ def json_default(value: Any) -> Any:
 
 
 def json_text(value: Any, column: str) -> str:
-    """The nested value as JSON text for a column of a database; a tuple is an array as a list is.
+    """Return the nested value as JSON text for a column of a database. A tuple becomes an array, as a list does.
 
     Raises:
-        DoesNotFit: it has a part that JSON does not have, such as a date, or a key that is no text.
+        DoesNotFit: a part is not JSON, such as a date or a key that is not text.
     """
     if not is_json(value, (list, tuple)):
         raise misfit(column, "JSON", value)
@@ -174,7 +174,7 @@ def json_text(value: Any, column: str) -> str:
 
 
 def is_json(value: Any, arrays: tuple[type[Sequence[Any]], ...] = (list,)) -> bool:
-    """Whether JSON has such a value, with all its parts; `arrays` are the types of arrays."""
+    """Return whether JSON can hold the value with all its parts, with `arrays` as the types of arrays."""
     if isinstance(value, dict):
         return all(isinstance(key, str) and is_json(each, arrays) for key, each in value.items())
     if isinstance(value, (list, tuple)):

@@ -1,4 +1,4 @@
-"""Which kind values are of: the Arrow type of a column that is made for them."""
+"""Infers the Arrow type of a column that is created for given values."""
 
 from collections.abc import Callable, Sequence
 from datetime import date, datetime, time, timedelta
@@ -22,7 +22,10 @@ _MOST_INT64, _MOST_UINT64 = 2**63 - 1, 2**64 - 1
 
 
 def schema_of_records(records: Sequence[Record], source: pa.Schema) -> pa.Schema:
-    """The schema for records like these: a column that the source has too, and whose values fit, keeps its type."""
+    """Return the schema for records like these.
+
+    A column that the source also has keeps its type there, if the values fit.
+    """
     names = list(dict.fromkeys(column for record in records for column in record))
     columns = ((name, [record[name] for record in records if record.get(name) is not None]) for name in names)
     return pa.schema([(name, _type_of(values, name, source)) for name, values in columns])
@@ -35,16 +38,16 @@ def _type_of(values: list[Any], name: str, source: pa.Schema) -> pa.DataType:
     try:
         to_arrow(values, name, arrow)
     except DoesNotFit:
-        # Neither one odd value nor one that is too large changes what kind of column it is.
+        # One value that is odd or too large does not change the kind of the column.
         alike = [value for value in map(plain_value, values) if type(value) in python_types(arrow)]
         return type_of_values(alike or values)
     return arrow
 
 
 def type_of_values(values: Sequence[Any]) -> pa.DataType:
-    """The Arrow type for these values; of several kinds the first one is the column's, and text where there is none.
+    """Return the Arrow type for these values, or text if they are None or of no known kind.
 
-    Whole numbers among fractions are fractions that happen to be whole.
+    The first of several kinds decides. Integers among floats count as floats.
     """
     plain = [each for each in map(plain_value, values) if each is not None]
     types = [_python_type(each) for each in plain]
@@ -58,7 +61,7 @@ def type_of_values(values: Sequence[Any]) -> pa.DataType:
 
 
 def _python_type(value: Any) -> type:
-    """The value's type, and for what has nanoseconds that of Python without them."""
+    """Return the value's type, or Python's own type for a value with nanoseconds."""
     if not nanoseconds_of(value):
         return type(value)
     return next(of for of in (datetime, time, timedelta) if isinstance(value, of))
@@ -69,7 +72,7 @@ def _whole(values: list[int]) -> pa.DataType:
 
 
 def _decimal(values: list[Decimal]) -> pa.DataType:
-    """As many places as the values have, and room before the point."""
+    """Return a decimal type with as many places as the values have, and room before the point."""
     digits = [(len(digits), exponent) for _, digits, exponent in map(Decimal.as_tuple, values)]
     sizes = [(count, exponent) for count, exponent in digits if isinstance(exponent, int)]
     scale = max([0, *(-exponent for _, exponent in sizes)])
@@ -94,7 +97,7 @@ def _nested(values: list[Any]) -> pa.DataType:
 
 
 def _roomy(arrow: pa.DataType) -> pa.DataType:
-    """The type with text where no value told one, and decimals with room for others."""
+    """Return the type with text where no value showed a type, and with room for other decimals."""
     if pa.types.is_struct(arrow):
         return pa.struct([(arrow.field(n).name, _roomy(arrow.field(n).type)) for n in range(arrow.num_fields)])
     if pa.types.is_list(arrow):

@@ -1,6 +1,6 @@
-"""Dead letters in Parquet: one file per chunk, written whole, so that a repeated chunk replaces its own.
+"""Dead letters in Parquet: one file per chunk, written whole, so that a repeated chunk replaces its own file.
 
-A place looks like this, and a file appears in it complete or not at all::
+A file appears complete or not at all. A place looks like this::
 
     <place>/<job>/pass-000001/<digest of the chunk's range>.parquet      buried by the pass: generation 0
     <place>/<job>/replay-000002/<digest of the chunk's range>.parquet    failed again in the 2nd replay: generation 2
@@ -27,12 +27,12 @@ from prefect_batch.blocks.stores.store import Store, drop, full_name
 
 __all__ = ["Burial", "DeadLetters", "letter_schema", "letters_folder"]
 
-# Letters of a chunk are written out this many at a time, or fewer, once their records are so many characters of JSON.
+# The letters of a chunk are written in groups of at most this many rows, or about this many characters of JSON.
 GROUP_ROWS, GROUP_CHARACTERS = 1_000, 4_000_000
 
 
 def letter_schema(record: pa.Schema) -> pa.Schema:
-    """The columns of a dead-letter file for records of this schema."""
+    """Return the columns of a dead-letter file for records of this schema."""
     return pa.schema(
         [
             ("id", pa.string()),
@@ -60,7 +60,7 @@ def _shown(arrow: pa.DataType) -> pa.DataType:
 
 
 def letters_folder(name: str, number: int) -> str:
-    """The folder, below the place, of the letters of a job's pass, or of its replay with this number."""
+    """Return the folder of the letters of a job's pass or replay, relative to the place."""
     return f"{main_job(name)}/{'replay' if of_replay(name) else 'pass'}-{number:06d}"
 
 
@@ -74,21 +74,17 @@ class DeadLetters:
         self._record_schema = schema
 
     def check(self) -> None:
-        """Nothing, when files can be written there.
-
-        Raises:
-            BadPlace: they cannot.
-        """
+        """Raise BadPlace unless files can be written there."""
         check_place(self._place, str(self._fixed["job"]))
 
     def open(self, chunk: ChunkRange, run_id: str) -> "Burial":
-        """The file of a chunk's letters, to be used in a ``with`` statement."""
+        """Return the file of a chunk's letters, to be used in a ``with`` statement."""
         fixed = {**self._fixed, "run_id": run_id, "chunk": chunk.text}
         return Burial(self._place, f"{self._folder}/{chunk.digest}.parquet", fixed, self._record_schema)
 
 
 class Burial:
-    """Writes one chunk's letters to a new file, which takes its place when all are in it."""
+    """Writes one chunk's letters to a new file, which gets its name when it is complete."""
 
     def __init__(self, place: Store, path: str, fixed: dict[str, Any], record_schema: pa.Schema) -> None:
         self._place, self._path = place, path
@@ -106,18 +102,18 @@ class Burial:
 
     def __exit__(self, kind: type[BaseException] | None, *exc_info: object) -> None:
         if kind is SinkRefuses:
-            # Held back: what a killed attempt of this chunk may have buried must not stand for it either.
+            # No letter of this chunk counts, so letters that a killed attempt may have buried must go, too.
             self._place.remove([self._path])
         if self._writer is not None:
-            with contextlib.suppress(Exception):  # Else it would be closed some time later, when its file is gone.
+            with contextlib.suppress(Exception):  # Else garbage collection would close it, when its file is gone.
                 self._writer.close()
         drop(self._new_file)
 
     def add(self, letters: Sequence[DeadLetter]) -> None:
-        """Write these letters, once there are enough of them.
+        """Add these letters, which are written as soon as there are enough of them.
 
         Raises:
-            OSError: the place does not take them.
+            OSError: the place cannot be written.
         """
         for letter in letters:
             record = encode_record(letter.record)
@@ -135,15 +131,20 @@ class Burial:
         self._pending, self._characters = [], 0
 
     def finish(self) -> str | None:
-        """Put the file into its place, durably; its path, or None when the chunk has no letters.
+        """Give the file its name, durably.
+
+        If the chunk has no letters, the file of an earlier attempt is removed.
+
+        Returns:
+            The full name of the file, or None if the chunk has no letters.
 
         Raises:
-            OSError: the place does not take it.
+            OSError: the place cannot be written.
         """
         if self._pending:
             self._write()
         if self._writer is None:
-            # An earlier attempt of this chunk may have had some.
+            # An earlier attempt of this chunk may have buried some.
             self._place.remove([self._path])
             return None
         self._writer.close()
@@ -174,12 +175,15 @@ class Burial:
 
 
 def _fit(values: list[Any], arrow: pa.DataType) -> pa.Array:
-    """The values as this type; one that does not fit is NULL, and whole in the letter's `record_json`."""
+    """Return the values as this type, with NULL for those that do not fit.
+
+    The letter's `record_json` has those values in full.
+    """
     if pa.types.is_string(arrow):
         values = [value if value is None else _text(str(value)) for value in values]
     return to_arrow_or_null(values, arrow)[0]
 
 
 def _text(text: str) -> str:
-    """The text with what UTF-8 cannot hold (halves of a surrogate pair) written out."""
+    """Return the text with what UTF-8 cannot hold (halves of a surrogate pair) escaped."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -84,7 +84,7 @@ class Count:
         return replace(letter, error_message=normalise(letter.error_message), traceback="")
 
     def result(self, path: str | None) -> ChunkResult:
-        """What the chunk did, with the path of its letters."""
+        """Return what the chunk did, with the path of its letters."""
         tally = replace(self._tally, seconds=time.monotonic() - self._clock)
         errors = tuple(ErrorCount(kind, n, *self._examples[kind]) for kind, n in self._kinds.most_common(TOP_ERRORS))
         rss = psutil.Process().memory_info().rss
@@ -115,7 +115,7 @@ def _letter(batch: Batch, source: Source, replays: Replays | None, failure: Fail
 
 
 def letter_of(record: Unreadable) -> DeadLetter:
-    """The letter of a record that could not be read, with its bytes, and with its line if that is known."""
+    """Return the letter of a record that could not be read, with its bytes, and with its line if that is known."""
     place = f"byte {record.key[1]:,}" if record.line is None else f"line {record.line:,}"
     error = UnreadableRecord(f"{place} of {record.key[0]}: {record.reason}")
     return DeadLetter(
@@ -131,7 +131,7 @@ def letter_of(record: Unreadable) -> DeadLetter:
 
 
 def sum_filtered(batch: Batch, outputs: Sequence[Outputs], failures: Sequence[Failure], source: Source) -> KeySum:
-    """The sum of the keys of the filtered records; unknown for files, whose keys no database can be asked for."""
+    """Return the sum of the keys of the filtered records, unknown for files, because no database can sum their keys."""
     if not set(source.key) <= set(batch.names):
         return KeySum(kind="unknown")
     kept = {place for part in outputs for place in places(part)}

@@ -95,19 +95,19 @@ FIRST_ROWS = 1_000
 
 
 def places(outputs: Outputs) -> list[int]:
-    """The places of the records in their batch."""
+    """Return the places of the records in their batch."""
     return outputs.places if isinstance(outputs, (ItemRows, ItemTable)) else [item.index for item in outputs]
 
 
 def row_count(outputs: Outputs) -> int:
-    """How many rows there are to write."""
+    """Return how many rows there are to write."""
     if isinstance(outputs, ItemTable):
         return int(outputs.table.num_rows)
     return len(outputs) if isinstance(outputs, ItemRows) else sum(len(item.rows) for item in outputs)
 
 
 def first_records(outputs: Outputs) -> list[Record]:
-    """Rows to write, as records: all, or of a table the first."""
+    """Return the rows to write as records: all of them, or only the first of a table."""
     return records_of(outputs.table.slice(0, FIRST_ROWS)) if isinstance(outputs, ItemTable) else _records(outputs)
 
 
@@ -116,7 +116,7 @@ def _records(items: Sequence[Item]) -> list[Record]:
 
 
 def rows_of(outputs: Outputs) -> list[Record] | pa.Table:
-    """The rows to write, as they are."""
+    """Return the rows to write, as they are."""
     return outputs.table if isinstance(outputs, ItemTable) else _records(outputs)
 
 
@@ -131,13 +131,13 @@ def write_outputs(transaction: SinkTransaction, outputs: Outputs) -> None:
 
 
 def written(outputs: list[Outputs], refused: list[tuple[Outputs, Exception]]) -> tuple[int, int]:
-    """How many records were written, and how many rows."""
+    """Return how many records were written, and how many rows."""
     records, rows = sum(map(len, outputs)), sum(map(row_count, outputs))
     return records - len(refused), rows - sum(row_count(one) for one, _ in refused)
 
 
 def join_tables(parts: Sequence[Any]) -> list[Any]:
-    """The parts in their order, with neighbouring tables of the same columns made one."""
+    """Return the parts in their order, with adjacent tables of the same columns joined."""
     joined: list[Any] = []
     for alike, group in itertools.groupby(parts, key=_columns):
         tables = list(group)

@@ -20,9 +20,9 @@ from prefect_batch.tasks.work.process_record import Failure, process_batch
 
 __all__ = ["RECORD", "process_vectorized"]
 
-# The column that tells which record of the batch a row of a Table comes from; a DataFrame has its index for that.
+# The column with the record of the batch that a row of a Table comes from. A DataFrame has its index for that.
 RECORD = "__record__"
-# Where there is a fallback, a batch takes this many calls, and then goes on record by record.
+# If there is a fallback, a batch takes this many calls, and then continues record by record.
 CALLS = 40
 
 Outcome = tuple[list[Outputs], list[Failure]]
@@ -55,7 +55,7 @@ class _Halving:
         self._calls = 0
 
     def work(self, places: "np.ndarray[Any, Any]") -> Outcome:
-        """The outputs of the records at these places of the batch, and those that failed."""
+        """Return the outputs of the records at these places of the batch, and those that failed."""
         if not len(places):
             return [], []
         self._calls += 1
@@ -111,7 +111,7 @@ class _Halving:
 
 
 def _positions(bad: Any, rows: int) -> list[int]:
-    """The positions that a mask or a list of positions names, or none if one of them does not exist."""
+    """Return the positions that a mask or a list of positions names, or none if one of them does not exist."""
     values = bad.to_pylist() if isinstance(bad, (pa.Array, pa.ChunkedArray)) else list(bad)
     if len(values) == rows and all(type(value).__name__ in ("bool", "bool_") for value in values):
         return [position for position, is_bad in enumerate(values) if is_bad]
@@ -145,7 +145,7 @@ def _of_table(output: Any, places: "np.ndarray[Any, Any]") -> list[Outputs]:
 
 
 def _outputs(origins: "np.ndarray[Any, Any]", table: pa.Table, places: "np.ndarray[Any, Any]") -> list[Outputs]:
-    """The outputs of the records that have rows. A record without rows was filtered."""
+    """Return the outputs of the records that have rows. A record without rows was filtered."""
     if not np.array_equal(origins, places) and not np.isin(origins, places).all():
         raise BadOutput("the vectorized processor changed the index, which tells which record a row comes from")
     return [ItemTable(table, origins)] if table.num_rows else []
@@ -164,7 +164,7 @@ def arrow_table(batch: Batch, schema: pa.Schema) -> tuple[pa.Table, list[Failure
 
 def _column(values: Sequence[Any], arrow: pa.DataType) -> tuple[pa.Array, dict[int, Exception]]:
     if is_.is_string(arrow) and not set(map(type, values)) <= {str, NoneType}:
-        return _of_no_type(values)  # A type that SQL does not tell of, such as a decimal of any precision.
+        return _of_no_type(values)  # A type that SQL does not report, such as a decimal of any precision.
     return to_arrow_or_null(values, arrow)
 
 

@@ -1,4 +1,4 @@
-"""MariaDB and MySQL, with PyMySQL."""
+"""The dialect of MariaDB and MySQL, with PyMySQL."""
 
 from typing import Any
 
@@ -27,7 +27,10 @@ def _set_up(engine: Engine) -> None:
 
 
 def _set_up_connection(connection: Any, _record: Any) -> None:
-    """UTC: in a zone with summer time, one hour of TIMESTAMP values a year would be ambiguous as keys."""
+    """Set the session's time zone to UTC.
+
+    In a zone with summer time, one hour of TIMESTAMP values a year would be ambiguous as keys.
+    """
     cursor = connection.cursor()
     try:
         cursor.execute("SET time_zone = '+00:00'")
@@ -48,7 +51,7 @@ def _type(field: Any) -> sql.TypeEngine[Any]:
         **dict.fromkeys((KIND.TIMESTAMP, KIND.DATETIME), sql.DateTime),
         KIND.DATE: sql.Date,
     }
-    # A decimal's precision and scale are not told exactly, nor whether a BLOB is text: such columns stay text.
+    # The driver reports neither the exact size of a decimal nor whether a BLOB is text: these columns become text.
     return kinds.get(field[1], sql.NullType)()
 
 
@@ -87,7 +90,7 @@ _HEALTH = Health(
         "long_transactions": "SELECT coalesce(max(time_to_sec(timediff(now(), trx_started))), 0) "
         "FROM information_schema.innodb_trx WHERE trx_mysql_thread_id <> connection_id()",
     },
-    # SHOW gives many columns, in another order in each version.
+    # SHOW returns many columns, in a different order in each version.
     columns=("Value", "Seconds_Behind_Master", "Seconds_Behind_Source"),
 )
 

@@ -1,4 +1,4 @@
-"""Values of MariaDB and MySQL: the columns that are made for them, and what the driver takes."""
+"""Values of MariaDB and MySQL: the columns to create for them, and what the driver accepts."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -27,7 +27,7 @@ _COLUMNS: dict[str, sql.TypeEngine[Any]] = {
     "duration": mysql.TIME(fsp=6),
     "UUID": mysql.CHAR(36, collation="utf8mb4_bin"),
 }
-# The usual collation takes 'a' and 'A' for one key.
+# The default collation takes 'a' and 'A' for the same key.
 _KEYS: dict[str, sql.TypeEngine[Any]] = {
     "text": mysql.VARCHAR(255, collation="utf8mb4_bin"),
     "null": mysql.VARCHAR(255, collation="utf8mb4_bin"),
@@ -36,7 +36,7 @@ _KEYS: dict[str, sql.TypeEngine[Any]] = {
 
 
 def made_type(arrow: pa.DataType, in_key: bool) -> sql.TypeEngine[Any]:
-    """As `Dialect.made_type`."""
+    """Implement `Dialect.made_type`."""
     name = kind_of(arrow).name
     if name == "decimal" and (arrow.precision > _DIGITS or arrow.scale > _PLACES):
         return mysql.DECIMAL(_DIGITS, _PLACES)
@@ -44,10 +44,10 @@ def made_type(arrow: pa.DataType, in_key: bool) -> sql.TypeEngine[Any]:
 
 
 def storable(value: Any, name: str, column: sql.TypeEngine[Any]) -> Any:
-    """The value with what the driver would drop or not take put into words: zones, UUIDs, JSON.
+    """Return the value, converted where the driver would drop a part or refuse it: zones, UUIDs, JSON.
 
     Raises:
-        DoesNotFit: it has parts that JSON has not.
+        DoesNotFit: it has parts that JSON does not have.
     """
     if isinstance(value, datetime):
         # The driver writes a datetime without its zone; the session's zone is UTC.

@@ -1,4 +1,4 @@
-"""Writing to MariaDB and MySQL: many rows a statement where that is safe, else row by row."""
+"""Writes to MariaDB and MySQL: many rows per statement if that is safe, otherwise row by row."""
 
 from sqlalchemy import Connection
 
@@ -13,9 +13,10 @@ __all__ = ["write_mysql"]
 
 
 def write_mysql(connection: Connection, target: Target, write: str, records: list[Record]) -> None:
-    """As `Dialect.write`.
+    """Implement `Dialect.write`.
 
-    ON DUPLICATE KEY acts on whichever unique key collides, so it is used only where the declared one is the only one.
+    ON DUPLICATE KEY acts on whichever unique key collides, so it is used only if the declared key is the only unique
+    one.
     """
     for same in same_columns(records, target):
         stored = same.stored(target, storable)

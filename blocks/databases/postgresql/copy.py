@@ -28,12 +28,12 @@ _ARROW: dict[type, pa.DataType] = {
     str: pa.string(),
     date: pa.date32(),
 }
-# Written as text, which is what a database gets anyway.
+# Written as text, which is what the database receives anyway.
 _TEXTS: dict[type, Callable[[Any], str]] = {Decimal: str, datetime: str, UUID: attrgetter("hex")}
 
 
 def copy_rows(connection: Connection, rows: list[tuple[Any, ...]], into: str) -> None:
-    """COPY the rows into this table, given as SQL (``table (columns)``)."""
+    """COPY the rows into this table, which is given as SQL (``table (columns)``)."""
     with cursor_of(connection) as cursor, cursor.copy(f"COPY {into} FROM STDIN") as copy:
         write = copy.write_row
         for row in rows:
@@ -41,7 +41,7 @@ def copy_rows(connection: Connection, rows: list[tuple[Any, ...]], into: str) ->
 
 
 def copy_table(connection: Connection, table: pa.Table, into: str) -> None:
-    """COPY the table's rows into this table, given as SQL."""
+    """COPY the table's rows into this table, which is given as SQL."""
     text = pa.BufferOutputStream()
     csv.write_csv(as_csv(table), text, csv.WriteOptions(include_header=False))
     with cursor_of(connection) as cursor, cursor.copy(f"COPY {into} FROM STDIN (FORMAT csv)") as copy:
@@ -49,12 +49,12 @@ def copy_table(connection: Connection, table: pa.Table, into: str) -> None:
 
 
 def goes_as_csv(table: pa.Table, target: Target) -> bool:
-    """Whether `copy_table` writes just what `copy_rows` would."""
+    """Return whether `copy_table` writes the same as `copy_rows` would."""
     return all(_as_csv(field.type, target.types[field.name]) for field in table.schema)
 
 
 def _as_csv(arrow: pa.DataType, column: sql.TypeEngine[Any]) -> bool:
-    """Whether pyarrow writes values of this type as psycopg would, for such a column."""
+    """Return whether pyarrow writes values of this type as psycopg would, for such a column."""
     number = isinstance(column, (sql.Numeric, sql.Integer))
     if pa.types.is_timestamp(arrow):
         zoned = bool(getattr(column, "timezone", False))
@@ -72,7 +72,10 @@ def _as_csv(arrow: pa.DataType, column: sql.TypeEngine[Any]) -> bool:
 
 
 def wrapped(names: tuple[str, ...], rows: list[tuple[Any, ...]], target: Target) -> list[tuple[Any, ...]]:
-    """The rows with values of JSON columns marked as such: psycopg does not guess it of a dict or a list."""
+    """Return the rows with the values of JSON columns marked as JSON.
+
+    psycopg does not convert a dict or a list to JSON by itself.
+    """
     from psycopg.types.json import Json
 
     dumps = {
@@ -89,21 +92,24 @@ def wrapped(names: tuple[str, ...], rows: list[tuple[Any, ...]], target: Target)
 
 
 def cursor_of(connection: Connection) -> Any:
-    """A cursor of the driver's, within the connection's transaction."""
+    """Return a cursor of the driver, within the connection's transaction."""
     connection.begin() if not connection.in_transaction() else None
     return connection.connection.driver_connection.cursor()  # type: ignore[union-attr]
 
 
 def quote(name: str) -> str:
-    """The name as an identifier."""
-    # % would begin a parameter, but psycopg looks for those only where it is given some.
+    """Return the name as a quoted identifier."""
+    # % would begin a parameter, but psycopg looks for parameters only if it is passed some.
     return '"' + name.replace('"', '""') + '"'
 
 
 def plain_table(same: Same) -> pa.Table | None:
-    """The rows as a table, where each column has values of one simple type; decimals and moments as their text.
+    """Return the rows as an Arrow table whose columns each hold values of one simple type.
 
-    None where that could change a value.
+    Decimals, datetimes and UUIDs become text.
+
+    Returns:
+        The table, or None if a column mixes types or a value would be changed.
     """
     try:
         columns = [_plain_column(column, types) for column, types in zip(same.columns, same.types, strict=True)]

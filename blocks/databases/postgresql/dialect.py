@@ -1,4 +1,4 @@
-"""PostgreSQL, with psycopg 3: rows come and go by COPY."""
+"""The dialect of PostgreSQL, with psycopg 3: rows are read and written by COPY."""
 
 import json
 from typing import Any
@@ -27,7 +27,7 @@ _OURS = "postgresql+psycopg"
 
 
 def _arguments(url: URL) -> dict[str, Any]:
-    # Seen by who looks at the server's sessions, and by the health checks, which leave our own out.
+    # Shown in the server's list of sessions. The health checks use it to leave out the sessions of prefect-batch.
     named = {"fallback_application_name": "prefect-batch"} if url.drivername == _OURS else {}
     return {**standard.arguments(url), "connect_args": named}
 
@@ -52,7 +52,7 @@ def _type(connection: Connection, field: Any) -> sql.TypeEngine[Any]:
 
 def _stream(connection: Connection) -> Any:
     driver: Any = connection.connection.driver_connection
-    return driver.cursor(name="prefect_batch")  # With a name it is the server's: rows come as they are asked for.
+    return driver.cursor(name="prefect_batch")  # A named cursor is on the server, which sends rows on demand.
 
 
 def _table_reader(engine: Engine, columns: list[SourceColumn]) -> TableReader | None:

@@ -1,4 +1,4 @@
-"""Writing to PostgreSQL with psycopg 3: COPY into the table itself, or by way of a temporary one."""
+"""Writes to PostgreSQL with psycopg 3: COPY into the table itself, or through a temporary table."""
 
 import hashlib
 from collections.abc import Callable
@@ -30,7 +30,7 @@ __all__ = ["write_postgresql", "write_postgresql_one_by_one", "write_postgresql_
 
 
 def write_postgresql(connection: Connection, target: Target, write: str, records: list[Record]) -> None:
-    """As `Dialect.write`."""
+    """Implement `Dialect.write`."""
     for same in same_columns(records, target):
         table = plain_table(same)
         if table is not None and goes_as_csv(table, target):
@@ -48,7 +48,7 @@ def write_postgresql(connection: Connection, target: Target, write: str, records
 
 
 def write_postgresql_table(connection: Connection, target: Target, write: str, table: pa.Table) -> None:
-    """As `Dialect.write_table`."""
+    """Implement `Dialect.write_table`."""
     check_table(table, target)
     if goes_as_csv(table, target):
         _write_table(connection, target, write, table)
@@ -59,11 +59,11 @@ def write_postgresql_table(connection: Connection, target: Target, write: str, t
 def write_postgresql_one_by_one(
     connection: Connection, target: Target, write: str, rows: list[Record] | pa.Table
 ) -> Refused | None:
-    """As `Dialect.write_one_by_one`.
+    """Implement `Dialect.write_one_by_one`.
 
     Raises:
-        WriteAgain: this user may not do that here; nothing was written.
-        psycopg.Error: the database refused something else than a row.
+        WriteAgain: this user may not do that here, and nothing was written.
+        psycopg.Error: the database refused something other than a row.
     """
     if isinstance(rows, pa.Table):
         check_table(rows, target)
@@ -105,9 +105,9 @@ Copy = Callable[[str], None]
 def _write(
     connection: Connection, target: Target, write: str, names: tuple[str, ...], copy: Copy, copy_last: Copy
 ) -> None:
-    """Put rows into the target: at once, or by way of a temporary table with these columns of it.
+    """Write rows to the target, directly or through a temporary table with these of its columns.
 
-    `copy` copies them into a table, `copy_last` only the last row of each key.
+    `copy` copies the rows into a table, and `copy_last` only the last row of each key.
     """
     columns = ", ".join(map(quote, names))
     if write == "insert":
@@ -122,10 +122,10 @@ def _write(
 
 
 def _copy_at_once(copy: Copy, into: str, target: Target) -> None:
-    """Copy as if none of the keys were there, as in a first pass: it takes the server half of the time.
+    """Copy as if none of the keys existed, as in a first pass, which takes the server half the time.
 
     Raises:
-        WriteAgain: some keys are there, or the table cannot be copied to.
+        WriteAgain: some keys exist, or the table cannot be copied to.
     """
     import psycopg
 
@@ -160,8 +160,8 @@ def _update(connection: Connection, target: Target, staging: str, names: tuple[s
 
 
 def _stage(connection: Connection, target: Target, columns: str) -> str:
-    """A temporary table with these columns of the target, for the length of the transaction."""
-    # One for each set of columns; where a pool sits between, a session outlives the transaction: ON COMMIT DROP.
+    """Create a temporary table with these columns of the target for the transaction, and return its name."""
+    # One for each set of columns. ON COMMIT DROP, because behind a pooler a session outlives the transaction.
     name = quote("prefect_batch_" + hashlib.sha256(f"{_table(target)} {columns}".encode()).hexdigest()[:12])
     _execute(
         connection,

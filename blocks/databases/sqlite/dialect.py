@@ -1,4 +1,4 @@
-"""SQLite: one file, one writer, and values that are numbers, text or bytes."""
+"""The dialect of SQLite: one file, one writer, and values that are numbers, text or bytes."""
 
 import contextlib
 import sqlite3
@@ -31,7 +31,7 @@ def _in_memory(engine: Engine) -> bool:
     if in_memory(engine.url):
         return True
     with engine.connect() as connection:
-        # The URL of a block's engine need not tell what it opens.
+        # The URL of a block's engine may not show what it opens.
         return not connection.exec_driver_sql("SELECT file FROM pragma_database_list WHERE name = 'main'").scalar()
 
 
@@ -41,9 +41,10 @@ def _set_up(engine: Engine) -> None:
 
 
 def _set_up_connection(connection: Any, _record: Any) -> None:
-    """Explicit BEGIN (or SAVEPOINT would not work), WAL (readers beside a writer), 30 s of patience.
+    """Set explicit BEGIN (else SAVEPOINT fails), WAL (readers beside a writer) and a busy timeout of 30 s.
 
-    FULL, or a power cut could undo a commit that the cursor counts as done; it costs one fsync a chunk.
+    ``synchronous = FULL`` costs one fsync per chunk. Without it a power cut could undo a commit that the cursor counts
+    as done.
     """
     connection.isolation_level = None
     cursor = connection.cursor()
@@ -51,7 +52,7 @@ def _set_up_connection(connection: Any, _record: Any) -> None:
         cursor.execute("PRAGMA busy_timeout = 30000")
         cursor.execute("PRAGMA journal_mode")
         if cursor.fetchone()[0] == "delete":
-            # A read-only file, or one that another connection is using just now, keeps its mode.
+            # A read-only file keeps its mode, and so does a file that another connection is using now.
             with contextlib.suppress(sqlite3.OperationalError):
                 cursor.execute("PRAGMA journal_mode = WAL").fetchall()
         cursor.execute("PRAGMA synchronous = FULL")
@@ -64,16 +65,16 @@ def _begin(connection: Connection) -> None:
 
 
 def _for_writing(engine: Engine) -> Engine:
-    """The same engine and pool, but transactions take the write lock when they begin.
+    """Return the same engine and pool, with transactions that take the write lock when they begin.
 
     A transaction that reads first and asks for the lock later fails at once with "database is locked" if another
-    one wrote in between; one that asks at its beginning waits for its turn.
+    one wrote in between. One that asks at its beginning waits for its turn.
     """
     return engine.execution_options(sqlite_begin="BEGIN IMMEDIATE")
 
 
 def _query_columns(connection: Connection, statement: str) -> list[SourceColumn]:
-    """A temporary view knows the declared types of the columns that a SELECT passes through."""
+    """Return the columns of a SELECT by way of a temporary view, which knows the declared types."""
     driver = connection.exec_driver_sql
     driver(f"CREATE TEMP VIEW prefect_batch_query AS\n{statement}\n")
     try:
@@ -98,7 +99,7 @@ SQLITE = Dialect(
     for_writing=_for_writing,
     in_memory=_in_memory,
     file=file_of,
-    one_thread=True,  # Threads hand the interpreter over at every row.
+    one_thread=True,  # Threads pass the interpreter lock around at every row.
     one_writer=True,
     row_values=True,
     raw_keys=True,

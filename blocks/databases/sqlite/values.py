@@ -1,4 +1,4 @@
-"""Values of SQLite, which knows numbers, text and bytes only: as Python values, and as what it can store."""
+"""Converts stored values of SQLite, which has only numbers, text and bytes, to Python values and back."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -20,7 +20,7 @@ __all__ = ["check_whole", "made_type", "reader", "storable"]
 
 
 def _tolerant(convert: Callable[[Any], Any], *kinds: type) -> Callable[[Any], Any]:
-    """`convert` for values of these types; anything else, or what cannot be converted, stays as it is stored."""
+    """Return a function that converts values of these types if it can, and leaves all others as they are stored."""
 
     def read(value: Any) -> Any:
         if not isinstance(value, kinds):
@@ -47,7 +47,7 @@ _READERS: tuple[tuple[type, Callable[[Any], Any]], ...] = (
 
 
 def reader(column: sql.TypeEngine[Any]) -> Callable[[Any], Any] | None:
-    """What turns this column's stored values into Python values; None when they are that already."""
+    """Return the function that turns this column's stored values into Python values, or None if they already are."""
     if isinstance(column, sql.Numeric) and not isinstance(column, sql.Float):
         # By its shortest text a float comes back as the decimal that was stored.
         return _tolerant(lambda value: Decimal(str(value)), int, float, str)
@@ -55,7 +55,7 @@ def reader(column: sql.TypeEngine[Any]) -> Callable[[Any], Any] | None:
 
 
 def made_type(arrow: pa.DataType, _in_key: bool) -> sql.TypeEngine[Any]:
-    """As `Dialect.made_type`."""
+    """Implement `Dialect.made_type`."""
     kind = kind_of(arrow).name
     if kind.startswith(("int", "uint")) and kind != "interval":
         return sql.Integer()  # INTEGER, and not BIGINT, is SQLite's own row number.
@@ -64,10 +64,10 @@ def made_type(arrow: pa.DataType, _in_key: bool) -> sql.TypeEngine[Any]:
 
 
 def storable(value: Any, name: str, column: sql.TypeEngine[Any]) -> Any:
-    """The value as SQLite can store it in this column, without losing anything.
+    """Return the value as SQLite can store it in this column, without loss.
 
     Raises:
-        DoesNotFit: it cannot.
+        DoesNotFit: SQLite cannot store it.
     """
     if value is None or type(value) in (int, float, str, bytes, bool):
         return value
@@ -99,7 +99,7 @@ def _decimal(value: Decimal, name: str, column: sql.TypeEngine[Any]) -> Any:
 
 
 def check_whole(values: Sequence[Any], types: set[type], name: str, column: sql.TypeEngine[Any]) -> None:
-    """Raise DoesNotFit unless a column of fractions takes each whole number exactly."""
+    """Raise DoesNotFit unless a column of floats takes each integer exactly."""
     if int in types and isinstance(column, sql.Float):
         largest = max((value for value in values if type(value) is int), key=abs)
         if float(largest) != largest:

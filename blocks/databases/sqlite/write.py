@@ -1,4 +1,4 @@
-"""Writing to SQLite: one prepared statement over all rows."""
+"""Writes to SQLite, with one prepared statement for all rows."""
 
 import sqlite3
 from typing import Any
@@ -19,13 +19,13 @@ __all__ = ["write_sqlite", "write_sqlite_one_by_one", "write_sqlite_table"]
 
 
 def write_sqlite(connection: Connection, target: Target, write: str, records: list[Record]) -> None:
-    """As `Dialect.write`."""
+    """Implement `Dialect.write`."""
     for same in same_columns(records, target):
         _write(connection, target, write, _stored(same, target))
 
 
 def write_sqlite_table(connection: Connection, target: Target, write: str, table: pa.Table) -> None:
-    """As `Dialect.write_table`."""
+    """Implement `Dialect.write_table`."""
     check_table(table, target)
     same = plain_columns(tuple(table.column_names), [_values(column) for column in table.columns])
     _write(connection, target, write, _stored(same, target))
@@ -34,10 +34,10 @@ def write_sqlite_table(connection: Connection, target: Target, write: str, table
 def write_sqlite_one_by_one(
     connection: Connection, target: Target, write: str, rows: list[Record] | pa.Table
 ) -> Refused | None:
-    """As `Dialect.write_one_by_one`.
+    """Implement `Dialect.write_one_by_one`.
 
     Raises:
-        sqlite3.Error: a trigger of the database's has ended the transaction.
+        sqlite3.Error: a trigger of the database has ended the transaction.
     """
     if isinstance(rows, pa.Table):
         rows = records_of(rows)
@@ -66,19 +66,19 @@ def _write(connection: Connection, target: Target, write: str, same: Same) -> No
 
 
 def _statement(connection: Connection, target: Target, write: str, same: Same) -> tuple[str, list[tuple[Any, ...]]]:
-    """What writes a row, and its parameters for each."""
+    """Return the statement that writes a row, and its parameters for each row."""
     if write == "update":
         return _update(connection, target, same)
     return _insert(connection, target, same.names, upsert=write == "upsert"), same.rows
 
 
 def _values(column: pa.ChunkedArray) -> list[Any]:
-    as_text = column.type in (pa.date32(), pa.timestamp("us"))  # Just the text that `storable` makes, sooner.
+    as_text = column.type in (pa.date32(), pa.timestamp("us"))  # The same text as from `storable`, but faster.
     return values_of(column.cast(pa.string()) if as_text else column)
 
 
 def _stored(same: Same, target: Target) -> Same:
-    """The rows with the values as SQLite stores them."""
+    """Return the rows with the values as SQLite stores them."""
     for name, column, types in zip(same.names, same.columns, same.types, strict=True):
         check_whole(column, types, name, target.types[name])
     return same.stored(target, storable)
@@ -93,7 +93,7 @@ def _insert(connection: Connection, target: Target, names: tuple[str, ...], *, u
 
 def _update(connection: Connection, target: Target, same: Same) -> tuple[str, list[tuple[Any, ...]]]:
     quote = connection.dialect.identifier_preparer.quote_identifier
-    # With the key alone there is nothing to set, but a row that is missing must still be noticed.
+    # With the key alone there is nothing to set, but a missing row must still be noticed.
     others = [name for name in same.names if name not in target.key] or [target.key[0]]
     settings = ", ".join(f"{quote(name)} = ?" for name in others)
     condition = " AND ".join(f"{quote(name)} = ?" for name in target.key)

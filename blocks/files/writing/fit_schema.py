@@ -14,10 +14,10 @@ __all__ = ["fit_records", "fit_table"]
 
 
 def fit_records(records: Sequence[Record], schema: pa.Schema) -> pa.Table:
-    """The records as a table of this schema; a column that a record lacks is NULL in it.
+    """Return the records as a table of this schema, with NULL where a record lacks a column.
 
     Raises:
-        UnknownColumn: a record has a column that the schema has not.
+        UnknownColumn: a record has a column that the schema does not have.
         DoesNotFit: a value is not exactly one of its column's type.
     """
     names = schema.names
@@ -41,10 +41,10 @@ def _check_names(found: Record | Sequence[str], names: list[str]) -> None:
 
 
 def fit_table(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """The table with the columns and types of this schema; columns that it lacks are NULL.
+    """Return the table with the columns and types of this schema, with NULL for columns that it lacks.
 
     Raises:
-        UnknownColumn: it has a column that the schema has not.
+        UnknownColumn: it has a column that the schema does not have.
         DoesNotFit: a column's values cannot be cast without loss.
     """
     if table.schema.equals(schema):
