@@ -60,12 +60,11 @@ def test_status_of_all_jobs(flown, job, capsys):
 
 
 def test_an_unknown_job(server, capsys):
-    assert call("status", "nobody") == Ending.REFUSED
-    assert capsys.readouterr().err == (
-        "prefect-batch: no job nobody has run against this Prefect API; prefect-batch status lists those that have\n"
-    )
-    assert call("reset", "nobody", "--yes") == Ending.REFUSED
-    assert "so there is nothing to reset" in capsys.readouterr().err
+    for command in (("status", "nobody"), ("reset", "nobody", "--yes")):
+        assert call(*command) == Ending.REFUSED
+        assert capsys.readouterr().err == (
+            "prefect-batch: no job nobody has run against this Prefect API; prefect-batch status lists those that have\n"
+        )
 
 
 def test_reset_starts_from_the_beginning(flown, job, capsys):
