@@ -62,9 +62,8 @@ def test_status_of_all_jobs(flown, job, capsys):
 def test_an_unknown_job(server, capsys):
     for command in (("status", "nobody"), ("reset", "nobody", "--yes")):
         assert call(*command) == Ending.REFUSED
-        assert capsys.readouterr().err == (
-            "prefect-batch: no job nobody has run against this Prefect API; prefect-batch status lists those that have\n"
-        )
+        said = "no job nobody has run against this Prefect API; prefect-batch status lists those that have"
+        assert capsys.readouterr().err == f"prefect-batch: {said}\n"
 
 
 def test_reset_starts_from_the_beginning(flown, job, capsys):
