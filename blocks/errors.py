@@ -424,7 +424,7 @@ class UnknownColumn(RecordError):
 
 
 class DoesNotFit(RecordError):
-    """A value is not exactly one of its column's type in the sink's files: change the value, or give a schema."""
+    """A value is not exactly one of its column's kind: change the value, or give the column another type."""
 
 
 class BadRecord(RecordError):
