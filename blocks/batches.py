@@ -9,10 +9,7 @@ from prefect_batch.blocks.keys import Key
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Batch", "FileBatch", "Record", "Unreadable"]
-
-
-Record = dict[str, Any]
+__all__ = ["Batch", "FileBatch", "Unreadable"]
 
 
 class Batch:

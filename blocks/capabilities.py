@@ -9,13 +9,14 @@ from typing import Any, Protocol, runtime_checkable
 
 import pyarrow as pa
 
-from prefect_batch.blocks.batches import Batch, Record
+from prefect_batch.blocks.batches import Batch
 from prefect_batch.blocks.chunks import ChunkRange
 from prefect_batch.blocks.contracts import Source
 from prefect_batch.blocks.dead_letter import Origin
 from prefect_batch.blocks.file_list import FileList
 from prefect_batch.blocks.key_sum import KeySum
 from prefect_batch.blocks.keys import Key
+from prefect_batch.blocks.kinds.record import Record
 
 __all__ = [
     "ComparesKeys",

@@ -20,10 +20,11 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from prefect_batch.blocks.batches import Batch, Record
+from prefect_batch.blocks.batches import Batch
 from prefect_batch.blocks.chunks import ChunkRange
 from prefect_batch.blocks.jobs import PassRef
 from prefect_batch.blocks.keys import Key
+from prefect_batch.blocks.kinds.record import Record
 
 __all__ = ["End", "Sink", "SinkTransaction", "Source"]
 

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, NamedTuple
 
-from prefect_batch.blocks.batches import Record
 from prefect_batch.blocks.keys import Key
+from prefect_batch.blocks.kinds.record import Record
 
 __all__ = ["DeadLetter", "Origin", "Stage"]
 

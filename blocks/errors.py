@@ -452,7 +452,7 @@ class UnknownColumn(RecordError):
 
 
 class DoesNotFit(RecordError):
-    """A value is not exactly one of its column's type in the sink's files. Change the value, or set a schema."""
+    """A value is not exactly one of its column's kind. Change the value, or give the column another type."""
 
 
 class BadRecord(RecordError):

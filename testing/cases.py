@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from prefect_batch.blocks.batches import Record
 from prefect_batch.blocks.contracts import Sink, Source
+from prefect_batch.blocks.kinds.record import Record
 
 __all__ = ["SinkCase", "SourceCase", "promised", "same_rows", "shown"]
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from prefect_batch.blocks.batches import Record
 from prefect_batch.blocks.capabilities import TakesTables, WritesOneByOne
 from prefect_batch.blocks.chunks import ChunkRange
 from prefect_batch.blocks.contracts import Sink, SinkTransaction
 from prefect_batch.blocks.errors import WriteAgain
 from prefect_batch.blocks.jobs import PassRef
+from prefect_batch.blocks.kinds.record import Record
 from prefect_batch.blocks.transient import fails_chunk, is_transient
 from prefect_batch.tasks.work.isolate import isolate
 from prefect_batch.tasks.work.outputs import Item, places

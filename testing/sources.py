@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
 
-from prefect_batch.blocks.batches import Batch, Record
+from prefect_batch.blocks.batches import Batch
 from prefect_batch.blocks.capabilities import (
     ComparesKeys,
     FindsRecords,
@@ -21,6 +21,7 @@ from prefect_batch.blocks.errors import BadParameter
 from prefect_batch.blocks.file_list import FileList
 from prefect_batch.blocks.key_sum import are_integers, sum_of_keys
 from prefect_batch.blocks.keys import Key
+from prefect_batch.blocks.kinds.record import Record
 from prefect_batch.testing.cases import SourceCase, promised, shown
 from prefect_batch.testing.walk import Walk, ranges_of, read_range, saved, walk
 

@@ -5,10 +5,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from prefect_batch.blocks.batches import Batch, Record, Unreadable
+from prefect_batch.blocks.batches import Batch, Unreadable
 from prefect_batch.blocks.chunks import ChunkRange
 from prefect_batch.blocks.contracts import Source
 from prefect_batch.blocks.keys import Key, decode_key, encode_key
+from prefect_batch.blocks.kinds.record import Record
 from prefect_batch.testing.cases import promised, shown
 
 __all__ = ["Walk", "ranges_of", "read_range", "saved", "walk"]

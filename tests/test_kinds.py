@@ -1,5 +1,6 @@
 """The table of kinds: a value goes through every form and comes back as it was, or is refused by its column's name."""
 
+import enum
 import io
 import json
 import math
@@ -20,7 +21,9 @@ from hypothesis import strategies as st
 from pyarrow import csv as arrow_csv
 from pyarrow import json as arrow_json
 
-from prefect_batch import Table
+from prefect_batch import Files, Table
+from prefect_batch.blocks.batches import Batch
+from prefect_batch.blocks.chunks import ChunkRange
 from prefect_batch.blocks.errors import DoesNotFit
 from prefect_batch.blocks.kinds.convert import to_arrow, values_of
 from prefect_batch.blocks.kinds.csv_form import as_csv, csv_type, from_csv
@@ -29,11 +32,13 @@ from prefect_batch.blocks.kinds.json_form import check_json, from_json, json_def
 from prefect_batch.blocks.kinds.kind import KINDS, kind_of
 from prefect_batch.blocks.kinds.nanoseconds import NanoTime
 from prefect_batch.blocks.kinds.of_values import type_of_values
+from prefect_batch.blocks.kinds.plain import plain_value
 from prefect_batch.blocks.letters.record_json import decode_record, encode_record, shown_columns
-from prefect_batch.blocks.opening import open_sink
+from prefect_batch.blocks.opening import open_sink, open_source
 from prefect_batch.blocks.transient import fails_chunk
 from prefect_batch.tasks.work.isolate import isolate
 from prefect_batch.tasks.work.outputs import ItemTable, places
+from prefect_batch.tasks.work.process_vectorized import arrow_table
 from tests.test_conformance import CHUNK, PASS, write
 
 # For each of some forty types.
@@ -412,3 +417,79 @@ def test_what_a_made_column_holds_is_what_was_meant(database, as_table, data):
             lost_nan = database.kind == "sqlite" and value is None and values[place] != values[place]
             lost_sign = value == values[place] == 0  # Of -0.0, in SQLite and MariaDB.
             assert same(value, values[place]) or lost_nan or lost_sign, (arrow, values[place], value)
+
+
+class Color(str, enum.Enum):  # noqa: UP042 - of whose members str() gives the name
+    RED = "red"
+
+
+class Pure(enum.Enum):
+    A = 1
+
+
+TAKEN_FOR = [
+    (Color.RED, "red"),
+    (enum.IntEnum("Level", ["LOW"]).LOW, 1),
+    (np.datetime64("2024-01-01T00:00:00.5", "ns"), datetime(2024, 1, 1, 0, 0, 0, 500_000)),
+    (np.datetime64("2024-01-01T00:00:00.000000001", "ns"), pd.Timestamp("2024-01-01 00:00:00.000000001")),
+    (np.datetime64("2024-01-01", "D"), date(2024, 1, 1)),
+    (np.datetime64("NaT"), None),
+    (np.timedelta64(1_000, "ns"), timedelta(microseconds=1)),
+    (np.array([7.5]), [7.5]),
+    (np.array(["2024-01-01"], "datetime64[ns]"), [datetime(2024, 1, 1)]),
+    (np.float32(0.5), 0.5),
+    (pd.NA, None),
+    (pd.Timestamp("2024-01-01", tz="UTC"), datetime(2024, 1, 1, tzinfo=UTC)),
+]
+
+
+@pytest.mark.parametrize(("value", "meant"), TAKEN_FOR, ids=repr)
+def test_a_value_of_another_library_is_taken_for_what_it_is(value, meant):
+    found = plain_value(value)
+    assert (type(found), found) == (type(meant), meant)
+    assert decode_record(encode_record({"x": value})) == {"x": meant}
+
+
+@pytest.mark.parametrize("value", [Pure.A, pd.Timestamp(1), pd.Timedelta(1), NanoTime.of_day(1)], ids=repr)
+def test_what_a_database_would_alter_is_refused(database, value):
+    database.run("CREATE TABLE t (id INTEGER PRIMARY KEY, x VARCHAR(40))")
+    sink = open_sink(Table(database.url, "t", key="id"))
+    ((place, error),) = write(sink, [{"id": 1, "x": "a"}, {"id": 2, "x": value}])
+    assert (place, type(error)) == (1, DoesNotFit)
+    assert "column x is" in str(error)
+
+
+def test_a_whole_number_that_a_column_of_fractions_would_round_is_refused(sqlite):
+    sqlite.run("CREATE TABLE t (id INTEGER PRIMARY KEY, x DOUBLE)")
+    sink = open_sink(Table(sqlite.url, "t", key="id"))
+    ((place, error),) = write(sink, [{"id": 1, "x": 2**53 + 1}, {"id": 2, "x": 2**53}, {"id": 3, "x": 0.5}])
+    assert (place, type(error)) == (0, DoesNotFit)
+    assert sqlite.rows("SELECT x FROM t") == [(2.0**53,), (0.5,)]
+
+
+@pytest.mark.parametrize("value", [{"day": date(2024, 1, 1)}, {1: 2}, [Decimal(1)], [math.nan]], ids=repr)
+def test_what_json_does_not_have_is_refused_by_a_column_of_json(database, value):
+    kind = {"sqlite": "JSON", "postgresql": "jsonb", "mariadb": "JSON"}[database.kind]
+    database.run(f"CREATE TABLE t (id INTEGER PRIMARY KEY, x {kind})")
+    sink = open_sink(Table(database.url, "t", key="id"))
+    ((place, error),) = write(sink, [{"id": 1, "x": {"a": [1]}}, {"id": 2, "x": value}])
+    assert (place, type(error)) == (1, DoesNotFit)
+
+
+@pytest.mark.parametrize(
+    ("text", "arrow"),
+    [("2024-01-01T00:00:00+02:00", pa.timestamp("us")), ("2024-01-01T00:00:00", pa.timestamp("us", "UTC"))],
+)
+def test_json_lines_do_not_lose_or_gain_a_zone(tmp_path, text, arrow):
+    (tmp_path / "a.jsonl").write_text(json.dumps({"x": text}) + "\n")
+    source = open_source(Files(str(tmp_path / "a.jsonl"), schema={"x": str(arrow)}))
+    (batch,) = source.read(ChunkRange(None, source.last_key()), 10)
+    assert (len(batch), len(batch.unreadable)) == (0, 1)
+    assert "column x: " in batch.unreadable[0].reason
+
+
+def test_documents_do_not_take_keys_from_each_other_in_a_table():
+    rows = Batch(("id", "doc"), [(1, {"v": 1}), (2, {"v": "x", "w": None}), (3, {"day": date(2024, 1, 1)})])
+    table, failures = arrow_table(rows, pa.schema([("id", pa.int64()), ("doc", pa.string())]))
+    assert table["doc"].to_pylist() == ['{"v": 1}', '{"v": "x", "w": null}', None]
+    assert [failure.index for failure in failures] == [2]

@@ -8,11 +8,11 @@ from sqlalchemy import Column, MetaData
 from sqlalchemy import Table as SqlTable
 from sqlalchemy import types as sql
 
-from prefect_batch.blocks.batches import Record
 from prefect_batch.blocks.databases.column_types import ANY_DECIMAL
 from prefect_batch.blocks.databases.end import SqlEnd
 from prefect_batch.blocks.errors import BadSink
 from prefect_batch.blocks.kinds.of_values import schema_of_records
+from prefect_batch.blocks.kinds.record import Record
 
 __all__ = ["create_table"]
 

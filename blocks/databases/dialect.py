@@ -10,10 +10,11 @@ from sqlalchemy import Connection, Engine, Select
 from sqlalchemy import types as sql
 from sqlalchemy.engine import URL
 
-from prefect_batch.blocks.batches import Batch, Record
+from prefect_batch.blocks.batches import Batch
 from prefect_batch.blocks.databases import standard
 from prefect_batch.blocks.databases.columns import SourceColumn
 from prefect_batch.blocks.databases.target import Target
+from prefect_batch.blocks.kinds.record import Record
 from prefect_batch.blocks.parameters.health_check import HealthCheck
 
 __all__ = ["Dialect", "Explained", "Health", "Refused", "TableReader"]

@@ -11,10 +11,10 @@ import numpy as np
 import pyarrow as pa
 from sqlalchemy import types as sql
 
-from prefect_batch.blocks.batches import Record
 from prefect_batch.blocks.databases.target import Target
 from prefect_batch.blocks.errors import BadOutput, UnknownColumn
 from prefect_batch.blocks.kinds.plain import PLAIN, storable_values
+from prefect_batch.blocks.kinds.record import Record
 from prefect_batch.blocks.suggestions import near
 
 __all__ = ["Same", "check_table", "last_of_each_key", "last_of_each_key_in", "plain_columns", "same_columns"]

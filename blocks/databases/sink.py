@@ -10,7 +10,6 @@ import pyarrow as pa
 from sqlalchemy import Connection, NestedTransaction
 from sqlalchemy.exc import DBAPIError
 
-from prefect_batch.blocks.batches import Record
 from prefect_batch.blocks.chunks import ChunkRange
 from prefect_batch.blocks.databases import standard
 from prefect_batch.blocks.databases.columns import missing_table
@@ -25,6 +24,7 @@ from prefect_batch.blocks.databases.target import Target, describe_target
 from prefect_batch.blocks.errors import BadSink
 from prefect_batch.blocks.jobs import PassRef
 from prefect_batch.blocks.kinds.convert import records_of
+from prefect_batch.blocks.kinds.record import Record
 from prefect_batch.blocks.parameters.tables import Table
 
 __all__ = ["SqlSink", "SqlTransaction"]

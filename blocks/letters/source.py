@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from prefect_batch.blocks.batches import Batch, Record
+from prefect_batch.blocks.batches import Batch
 from prefect_batch.blocks.capabilities import FindsRecords
 from prefect_batch.blocks.chunks import ChunkRange
 from prefect_batch.blocks.contracts import Source
@@ -17,6 +17,7 @@ from prefect_batch.blocks.dead_letter import Origin
 from prefect_batch.blocks.errors import DoesNotFit, KeyIsShared, RecordIsGone, UnreadableRecord
 from prefect_batch.blocks.jobs import replay_job
 from prefect_batch.blocks.keys import Key, decode_key, encode_key, key_text
+from prefect_batch.blocks.kinds.record import Record
 from prefect_batch.blocks.letters.bury import letters_folder
 from prefect_batch.blocks.letters.ids import LetterSet
 from prefect_batch.blocks.letters.place import open_place

@@ -9,8 +9,8 @@ from pydantic.dataclasses import dataclass
 
 from prefect_batch.blocks.credentials import hide_passwords
 from prefect_batch.blocks.errors import BadParameter
+from prefect_batch.blocks.kinds.names import schema_of
 from prefect_batch.blocks.parameters.text_form import text_form
-from prefect_batch.blocks.parameters.type_names import schema_of
 
 __all__ = ["COMPRESSIONS", "ENDINGS", "Files", "Format", "check_files", "ending_of"]
 

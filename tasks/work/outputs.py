@@ -8,10 +8,10 @@ from typing import Any, Self, overload
 import numpy as np
 import pyarrow as pa
 
-from prefect_batch.blocks.batches import Record
 from prefect_batch.blocks.capabilities import TakesTables
 from prefect_batch.blocks.contracts import SinkTransaction
 from prefect_batch.blocks.kinds.convert import records_of
+from prefect_batch.blocks.kinds.record import Record
 
 __all__ = [
     "Item",

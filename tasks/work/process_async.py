@@ -5,8 +5,9 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from prefect_batch.blocks.batches import Batch, Record
+from prefect_batch.blocks.batches import Batch
 from prefect_batch.blocks.errors import RecordTimeout, SkipRecord, StopBatch
+from prefect_batch.blocks.kinds.record import Record
 from prefect_batch.blocks.processor import Processor
 from prefect_batch.tasks.work.outputs import Item
 from prefect_batch.tasks.work.process_record import Failure, rows_of

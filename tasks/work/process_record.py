@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from prefect_batch.blocks.batches import Batch, Record
+from prefect_batch.blocks.batches import Batch
 from prefect_batch.blocks.dead_letter import Stage
 from prefect_batch.blocks.errors import BadOutput, RecordTimeout, SkipRecord, StopBatch, WorkerDied
+from prefect_batch.blocks.kinds.record import Record
 from prefect_batch.tasks.work.outputs import Item, ItemRows
 from prefect_batch.tasks.work.record_guard import IDLE, RecordGuard
 

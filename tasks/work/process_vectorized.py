@@ -8,12 +8,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.types as is_
 
-from prefect_batch.blocks.batches import Batch, Record
+from prefect_batch.blocks.batches import Batch
 from prefect_batch.blocks.errors import BadOutput, BadRecord, BadRecords, DoesNotFit, SkipRecord, StopBatch
 from prefect_batch.blocks.kinds.convert import to_arrow_or_null
 from prefect_batch.blocks.kinds.frames import from_frame, to_frame
 from prefect_batch.blocks.kinds.json_form import json_text
 from prefect_batch.blocks.kinds.of_values import type_of_values
+from prefect_batch.blocks.kinds.record import Record
 from prefect_batch.blocks.processor import Processor
 from prefect_batch.tasks.work.outputs import Item, ItemTable, Outputs, join_tables
 from prefect_batch.tasks.work.process_record import Failure, process_batch

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 from types import FrameType
 from typing import Any
 
-from prefect_batch.blocks.batches import Record
 from prefect_batch.blocks.errors import RecordTimeout
+from prefect_batch.blocks.kinds.record import Record
 
 __all__ = ["IDLE", "SHARED_BYTES", "RecordGuard"]
 

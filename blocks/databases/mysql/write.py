@@ -2,12 +2,12 @@
 
 from sqlalchemy import Connection
 
-from prefect_batch.blocks.batches import Record
 from prefect_batch.blocks.databases.mysql.values import storable
 from prefect_batch.blocks.databases.rows import same_columns
 from prefect_batch.blocks.databases.standard import write_rows
 from prefect_batch.blocks.databases.statements import quoted_table
 from prefect_batch.blocks.databases.target import Target
+from prefect_batch.blocks.kinds.record import Record
 
 __all__ = ["write_mysql"]
 

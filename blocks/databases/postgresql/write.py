@@ -7,7 +7,6 @@ from typing import Any
 import pyarrow as pa
 from sqlalchemy import Connection
 
-from prefect_batch.blocks.batches import Record
 from prefect_batch.blocks.databases.dialect import Refused
 from prefect_batch.blocks.databases.postgresql.copy import (
     copy_rows,
@@ -25,6 +24,7 @@ from prefect_batch.blocks.databases.statements import on_conflict, quoted_table
 from prefect_batch.blocks.databases.target import Target
 from prefect_batch.blocks.errors import RowNotFound, WriteAgain
 from prefect_batch.blocks.kinds.convert import records_of
+from prefect_batch.blocks.kinds.record import Record
 
 __all__ = ["write_postgresql", "write_postgresql_one_by_one", "write_postgresql_table"]
 

@@ -6,7 +6,6 @@ from typing import Any
 import pyarrow as pa
 from sqlalchemy import Connection
 
-from prefect_batch.blocks.batches import Record
 from prefect_batch.blocks.databases.dialect import Refused
 from prefect_batch.blocks.databases.rows import Same, check_table, plain_columns, same_columns
 from prefect_batch.blocks.databases.sqlite.values import check_whole, storable
@@ -14,6 +13,7 @@ from prefect_batch.blocks.databases.statements import on_conflict, quoted_table
 from prefect_batch.blocks.databases.target import Target
 from prefect_batch.blocks.errors import RowNotFound
 from prefect_batch.blocks.kinds.convert import records_of, values_of
+from prefect_batch.blocks.kinds.record import Record
 
 __all__ = ["write_sqlite", "write_sqlite_one_by_one", "write_sqlite_table"]
 

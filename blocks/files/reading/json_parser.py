@@ -11,6 +11,7 @@ from pyarrow import json as arrow_json
 from prefect_batch.blocks.files.reading.text_file import Stretch
 from prefect_batch.blocks.files.reading.text_parse import Fault, Parser
 from prefect_batch.blocks.kinds.json_form import from_json, json_type
+from prefect_batch.blocks.kinds.of_values import type_of_values
 from prefect_batch.blocks.parameters.text_form import TextForm
 
 __all__ = ["columns_of", "json_parser", "object_of", "parse_objects"]
@@ -87,15 +88,7 @@ def _check_lines(text: bytes) -> None:
 def columns_of(lines: list[dict[str, Any]]) -> pa.Schema:
     """Return the columns of these records in the order in which they appear, with types inferred from the values."""
     names = list(dict.fromkeys(name for line in lines for name in line))
-    return pa.schema([(name, _type_of([line[name] for line in lines if name in line])) for name in names])
-
-
-def _type_of(values: list[Any]) -> pa.DataType:
-    try:
-        found = pa.infer_type(values)
-    except (pa.ArrowException, TypeError, ValueError, OverflowError):
-        return pa.string()
-    return pa.string() if pa.types.is_null(found) else found
+    return pa.schema([(name, type_of_values([line[name] for line in lines if name in line])) for name in names])
 
 
 class Objects(NamedTuple):

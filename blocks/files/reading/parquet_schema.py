@@ -3,6 +3,7 @@
 import pyarrow as pa
 
 from prefect_batch.blocks.errors import BadSource
+from prefect_batch.blocks.kinds.kind import plain_type
 from prefect_batch.blocks.suggestions import near
 
 __all__ = ["as_schema", "read_columns", "without_metadata"]
@@ -10,10 +11,7 @@ __all__ = ["as_schema", "read_columns", "without_metadata"]
 
 def without_metadata(schema: pa.Schema) -> pa.Schema:
     """Return the schema without details of how the file was written: dictionary encodings and pandas metadata."""
-    fields = [
-        pa.field(f.name, f.type.value_type if pa.types.is_dictionary(f.type) else f.type, f.nullable) for f in schema
-    ]
-    return pa.schema(fields)
+    return pa.schema([pa.field(field.name, plain_type(field.type), field.nullable) for field in schema])
 
 
 def read_columns(schema: pa.Schema, columns: list[str] | None, file: str) -> pa.Schema:

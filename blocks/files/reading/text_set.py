@@ -14,8 +14,8 @@ from prefect_batch.blocks.files.reading.file_system import FileSystem
 from prefect_batch.blocks.files.reading.json_parser import columns_of, json_parser, object_of
 from prefect_batch.blocks.files.reading.text_file import HEAD_BYTES, RecordStart, TextFile, packing_of
 from prefect_batch.blocks.files.reading.text_parse import Parser
+from prefect_batch.blocks.kinds.names import schema_of
 from prefect_batch.blocks.parameters.files import Files
-from prefect_batch.blocks.parameters.type_names import schema_of
 from prefect_batch.blocks.suggestions import near
 
 __all__ = ["TextSet"]

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from prefect_batch.blocks.batches import Record
 from prefect_batch.blocks.chunks import ChunkRange
 from prefect_batch.blocks.credentials import storage_options
 from prefect_batch.blocks.errors import BadParameter, BadSink
@@ -18,9 +17,10 @@ from prefect_batch.blocks.files.writing.publish import COMPACT_BYTES, clean, is_
 from prefect_batch.blocks.files.writing.staging import Staging, passes
 from prefect_batch.blocks.files.writing.transaction import PartTransaction
 from prefect_batch.blocks.jobs import PassRef, main_job, of_replay
+from prefect_batch.blocks.kinds.names import schema_of
 from prefect_batch.blocks.kinds.of_values import schema_of_records
+from prefect_batch.blocks.kinds.record import Record
 from prefect_batch.blocks.parameters.files import Files
-from prefect_batch.blocks.parameters.type_names import schema_of
 from prefect_batch.blocks.stores.opening import open_store
 from prefect_batch.blocks.stores.store import Store, local_path, put
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from prefect_batch.blocks.batches import Record
 from prefect_batch.blocks.chunks import ChunkRange
 from prefect_batch.blocks.errors import BadSink
 from prefect_batch.blocks.files.writing.fit_schema import fit_records, fit_table
 from prefect_batch.blocks.files.writing.part_writer import PartFormat, PartWriter, written_schema
 from prefect_batch.blocks.files.writing.staging import Note, Staging
+from prefect_batch.blocks.kinds.record import Record
 from prefect_batch.blocks.stores.store import NewFile, Store, drop
 
 __all__ = ["PartTransaction"]

@@ -12,7 +12,7 @@ __all__ = ["schema_of"]
 _DECIMAL = re.compile(r"decimal(?:128|256)?\(\s*(\d+)\s*,\s*(\d+)\s*\)")
 _ZONED = re.compile(r"timestamp\[\s*(s|ms|us|ns)\s*,\s*(?:tz=)?([^\]\s]+)\s*\]")
 # Names that people write for types that Arrow calls otherwise.
-_OTHER = {
+_OTHERS: dict[str, pa.DataType] = {
     "text": pa.string(),
     "str": pa.string(),
     "int": pa.int64(),
@@ -22,6 +22,7 @@ _OTHER = {
     "boolean": pa.bool_(),
     "timestamp": pa.timestamp("us"),
     "bytes": pa.binary(),
+    "uuid": pa.uuid(),
 }
 
 
@@ -41,9 +42,9 @@ def _type_of(column: str, name: str) -> pa.DataType:
             return pa.decimal128(precision, scale) if precision <= 38 else pa.decimal256(precision, scale)
         if match := _ZONED.fullmatch(name):
             return pa.timestamp(match[1], tz=match[2])
-        return _OTHER.get(name) or pa.type_for_alias(name)
+        return _OTHERS.get(name) or pa.type_for_alias(name)
     except ValueError as error:
         raise BadParameter(
             f"schema: column {column} has the type {name!r}, which is none: write int64, double, bool, string, binary, "
-            "date32, time64[us], timestamp[us], timestamp[us, UTC] or decimal(12, 2)"
+            "date32, time64[us], timestamp[us], timestamp[us, UTC], duration[us], uuid or decimal(12, 2)"
         ) from error
