@@ -404,6 +404,14 @@ def test_a_made_column_takes_values_of_its_kind(database, as_table):
         assert all_same([found[0], found[1]], values), (arrow, found)
 
 
+def test_documents_of_any_form_are_json_in_a_made_table(database):
+    documents = [{"a": [1, "x", None]}, {}, [1, "x"], {"a": {"b": 1.5}}]
+    sink = open_sink(Table(database.url, "t", key="id", create=True))
+    assert write(sink, [{"id": n, "doc": doc} for n, doc in enumerate(documents)], pa.schema([])) == []
+    found = [doc for (doc,) in database.rows("SELECT doc FROM t ORDER BY id")]
+    assert [json.loads(doc) if isinstance(doc, str) else doc for doc in found] == documents
+
+
 @pytest.mark.parametrize("as_table", [False, True])
 @settings(max_examples=2, suppress_health_check=[HealthCheck.function_scoped_fixture], phases=[Phase.generate])
 @given(data=st.data())

@@ -92,7 +92,10 @@ def _nested(values: list[Any]) -> pa.DataType:
     try:
         found = pa.infer_type(values)
     except CONVERSION_ERRORS:
-        return _nested(values[:1]) if len(values) > 1 else pa.string()
+        if len(values) > 1:
+            return _nested(values[:1])
+        # Of parts for which Arrow has no one type: it is at least known to be no text.
+        return pa.map_(pa.string(), pa.string()) if isinstance(values[0], dict) else pa.list_(pa.string())
     return _roomy(found)
 
 
