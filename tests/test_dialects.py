@@ -15,6 +15,7 @@ from prefect_batch.blocks.databases.dialect import Dialect
 from prefect_batch.blocks.databases.keyset import beyond, up_to
 from prefect_batch.blocks.databases.known_dialects import dialect_named
 from prefect_batch.blocks.databases.ledger import Ledger
+from prefect_batch.blocks.databases.sqlite.location import in_memory
 from prefect_batch.blocks.databases.standard import insert_statement, update_statement
 from prefect_batch.blocks.databases.target import Target
 from prefect_batch.blocks.errors import BadSink
@@ -141,7 +142,7 @@ def test_a_database_that_one_process_at_a_time_may_open_is_only_here(sqlite, mon
 def test_where_a_sqlite_database_is(rest, file):
     url = make_url(f"sqlite://{rest}")
     dialect = dialect_named(url.get_backend_name())
-    assert dialect.in_memory(url) == (file is None)
+    assert in_memory(url) == (file is None)
     assert dialect.file(url) == (file and Path(file))
     assert Dialect().file(url) is None
 
