@@ -11,7 +11,7 @@ from prefect_batch import Files
 from prefect_batch.blocks.errors import BadSource
 from prefect_batch.blocks.files.reading.text_file import TextFile
 from prefect_batch.blocks.opening import open_source
-from tests.test_file_sources import walk
+from prefect_batch.testing.walk import walk
 
 NASTY = st.text(st.sampled_from([*list('""",,,\n\n\r ab\x00'), "é", "\ufeff"]), max_size=40)
 CALM = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -24,7 +24,8 @@ def expected(text):
 
 
 def found(source, rows_per_chunk):
-    rows, _, unreadable = walk(source, rows_per_chunk)
+    found = walk(source, rows_per_chunk)
+    rows, unreadable = found.rows, found.unreadable
     records = {source.key_of(row): row[:2] for row in rows}
     assert len(records) == len(rows)
     records.update({record.key: record for record in unreadable})
@@ -83,7 +84,7 @@ def test_what_python_writes_is_read_as_it_was(rows, tmp_path):
     with (tmp_path / "a.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([("a", "b"), *rows])
     source = open_source(Files(str(tmp_path / "a.csv")))
-    assert [row[:2] for row in walk(source, 5)[0]] == rows
+    assert [row[:2] for row in walk(source, 5).rows] == rows
 
 
 @given(
@@ -127,7 +128,8 @@ def test_a_record_without_an_end_is_refused_with_its_line(tmp_path, monkeypatch)
 def test_a_line_break_in_a_field_is_refused_where_none_may_be(tmp_path):
     (tmp_path / "a.csv").write_text('a,b\n1,2\n3,"4\n5"\n6,"7"\n')
     source = open_source(Files(str(tmp_path / "a.csv"), multiline=False))
-    rows, _, unreadable = walk(source, 2)
+    found = walk(source, 2)
+    rows, unreadable = found.rows, found.unreadable
     assert [row[:2] for row in rows] == [("1", "2"), ("6", "7")]
     assert [record.raw for record in unreadable] == [b'3,"4\n', b'5"\n']
     assert "multiline=False forbids line breaks" in unreadable[0].reason

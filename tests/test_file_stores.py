@@ -13,7 +13,8 @@ from prefect_batch.blocks.chunks import ChunkRange
 from prefect_batch.blocks.credentials import know_url
 from prefect_batch.blocks.errors import BadParameter, BadSource, DefinitionChanged
 from prefect_batch.blocks.opening import open_source
-from tests.test_file_sources import ROWS, values, walk, write
+from prefect_batch.testing.walk import walk
+from tests.test_file_sources import ROWS, values, write
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,8 @@ def test_s3_is_read_like_a_directory(s3, tmp_path, form):
         source.check()
         assert not source.only_here
         for rows_per_chunk in (1, 3, 100):
-            found, _ranges, unreadable = walk(source, rows_per_chunk)
+            walked = walk(source, rows_per_chunk)
+            found, unreadable = walked.rows, walked.unreadable
             assert [row[:2] for row in found] == values(ROWS)
             assert not unreadable
         assert [file.name.partition(".")[0] for file in source.files.files] == ["a", "b"]
@@ -103,7 +105,7 @@ def test_files_in_memory_stay_in_this_process():
     fsspec.filesystem("memory").pipe_file("/in/a.csv", b"n,t\n1,a\n2,b\n")
     source = open_source(Files("memory://in/a.csv"))
     assert source.only_here
-    assert [row[:2] for row in walk(source, 1)[0]] == [("1", "a"), ("2", "b")]
+    assert [row[:2] for row in walk(source, 1).rows] == [("1", "a"), ("2", "b")]
 
 
 @pytest.mark.parametrize(
