@@ -135,7 +135,8 @@ def _work(
                 burial.add(count.add(batch, outputs, written(outputs, refused), failures, ends.source))
         check_abandoned(job.run_id)
         writing.end()
-        result = count.result(burial.finish())
+        letters = burial.finish()
+        result = count.result(letters)
         if before_commit is not None:
             before_commit()
         writing.commit(result)
