@@ -9,8 +9,8 @@ QUIETLY := --quiet --quiet
 VERSIONS := --constraint constraints.txt
 TESTS :=
 UNLOCKED := .venv-unlocked
-# The main job, and what depends on the versions of others the most.
-MAIN_TESTS := $(addprefix tests/test_,flow.py deployments.py notebooks.py readme.py workers.py file_flow.py replay.py)
+# The main job, deployments and notebooks.
+MAIN_TESTS := tests/test_flow.py tests/test_deployments.py tests/test_notebooks.py
 
 # The share of lines and branches is printed, and must not be below `fail_under` in pyproject.toml; of a part of the
 # tests it says nothing: make test COVERAGE=
