@@ -58,7 +58,8 @@ process_records.serve(name="served", pause_on_shutdown=False)
 """
 
 
-@pytest.fixture(scope="module")
+# For the session, since its server is: pytest-xdist may hand a worker the tests of this module in several portions.
+@pytest.fixture(scope="session")
 def environment(tmp_path_factory, server):
     modules = tmp_path_factory.mktemp("modules")
     (modules / "gates.py").write_text(PROCESSOR)
@@ -79,12 +80,12 @@ def prefect(environment, *arguments):
     return done.stdout
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def deployed(environment):
     """The deployments of prefect.yaml, as the page on deploying says to make them; their schedules, which now rest."""
     prefect(environment, "work-pool", "create", "batch", "--type", "process")
     prefect(environment, "deploy", "--all", "--prefect-file", "deployments/prefect.yaml")
-    found = {d.name: d for d in call_api(lambda client: client.read_deployments())}
+    found = {d.name: d for d in call_api(lambda client: client.read_deployments()) if d.name != "served"}
     schedules = {d.name: [entry.schedule for entry in d.schedules] for d in found.values()}
     for one in found.values():
         call_api(lambda client, one=one: client.pause_deployment(one.id))
@@ -107,7 +108,7 @@ class Worker:
         self.process.wait()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def worker(environment, deployed, tmp_path_factory):
     running = Worker(environment, tmp_path_factory.mktemp("worker") / "worker.log")
     running.start()
@@ -115,7 +116,7 @@ def worker(environment, deployed, tmp_path_factory):
     end(running.process)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def served(environment, tmp_path_factory):
     """The name of a deployment that a `.serve` process looks after."""
     with (tmp_path_factory.mktemp("serve") / "serve.log").open("w") as log:
@@ -253,7 +254,7 @@ def test_run_from_the_command_line_with_another_parameter(served, environment, p
     given = [f"{name}={json.dumps(value)}" for name, value in parameters.items()]
     asked = [argument for value in [*given, "chunk_size=2500"] for argument in ("-p", value)]
     prefect(environment, "deployment", "run", served, *asked)
-    (run,) = runs_of(served)
+    (run,) = (run for run in runs_of(served) if run.parameters["job"] == parameters["job"])
     wait_for_state(run.id, "Completed")
     assert run.parameters["chunk_size"] == 2500
     check()
