@@ -9,8 +9,6 @@ from prefect_batch.blocks.keys import Key
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Batch", "FileBatch", "Unreadable"]
-
 
 class Batch:
     """The rows that are in memory at once, as tuples or as an Arrow table.

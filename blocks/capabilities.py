@@ -18,18 +18,6 @@ from prefect_batch.blocks.key_sum import KeySum
 from prefect_batch.blocks.keys import Key
 from prefect_batch.blocks.kinds.record import Record
 
-__all__ = [
-    "ComparesKeys",
-    "FindsRecords",
-    "GivesTables",
-    "KeySide",
-    "OfFiles",
-    "Replays",
-    "ShowsStatements",
-    "TakesTables",
-    "WritesOneByOne",
-]
-
 
 @runtime_checkable
 class GivesTables(Protocol):

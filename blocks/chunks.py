@@ -9,8 +9,6 @@ from typing import Any
 from prefect_batch.blocks.key_sum import KeySum
 from prefect_batch.blocks.keys import Key, decode_key, encode_key, key_text
 
-__all__ = ["ChunkRange", "ChunkResult", "ErrorCount", "Tally"]
-
 
 @dataclass(frozen=True)
 class ChunkRange:

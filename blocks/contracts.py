@@ -26,8 +26,6 @@ from prefect_batch.blocks.jobs import PassRef
 from prefect_batch.blocks.keys import Key
 from prefect_batch.blocks.kinds.record import Record
 
-__all__ = ["End", "Sink", "SinkTransaction", "Source"]
-
 
 class End(Protocol):
     """What source and sink have in common. Opening one does not connect: it connects when first used."""

@@ -12,9 +12,6 @@ from sqlalchemy.exc import ArgumentError
 from prefect_batch.blocks.errors import BadParameter
 from prefect_batch.blocks.passwords import hide_passwords
 
-__all__ = ["check_url", "hide_passwords", "know_url", "storage_options", "url_of"]
-
-
 _BLOCKS = ("secret/", "sqlalchemy-connector/")
 
 
@@ -29,14 +26,15 @@ def check_url(url: str) -> None:
     """
     if url.startswith(_BLOCKS):
         return
-    if hide_passwords(url) != url or _parse(url).password:
+    if hide_passwords(url) != url or parse_url(url).password:
         raise BadParameter(
             "the connection carries a password, and flow parameters can be read by everybody: store the URL in a "
             "Secret block and write secret/<name>"
         )
 
 
-def _parse(url: str) -> URL:
+def parse_url(url: str) -> URL:
+    """Return the parts of an SQLAlchemy URL, or raise BadParameter without showing what was typed."""
     try:
         return make_url(url)
     except (ArgumentError, ValueError):
@@ -54,7 +52,7 @@ def url_of(connection: str) -> str:
     """
     if connection in _urls:
         return _urls[connection]
-    return str(_load_block(connection).get()) if connection.startswith("secret/") else connection
+    return str(load_block(connection).get()) if connection.startswith("secret/") else connection
 
 
 def know_url(connection: str, url: str) -> None:
@@ -62,7 +60,8 @@ def know_url(connection: str, url: str) -> None:
     _urls[connection] = url
 
 
-def _load_block(slug: str) -> Any:
+def load_block(slug: str) -> Any:
+    """Return the Prefect block of this name, or raise BadParameter if there is none."""
     from prefect.blocks.core import Block
 
     if slug.startswith("sqlalchemy-connector/"):

@@ -7,9 +7,6 @@ from typing import Literal, NamedTuple
 from prefect_batch.blocks.keys import Key
 from prefect_batch.blocks.kinds.record import Record
 
-__all__ = ["DeadLetter", "Origin", "Stage"]
-
-
 Stage = Literal["read", "process", "write", "timeout"]
 
 

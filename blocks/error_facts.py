@@ -2,8 +2,6 @@
 
 from typing import Any, Protocol
 
-__all__ = ["ErrorCountFacts", "PolicyFacts", "RangeFacts", "TallyFacts"]
-
 
 class RangeFacts(Protocol):
     """The facts of a `ChunkRange`: its keys, and its text for people."""

@@ -10,8 +10,6 @@ from typing import NamedTuple
 from prefect_batch.blocks.errors import BadSource
 from prefect_batch.blocks.keys import Key
 
-__all__ = ["START", "File", "FileList", "Portion", "portions"]
-
 
 class File(NamedTuple):
     """A file of a source, with what shows whether it has been written again.

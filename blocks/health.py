@@ -11,9 +11,6 @@ from prefect_batch.blocks.errors import BadParameter
 from prefect_batch.blocks.parameters.health_check import HealthCheck
 from prefect_batch.blocks.prefect_api import call_api
 
-__all__ = ["look"]
-
-
 _SECONDS = ("replica_lag", "long_transactions")
 
 

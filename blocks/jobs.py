@@ -5,9 +5,6 @@ from dataclasses import dataclass
 
 from prefect_batch.blocks.errors import BadParameter
 
-__all__ = ["PassRef", "check_job", "main_job", "of_replay", "pass_title", "replay_job"]
-
-
 _REPLAY = "--replay"
 
 

@@ -9,11 +9,9 @@ from typing import Any
 
 from prefect_batch.blocks.keys import Key, encode_key
 
-__all__ = ["KeySum", "are_integers", "sum_of_keys"]
-
 # Two primes just below 2^31, and factors with which a product stays below 2^63, as databases need it.
-_MODULI = (2_147_483_647, 2_147_483_629)
-_FACTORS = (1_000_003, 998_244_353)
+MODULI = (2_147_483_647, 2_147_483_629)
+FACTORS = (1_000_003, 998_244_353)
 
 
 @dataclass(frozen=True)
@@ -77,7 +75,7 @@ def _of_integers(keys: list[Key]) -> KeySum:
         with contextlib.suppress(OverflowError):  # Beyond 64 bits, which few databases have.
             return _of_small_integers([key[0] for key in keys])
     first = sum(_hash(key, 0) for key in keys)
-    second = sum(_remainder(value * value, _MODULI[1]) for value in (_hash(key, 1) for key in keys))
+    second = sum(_remainder(value * value, MODULI[1]) for value in (_hash(key, 1) for key in keys))
     return KeySum(len(keys), first, second, "integers")
 
 
@@ -86,13 +84,13 @@ def _of_small_integers(values: list[int]) -> KeySum:
     import numpy as np
 
     array = np.array(values, np.int64)
-    rest = np.fmod(array, _MODULI[1])
-    first, second = np.fmod(array, _MODULI[0]).sum(), np.fmod(rest * rest, _MODULI[1]).sum()
+    rest = np.fmod(array, MODULI[1])
+    first, second = np.fmod(array, MODULI[0]).sum(), np.fmod(rest * rest, MODULI[1]).sum()
     return KeySum(len(values), int(first), int(second), "integers")
 
 
 def _hash(key: Key, which: int) -> int:
-    modulus, factor = _MODULI[which], _FACTORS[which]
+    modulus, factor = MODULI[which], FACTORS[which]
     value = 0
     for part in key:
         value = _remainder(value * factor + _remainder(part, modulus), modulus)

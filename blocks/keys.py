@@ -7,8 +7,6 @@ from typing import Any
 from prefect_batch.blocks.errors import BadSource, DoesNotFit
 from prefect_batch.blocks.kinds.tagged import decode_value, encode_scalar
 
-__all__ = ["Key", "decode_key", "encode_key", "key_text", "plain_key"]
-
 Key = tuple[Any, ...]
 
 

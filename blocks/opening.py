@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from prefect_batch.blocks.databases.source import SqlSource
     from prefect_batch.blocks.letters.source import LettersSource
 
-__all__ = ["PinnedFiles", "open_sink", "open_source"]
-
 
 class PinnedFiles:
     """The parameter of a source of files, with the files of a pass. A chunk gets it as its source.

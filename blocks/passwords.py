@@ -2,8 +2,6 @@
 
 import re
 
-__all__ = ["hide_passwords"]
-
 # Greedy up to the last @: a password may itself contain one, and hiding too much does no harm.
 _IN_URL = re.compile(r"(://[^:/@\s]*):[^\s]+@")
 _PARAMETER = re.compile(r"(?i)\b((?:ssl)?pass(?:word|wd|phrase)?|pwd)=[^&\s]+")

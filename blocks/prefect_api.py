@@ -9,8 +9,6 @@ import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.settings import PREFECT_API_URL
 
-__all__ = ["call_api"]
-
 _Answer = TypeVar("_Answer")
 _PASSING_STATUS = {408, 429, 500, 502, 503, 504}
 # Prefect's own timeout is a minute, and a server on SQLite may hang for as long.

@@ -8,8 +8,6 @@ from typing import Any, Literal, TypeVar, overload
 
 from prefect_batch.blocks.errors import BadParameter, BadProcessor
 
-__all__ = ["Form", "Processor", "processor", "resolve_processor"]
-
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _MARK = "__prefect_batch_processor__"
 

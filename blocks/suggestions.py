@@ -3,8 +3,6 @@
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["near"]
-
 
 def near(name: str, names: Iterable[str]) -> str:
     """Return the second half of "there is no …": what may have been meant."""

@@ -7,8 +7,6 @@ from sqlalchemy.exc import DBAPIError
 from prefect_batch.blocks.databases.known_dialects import DIALECTS
 from prefect_batch.blocks.errors import BadSink, ChunkIsDone, RemoteError, WorkerDied
 
-__all__ = ["fails_chunk", "is_transient"]
-
 
 def is_transient(exc: BaseException) -> bool:
     """Return whether the same work may succeed when it is tried again. Unknown errors are permanent.

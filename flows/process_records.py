@@ -19,8 +19,6 @@ from prefect_batch.tasks.report.report import Report
 
 # No `from __future__ import annotations` here: Prefect builds the parameters' form from the real types.
 
-__all__ = ["check_process", "process_records"]
-
 
 def check_process(process: Any) -> Any:
     """Return the parameter as it is: a function in a direct call, an import path in a deployment."""

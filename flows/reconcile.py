@@ -29,8 +29,6 @@ from prefect_batch.tasks.run_chunk import forget_cache
 
 # No `from __future__ import annotations` here: Prefect builds the parameters' form from the real types.
 
-__all__ = ["reconcile"]
-
 
 def _check_process(process: Any) -> Any:
     return None if process is None else check_process(process)

@@ -18,8 +18,6 @@ from prefect_batch.tasks.report.report import Report
 
 # No `from __future__ import annotations` here: Prefect builds the parameters' form from the real types.
 
-__all__ = ["replay_dead_letters"]
-
 
 @flow(
     name="replay-dead-letters",

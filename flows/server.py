@@ -11,8 +11,6 @@ import threading
 import time
 from typing import NoReturn
 
-__all__: list[str] = []
-
 COLLECT_SECONDS = 2.0
 # All other threads wait for the collector.
 LONG_SECONDS = 0.1

@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterator
 from types import CodeType, TracebackType
 from typing import Any
 
-__all__ = ["let_go", "normalise", "own_error", "printed", "trace_text", "type_name"]
-
 # Deeper stacks are those of a recursion, which seldom come twice; of all others so many are remembered.
 MOST_FRAMES, MOST_STACKS = 50, 500
 ATTEMPTS = 3

@@ -21,8 +21,6 @@ from prefect_batch.tasks.work.stop_signals import check_refusing
 from prefect_batch.tasks.work.work_chunk import ChunkJob, work_chunk
 from prefect_batch.tasks.workers.pool import pool_of
 
-__all__ = ["ChunkCache", "cache_place", "chunk_task", "forget_cache", "run_chunk"]
-
 # Half as long again at most, so that chunks which failed together do not come back together.
 JITTER = 0.5
 # Prefect kills a cancelled run 30 s after the signal: a longer delay would not be waited out.

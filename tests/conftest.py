@@ -118,11 +118,11 @@ class Database:
     """A database for one test: `url` as a user writes it, and SQL to prepare and to look at it."""
 
     def __init__(self, url: str, kind: str) -> None:
-        from prefect_batch.blocks.credentials import _parse
+        from prefect_batch.blocks.credentials import parse_url
         from prefect_batch.blocks.databases.connections import _create
 
         self.url, self.kind = url, kind
-        self.engine = _create(_parse(url))
+        self.engine = _create(parse_url(url))
 
     def run(self, *statements: str) -> None:
         with self.engine.begin() as connection:

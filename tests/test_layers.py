@@ -193,13 +193,17 @@ def test_the_exports_are_sorted_and_exist():
 
 
 @pytest.mark.parametrize("file", MODULES, ids=name_of)
-def test_each_modules_exports_are_sorted_and_exist(file):
-    if file.stem == "__main__":
-        return
-    module = importlib.import_module(f"prefect_batch.{name_of(file)}")
-    exported = getattr(module, "__all__", [])
-    assert sorted(exported) == sorted(set(exported))
-    assert all(hasattr(module, name) for name in exported)
+def test_what_begins_with_an_underscore_stays_in_its_module(file):
+    for node in nodes_of(file):
+        if isinstance(node, ast.ImportFrom) and node.module.startswith("prefect_batch"):
+            assert not [alias.name for alias in node.names if alias.name.startswith("_")], node.module
+
+
+@pytest.mark.parametrize("name", ["prefect_batch.blocks.errors", "prefect_batch.testing"])
+def test_the_exports_of_these_are_sorted_and_exist(name):
+    module = importlib.import_module(name)
+    assert sorted(module.__all__) == sorted(set(module.__all__))
+    assert all(hasattr(module, exported) for exported in module.__all__)
 
 
 @pytest.mark.parametrize("name", ["processor", "Table", "SkipRecord", "BatchError"])

@@ -275,7 +275,7 @@ def test_the_engine_of_a_block_is_asked(made, monkeypatch):
     class Connector:
         get_engine = staticmethod(made)
 
-    monkeypatch.setattr(connections, "_load_block", lambda _: Connector)
+    monkeypatch.setattr(connections, "load_block", lambda _: Connector)
     engine = open_engine("sqlalchemy-connector/shop")
     assert is_in_memory(engine)
     with engine.begin() as connection:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from prefect_batch import Query, Table, process_records, processor
 from prefect_batch.blocks import passwords
-from prefect_batch.blocks.credentials import check_url, hide_passwords
+from prefect_batch.blocks.credentials import check_url
 from prefect_batch.blocks.databases import check_source as source_check
 from prefect_batch.blocks.errors import (
     BadParameter,
@@ -19,6 +19,7 @@ from prefect_batch.blocks.errors import (
     DefinitionChanged,
 )
 from prefect_batch.blocks.opening import open_source
+from prefect_batch.blocks.passwords import hide_passwords
 
 
 @pytest.fixture

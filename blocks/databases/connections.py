@@ -8,7 +8,7 @@ from sqlalchemy import Engine, create_engine
 from sqlalchemy.engine import URL
 from sqlalchemy.pool import QueuePool, SingletonThreadPool
 
-from prefect_batch.blocks.credentials import _load_block, _parse, url_of
+from prefect_batch.blocks.credentials import load_block, parse_url, url_of
 from prefect_batch.blocks.databases.known_dialects import dialect_of, with_driver
 
 __all__ = ["close_engines", "file_of", "open_engine"]
@@ -63,11 +63,11 @@ if hasattr(os, "register_at_fork"):
 
 def _make_engine(connection: str) -> Engine:
     if connection.startswith("sqlalchemy-connector/"):
-        engine: Engine = _load_block(connection).get_engine()
+        engine: Engine = load_block(connection).get_engine()
         if isinstance(engine.pool, SingletonThreadPool):
             engine = _create(engine.url)  # Otherwise each thread of a run would have its own, empty database.
     else:
-        engine = _create(_parse(url_of(connection)))
+        engine = _create(parse_url(url_of(connection)))
     dialect_of(engine).set_up(engine)
     return engine
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import BigInteger, ColumnElement, and_, bindparam, cast, false, func, literal_column, or_, tuple_
 
-from prefect_batch.blocks.key_sum import _FACTORS, _MODULI
+from prefect_batch.blocks.key_sum import FACTORS, MODULI
 from prefect_batch.blocks.keys import Key
 
 __all__ = ["beyond", "one_of", "sum_columns", "up_to"]
@@ -53,7 +53,7 @@ def _compare(
 def sum_columns(columns: Sequence[ColumnElement[Any]]) -> list[ColumnElement[Any]]:
     """Return what to select from rows with these integer key columns: their `KeySum`'s count, first and second."""
     hashes: list[ColumnElement[Any]] = []
-    for modulus, factor in zip(_MODULI, _FACTORS, strict=True):
+    for modulus, factor in zip(MODULI, FACTORS, strict=True):
         by = literal_column(str(modulus), BigInteger())
         value: ColumnElement[Any] | None = None
         for column in columns:
@@ -61,5 +61,5 @@ def sum_columns(columns: Sequence[ColumnElement[Any]]) -> list[ColumnElement[Any
             value = part if value is None else (value * literal_column(str(factor), BigInteger()) + part) % by
         assert value is not None
         hashes.append(value)
-    square = (hashes[1] * hashes[1]) % literal_column(str(_MODULI[1]), BigInteger())
+    square = (hashes[1] * hashes[1]) % literal_column(str(MODULI[1]), BigInteger())
     return [func.count(), func.sum(hashes[0]), func.sum(square)]

@@ -15,7 +15,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from prefect_batch.blocks.chunks import ChunkRange
-from prefect_batch.blocks.credentials import hide_passwords
 from prefect_batch.blocks.dead_letter import DeadLetter
 from prefect_batch.blocks.errors import SinkRefuses
 from prefect_batch.blocks.jobs import main_job, of_replay
@@ -23,9 +22,8 @@ from prefect_batch.blocks.keys import encode_key
 from prefect_batch.blocks.kinds.convert import to_arrow_or_null
 from prefect_batch.blocks.letters.place import check_place, open_place
 from prefect_batch.blocks.letters.record_json import encode_record
+from prefect_batch.blocks.passwords import hide_passwords
 from prefect_batch.blocks.stores.store import Store, drop, full_name
-
-__all__ = ["Burial", "DeadLetters", "letter_schema", "letters_folder"]
 
 # The letters of a chunk are written in groups of at most this many rows, or about this many characters of JSON.
 GROUP_ROWS, GROUP_CHARACTERS = 1_000, 4_000_000

@@ -5,8 +5,6 @@ An id is ``<pass>.<digest of the chunk's range>.<row in its file>``, where the p
 
 from collections.abc import Iterable, Iterator
 
-__all__ = ["LetterSet"]
-
 
 class LetterSet:
     """A set of letter ids, in order: by pass, then by the digest of the chunk, then by row."""

@@ -5,12 +5,10 @@ Files are named by their path below the place: ``clean-orders/pass-000001/3f2aâ€
 
 import secrets
 
-from prefect_batch.blocks.credentials import hide_passwords
 from prefect_batch.blocks.errors import BadPlace
+from prefect_batch.blocks.passwords import hide_passwords
 from prefect_batch.blocks.stores.opening import open_store
 from prefect_batch.blocks.stores.store import Store, full_name, local_path, put
-
-__all__ = ["check_place", "full_place", "open_place"]
 
 _PROBE = b"\0" * 4096
 

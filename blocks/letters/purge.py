@@ -10,8 +10,6 @@ from prefect_batch.blocks.letters.read import all_ids, find_letter_files
 from prefect_batch.blocks.letters.status import Statuses, read_statuses, remove_decisions
 from prefect_batch.blocks.stores.store import Store
 
-__all__ = ["purge_letters"]
-
 
 def purge_letters(place: Store, job: str, before: datetime) -> int:
     """Remove the job's letters that were resolved before this moment, in all their generations.

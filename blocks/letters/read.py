@@ -18,16 +18,6 @@ from prefect_batch.blocks.stores.store import Store
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = [
-    "LetterFile",
-    "all_ids",
-    "count_letters",
-    "find_letter_files",
-    "letter_tables",
-    "newest_pass",
-    "read_letters",
-]
-
 # Matches neither temporary files nor files that others put there.
 _FILE = re.compile(r"(?P<folder>.+/(?P<kind>pass|replay)-(?P<number>\d+))/(?P<digest>[^./_][^./]*)\.parquet")
 _LIST = re.compile(r".+/_replays/(\d+)\.json")

@@ -7,8 +7,6 @@ from typing import Any
 from prefect_batch.blocks.errors import DoesNotFit
 from prefect_batch.blocks.kinds.tagged import decode_value, encode_value
 
-__all__ = ["LINE", "RAW", "decode_record", "encode_record", "shown_columns"]
-
 # The columns of a letter whose record could not be read: the record's bytes, and the number of its first line.
 RAW, LINE = "__raw__", "__line__"
 _SHOWN = "repr"

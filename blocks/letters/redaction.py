@@ -19,8 +19,6 @@ from typing import Any
 from prefect_batch.blocks.dead_letter import DeadLetter
 from prefect_batch.blocks.letters.record_json import RAW, encode_record
 
-__all__ = ["BLOCK", "TOKEN", "Redaction", "know_redaction_key", "redaction_key"]
-
 # What replaces a value.
 TOKEN = re.compile(r"redacted:[0-9a-f]{16}")
 # A word of a value that is shorter is too common to be replaced.

@@ -13,8 +13,6 @@ from typing import Any
 from prefect_batch.blocks.errors import BadSource
 from prefect_batch.blocks.stores.store import Store, full_name, put
 
-__all__ = ["ReplayList", "Run", "list_path", "read_replay_list", "write_replay_list"]
-
 Run = tuple[int, int]
 
 

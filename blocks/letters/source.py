@@ -27,8 +27,6 @@ from prefect_batch.blocks.letters.replay_list import ReplayList, read_replay_lis
 from prefect_batch.blocks.letters.status import Decision, Statuses, read_statuses, save_decision
 from prefect_batch.blocks.parameters.letters import Letters
 
-__all__ = ["LettersSource"]
-
 # The number of keys to find in one statement.
 FIND_KEYS = 200
 _COLUMNS = ("id", "pass", "chunk", "attempts", "key", "record_json")

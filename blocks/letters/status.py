@@ -13,8 +13,6 @@ from prefect_batch.blocks.errors import BadPlace
 from prefect_batch.blocks.letters.ids import LetterSet
 from prefect_batch.blocks.stores.store import Store, full_name, put
 
-__all__ = ["Decision", "LetterState", "LetterStatus", "Statuses", "read_statuses", "remove_decisions", "save_decision"]
-
 LetterStatus = Literal["open", "resolved", "discarded"]
 
 

@@ -6,8 +6,6 @@ from pydantic import AfterValidator
 
 from prefect_batch.blocks.credentials import check_url
 
-__all__ = ["Connection"]
-
 
 def _without_password(connection: str) -> str:
     check_url(connection)

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from prefect_batch.blocks.chunks import Tally
 from prefect_batch.blocks.errors import BadParameter
 
-__all__ = ["FailurePolicy"]
-
 
 @dataclass(frozen=True)
 class FailurePolicy:

@@ -7,12 +7,10 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import ConfigDict, Field, field_validator
 from pydantic.dataclasses import dataclass
 
-from prefect_batch.blocks.credentials import hide_passwords
 from prefect_batch.blocks.errors import BadParameter
 from prefect_batch.blocks.kinds.names import schema_of
 from prefect_batch.blocks.parameters.text_form import text_form
-
-__all__ = ["COMPRESSIONS", "ENDINGS", "Files", "Format", "check_files", "ending_of"]
+from prefect_batch.blocks.passwords import hide_passwords
 
 Format = Literal["parquet", "csv", "jsonl"]
 # The endings of each format's files; text may have one of COMPRESSIONS behind it, by its codec.

@@ -6,8 +6,6 @@ from pydantic import GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-__all__ = ["Tabs", "leave_null_out"]
-
 
 @dataclass(frozen=True)
 class Tabs:

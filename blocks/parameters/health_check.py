@@ -6,13 +6,10 @@ from typing import Annotated, Literal, Self
 from pydantic import ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
-from prefect_batch.blocks.credentials import hide_passwords
 from prefect_batch.blocks.errors import BadParameter
 from prefect_batch.blocks.parameters.connection import Connection
 from prefect_batch.blocks.parameters.form import leave_null_out
-
-__all__ = ["HealthCheck", "Ready"]
-
+from prefect_batch.blocks.passwords import hide_passwords
 
 Ready = Literal["replica_lag", "active_connections", "long_transactions", "threads_running"]
 

@@ -5,8 +5,6 @@ from typing import Any, Literal
 
 from prefect_batch.blocks.parameters.specs import SourceSpec
 
-__all__ = ["Letters", "RecordsFrom"]
-
 RecordsFrom = Literal["letter", "source"]
 
 

@@ -9,8 +9,6 @@ from zoneinfo import ZoneInfo
 
 from prefect_batch.blocks.errors import BadParameter
 
-__all__ = ["RunWindow", "clock_text"]
-
 _HOURS = re.compile(r"(\d{1,2}):(\d{2})-(\d{1,2}):(\d{2})")
 _MINUTES_OF_DAY = 24 * 60
 # No gap between two windows is longer, and no change of the clock.

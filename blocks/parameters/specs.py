@@ -7,7 +7,5 @@ of the replay that reads it, or None; `define_sink`, `adds_rows`, `forbids_overl
 from prefect_batch.blocks.parameters.files import Files
 from prefect_batch.blocks.parameters.tables import Query, Table
 
-__all__ = ["SinkSpec", "SourceSpec"]
-
 SourceSpec = Table | Query | Files
 SinkSpec = Table | Files

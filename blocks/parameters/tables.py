@@ -10,8 +10,6 @@ from prefect_batch.blocks.errors import BadParameter
 from prefect_batch.blocks.parameters.connection import Connection
 from prefect_batch.blocks.parameters.form import Tabs, leave_null_out
 
-__all__ = ["Query", "Table", "check_key"]
-
 _Connection = Annotated[
     Connection,
     Field(

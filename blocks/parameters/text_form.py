@@ -7,8 +7,6 @@ import numpy as np
 
 from prefect_batch.blocks.errors import BadParameter
 
-__all__ = ["TextForm", "text_form"]
-
 # Codecs whose code units are wider than a byte. If the name has no byte order, the mark at the file's start has it.
 _WIDE = {"utf-16": 2, "utf-16-le": 2, "utf-16-be": 2, "utf-32": 4, "utf-32-le": 4, "utf-32-be": 4}
 # In these, a byte of ASCII may be the second half of a character: digits and 0x40 to 0x7E.

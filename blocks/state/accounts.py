@@ -15,8 +15,6 @@ from prefect_batch.blocks.key_sum import KeySum
 from prefect_batch.blocks.keys import Key
 from prefect_batch.blocks.stores.store import Store, put
 
-__all__ = ["Account", "Accounts", "add_up", "finished", "read_accounts", "remove_old"]
-
 MOST = 2_000
 PASSES_KEPT = 3
 

@@ -11,8 +11,6 @@ from prefect_batch.blocks.state.position import Position
 from prefect_batch.blocks.state.samples import Series
 from prefect_batch.blocks.state.statuses import STATUSES, PastStatus, Status, check_change
 
-__all__ = ["Cursor", "RunState", "past_run", "remember"]
-
 SCHEMA_VERSION = 1
 
 

@@ -16,9 +16,6 @@ from prefect_batch.blocks.prefect_api import call_api
 from prefect_batch.blocks.state.cursor import SCHEMA_VERSION, Cursor
 from prefect_batch.blocks.state.statuses import STATUSES
 
-__all__ = ["CursorStore", "JobCursor", "load_cursor"]
-
-
 _BLOCK_TYPE = "batch-job-cursor"
 
 

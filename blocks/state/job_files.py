@@ -7,8 +7,6 @@ from pydantic import Field
 from prefect_batch.blocks.file_list import FileList
 from prefect_batch.blocks.prefect_api import call_api
 
-__all__ = ["JobFiles", "load_files", "save_files"]
-
 _BLOCK_TYPE = "batch-job-files"
 
 

@@ -26,8 +26,6 @@ from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect_batch.blocks.errors import JobIsOwned, LostOwnership
 from prefect_batch.blocks.prefect_api import call_api
 
-__all__ = ["Owner", "Ownership", "is_dead", "living_owner", "own_job"]
-
 HEARTBEAT_SECONDS = 20.0
 LEASE = timedelta(seconds=90)
 

@@ -4,8 +4,6 @@ from typing import Any, NamedTuple
 
 from prefect_batch.blocks.state.statuses import PastStatus
 
-__all__ = ["PastRun", "decode_history"]
-
 
 class PastRun(NamedTuple):
     """A past run, or the latest one, with the counts of this run alone and its times in UTC.

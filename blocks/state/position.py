@@ -7,8 +7,6 @@ from typing import Any
 from prefect_batch.blocks.chunks import ChunkRange
 from prefect_batch.blocks.keys import Key, decode_key, encode_key
 
-__all__ = ["Planned", "Position"]
-
 
 def _encode(key: Key | None) -> list[Any] | None:
     return None if key is None else encode_key(key)

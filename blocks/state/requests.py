@@ -16,8 +16,6 @@ from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 
 from prefect_batch.blocks.prefect_api import call_api
 
-__all__ = ["RunRequest", "changes_text", "forget_request", "read_request", "send_request"]
-
 
 @dataclass(frozen=True)
 class RunRequest:

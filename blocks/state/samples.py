@@ -3,8 +3,6 @@
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-__all__ = ["Sample", "Series"]
-
 MOST_SAMPLES = 200
 
 

@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from typing import Literal, get_args
 
-__all__ = ["CHANGES", "MEANINGS", "STATUSES", "PastStatus", "Status", "as_markdown", "check_change"]
-
 Status = Literal["running", "stopped", "failed", "complete", "reset"]
 # How a run ended. The last one is never saved, but seen: the cursor says running, and no run is active.
 PastStatus = Literal["running", "stopped", "failed", "complete", "reset", "died"]

@@ -10,8 +10,6 @@ from typing import IO, Any
 
 from prefect_batch.blocks.stores.store import NewFile
 
-__all__ = ["LocalStore"]
-
 
 class LocalStore:
     """An implementation of `Store`, which says what the methods promise."""

@@ -4,8 +4,6 @@ from typing import Any
 
 from prefect_batch.blocks.stores.store import Store, local_path
 
-__all__ = ["open_store"]
-
 
 def open_store(url: str, options: dict[str, Any] | None = None, *, private: bool = False) -> Store:
     """Return the store at this path or fsspec URL, with `options` for its file system.

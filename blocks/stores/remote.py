@@ -12,8 +12,6 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from prefect_batch.blocks.stores.store import NewFile
 
-__all__ = ["RemoteStore", "in_memory", "open_remote"]
-
 # An upload to these becomes an object in one step when it ends. Others write in place and need a temporary name.
 _ATOMIC_PUT = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"}
 

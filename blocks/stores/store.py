@@ -6,8 +6,6 @@ import io
 from pathlib import Path
 from typing import Any, Protocol
 
-__all__ = ["NewFile", "Store", "drop", "full_name", "local_path", "put"]
-
 
 class NewFile(io.RawIOBase):
     """A file that is being written, with its size in bytes and its SHA-256 so far."""

@@ -8,8 +8,6 @@ from cyclopts import Parameter
 from prefect_batch.blocks.errors import BadParameter
 from prefect_batch.flows.command_line.output import AsJson, Ending, announce_server, print_found, say
 
-__all__ = ["stop", "tune"]
-
 
 def stop(
     job: str,

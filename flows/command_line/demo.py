@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-__all__ = ["demo"]
-
 
 def demo(*, directory: Path = Path("prefect-batch-demo")) -> None:
     """Process the flights of New York 2013, kill the run, resume it, compare, replay and reconcile.

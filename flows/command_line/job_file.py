@@ -11,8 +11,6 @@ from prefect.exceptions import ParameterTypeError
 from prefect_batch.blocks.errors import BadParameter
 from prefect_batch.flows.process_records import process_records
 
-__all__ = ["parse_value", "read_job_file"]
-
 
 def read_job_file(path: Path, changes: Mapping[str, Any]) -> dict[str, Any]:
     """Return the parameters in the file, with these changes, checked as Prefect checks those of a deployment.

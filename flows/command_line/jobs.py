@@ -9,8 +9,6 @@ from cyclopts import Parameter
 from prefect_batch.blocks.errors import BadParameter
 from prefect_batch.flows.command_line.output import AsJson, Ending, announce_server, print_found, print_outcome
 
-__all__ = ["plan", "run"]
-
 Changes = Annotated[
     list[str] | None, Parameter(name=("-p", "--param"), negative=(), help="Another value for a parameter: name=value.")
 ]

@@ -15,8 +15,6 @@ from prefect_batch.blocks.errors import BadParameter
 from prefect_batch.flows.command_line import output as printing
 from prefect_batch.flows.command_line.output import AsJson, Ending, Yes, print_found, say
 
-__all__ = ["discard", "failures", "purge", "replay"]
-
 SHOWN = 20
 
 

@@ -14,8 +14,6 @@ from prefect_batch.flows.command_line.output import Ending, ending_of
 from prefect_batch.flows.command_line.reconcile import reconcile
 from prefect_batch.flows.command_line.state import history, reset, status
 
-__all__ = ["app", "main"]
-
 app = App(name="prefect-batch", help="Run functions over large tables, restartably, on Prefect.")
 for command in (plan, run, status, history, stop, tune, failures, replay, discard, purge, reconcile, reset, demo):
     app.command(command)

@@ -15,20 +15,6 @@ from prefect_batch.blocks.errors import BatchError, FailureRateExceeded, JobIsOw
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
 
-__all__ = [
-    "AsJson",
-    "Done",
-    "Encoded",
-    "Ending",
-    "Yes",
-    "announce_server",
-    "confirm",
-    "ending_of",
-    "print_found",
-    "print_outcome",
-    "say",
-]
-
 AsJson = Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON instead of text.")]
 Yes = Annotated[bool, Parameter(name="--yes", negative=(), help="Do not ask.")]
 

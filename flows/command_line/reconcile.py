@@ -9,8 +9,6 @@ from prefect_batch.flows.command_line.output import AsJson, Ending, announce_ser
 if TYPE_CHECKING:
     from prefect_batch.tasks.reconcile.reconciliation import Reconciliation
 
-__all__ = ["reconcile"]
-
 
 def reconcile(
     job: str,

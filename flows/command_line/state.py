@@ -14,8 +14,6 @@ from prefect_batch.flows.command_line.output import AsJson, Done, Yes, announce_
 if TYPE_CHECKING:
     from prefect_batch.flows.operations.status import JobStatus
 
-__all__ = ["history", "reset", "status"]
-
 WATCH_SECONDS = 2.0
 # Home, and clear the screen: https://invisible-island.net/xterm/ctlseqs/ctlseqs.html (CUP, ED).
 CLEAR = "\x1b[H\x1b[2J"

@@ -7,8 +7,6 @@ from prefect_batch.blocks.errors import BatchError
 if TYPE_CHECKING:
     from prefect_batch.tasks.reconcile.reconciliation import Reconciliation
 
-__all__ = ["replay_and_reconcile"]
-
 
 def replay_and_reconcile(job: str) -> None:
     """Replay the job's dead letters with the fixed function, and compare source and sink.

@@ -11,8 +11,6 @@ from prefect_batch.blocks.errors import BatchError
 from prefect_batch.blocks.processor import processor
 from prefect_batch.flows.demo.flights import data_file, minutes_gained
 
-__all__ = ["compare_files", "files_of_flights", "minutes_gained_by_line", "unpack_flights"]
-
 # Of the columns that are no text; those that a flight lacks are NA.
 _TYPES = dict.fromkeys(("dep_delay", "arr_delay", "air_time", "distance"), "int64")
 

@@ -17,8 +17,6 @@ from typing import Any
 from prefect_batch.blocks.errors import BadSource
 from prefect_batch.blocks.processor import processor
 
-__all__ = ["build_flights", "data_file", "minutes_gained", "minutes_gained_if_arrived"]
-
 _COLUMNS = (
     "id INTEGER PRIMARY KEY, year INTEGER, month INTEGER, day INTEGER, dep_time INTEGER, sched_dep_time INTEGER, "
     "dep_delay INTEGER, arr_time INTEGER, sched_arr_time INTEGER, arr_delay INTEGER, carrier TEXT, flight INTEGER, "

@@ -19,8 +19,6 @@ from prefect_batch.flows.demo.ending import replay_and_reconcile
 from prefect_batch.flows.demo.files import compare_files, files_of_flights, unpack_flights
 from prefect_batch.flows.demo.flights import build_flights
 
-__all__ = ["run_demo"]
-
 _MARK = ".prefect-batch-demo"
 START_SECONDS = 180
 KILL_AFTER_RECORDS = 120_000

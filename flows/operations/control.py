@@ -12,8 +12,6 @@ from prefect_batch.blocks.parameters.failure_policy import FailurePolicy
 from prefect_batch.blocks.state.ownership import Owner, living_owner
 from prefect_batch.blocks.state.requests import RunRequest, changes_text, send_request
 
-__all__ = ["Acknowledged", "is_at_work", "stop", "tune"]
-
 # A slip of the finger must not start thousands of processes.
 MOST_CONCURRENCY = 256
 _TUNED = ("concurrency", "max_rate", "max_failure_rate", "max_failures")

@@ -19,8 +19,6 @@ from prefect_batch.blocks.state.cursor_store import CursorStore, load_cursor
 from prefect_batch.blocks.state.ownership import own_job
 from prefect_batch.tasks.letters.choose import Choice, Selection, Unfinished, choose
 
-__all__ = ["count_open", "discard_dead_letters", "purge_dead_letters"]
-
 
 def discard_dead_letters(
     job: str,

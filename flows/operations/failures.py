@@ -18,8 +18,6 @@ from prefect_batch.tasks.letters.group import COLUMNS, FailureGroup, group_lette
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Failures", "dead_letters", "failures", "group_number", "group_tables", "look"]
-
 
 def dead_letters(job: str, pass_number: int | None = None, *, status: LetterStatus | None = None) -> "pd.DataFrame":
     """Return the failed records of the job's latest pass, or of the given pass: one row each, as it failed last.

@@ -10,8 +10,6 @@ from prefect_batch.blocks.state.ownership import living_owner
 from prefect_batch.blocks.state.past_runs import PastRun
 from prefect_batch.tasks.report.progress import duration_text
 
-__all__ = ["History", "history"]
-
 _HEADS = ("started (UTC)", "took", "pass", "ended as", "read", "written", "filtered", "failed")
 
 

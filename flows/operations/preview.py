@@ -14,8 +14,6 @@ from prefect_batch.flows.run.parameters import Parameters
 from prefect_batch.flows.run.run_job import preview
 from prefect_batch.tasks.plan.chunk_size import CANARY_ROWS, FIRST_ROWS, MANY_CHUNKS
 
-__all__ = ["JobPlan", "plan_job"]
-
 
 @dataclass(frozen=True)
 class JobPlan:

@@ -8,8 +8,6 @@ from prefect_batch.blocks.state.cursor_store import CursorStore
 from prefect_batch.blocks.state.ownership import own_job
 from prefect_batch.tasks.run_chunk import forget_cache
 
-__all__ = ["reset_job"]
-
 
 def reset_job(job: str) -> None:
     """Make the job's next run start a new pass. A cursor that cannot be read is deleted.

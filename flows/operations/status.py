@@ -11,8 +11,6 @@ from prefect_batch.blocks.state.cursor_store import load_all, load_cursor
 from prefect_batch.blocks.state.statuses import Status
 from prefect_batch.tasks.report.progress import duration_text
 
-__all__ = ["JobStatus", "status", "status_of_all"]
-
 
 @dataclass(frozen=True)
 class JobStatus:

@@ -9,10 +9,8 @@ from typing import Any
 from prefect.blocks.abstract import NotificationBlock
 from prefect.blocks.core import Block
 
-from prefect_batch.blocks.credentials import hide_passwords
 from prefect_batch.blocks.errors import BadParameter
-
-__all__ = ["check_alerts", "send_alerts"]
+from prefect_batch.blocks.passwords import hide_passwords
 
 # A hook that waits for a service which is down would keep the run's process alive.
 PATIENCE_SECONDS = 30.0

@@ -30,8 +30,6 @@ from prefect_batch.flows.reporting.alerts import send_alerts
 from prefect_batch.flows.reporting.publish import numbers_of, publish_event, publish_report
 from prefect_batch.tasks.report.report import Report, report_of
 
-__all__ = ["enforce_threshold", "report_cancellation", "report_crash", "report_failure"]
-
 AnyFlow = Flow[Any, Any]
 _CAUSES: dict[type, str] = {
     FailureRateExceeded: "threshold",

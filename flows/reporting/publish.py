@@ -12,17 +12,15 @@ from prefect.events import emit_event
 from prefect.settings import PREFECT_UI_URL
 from prefect.utilities.urls import url_for
 
-from prefect_batch.blocks.credentials import hide_passwords
 from prefect_batch.blocks.errors import BatchError
 from prefect_batch.blocks.jobs import main_job, of_replay, pass_title
 from prefect_batch.blocks.keys import decode_key, key_text
 from prefect_batch.blocks.letters.place import open_place
 from prefect_batch.blocks.letters.read import letter_tables
+from prefect_batch.blocks.passwords import hide_passwords
 from prefect_batch.blocks.prefect_api import call_api
 from prefect_batch.tasks.letters.group import COLUMNS, group_letters
 from prefect_batch.tasks.report.report import Report
-
-__all__ = ["MOST_LETTERS", "failure_rows", "numbers_of", "publish_event", "publish_report"]
 
 SHOWN_LETTERS = 20
 

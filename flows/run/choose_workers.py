@@ -24,8 +24,6 @@ from prefect_batch.tasks.workers.send_function import send_function
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Workers", "check_reach", "choose_workers"]
-
 # Fewer records are done before worker processes are up.
 FEW_RECORDS = 50_000
 MOST = 4

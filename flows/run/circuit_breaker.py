@@ -8,8 +8,6 @@ from prefect_batch.blocks.chunks import ChunkRange, ChunkResult
 from prefect_batch.blocks.errors import CircuitOpen, SinkRefuses
 from prefect_batch.tasks.work.refusals import ENOUGH_RECORDS
 
-__all__ = ["Circuit"]
-
 
 class _Held(NamedTuple):
     refusal: SinkRefuses

@@ -11,10 +11,10 @@ from prefect.context import get_run_context
 from prefect.exceptions import Pause, TerminationSignal
 from prefect.states import Cancelled, Completed, Failed
 
-from prefect_batch.blocks.credentials import hide_passwords
 from prefect_batch.blocks.errors import BatchError, JobIsOwned, LostOwnership
 from prefect_batch.blocks.jobs import pass_title
 from prefect_batch.blocks.parameters.run_window import RunWindow, clock_text
+from prefect_batch.blocks.passwords import hide_passwords
 from prefect_batch.blocks.prefect_api import call_api
 from prefect_batch.blocks.state.statuses import Status
 from prefect_batch.flows.reporting.publish import publish_report
@@ -22,8 +22,6 @@ from prefect_batch.flows.run.walk import Walk
 from prefect_batch.tasks.report.progress import duration_text
 from prefect_batch.tasks.report.report import Report, failures_exceeded, report_of
 from prefect_batch.tasks.run_chunk import forget_cache
-
-__all__ = ["deployed", "failed", "finish", "give_up", "judge", "outside_window"]
 
 
 def judge(walk: Walk) -> tuple[Status, str]:

@@ -5,13 +5,11 @@ import time
 from collections.abc import Sequence
 from typing import Self
 
-from prefect_batch.blocks.credentials import hide_passwords
 from prefect_batch.blocks.errors import BadParameter
 from prefect_batch.blocks.health import look
 from prefect_batch.blocks.parameters.health_check import HealthCheck
+from prefect_batch.blocks.passwords import hide_passwords
 from prefect_batch.tasks.error_text import own_error
-
-__all__ = ["HealthWatch", "try_checks"]
 
 # A check that does not answer for this long, beyond its own interval, is itself a reason to wait.
 PATIENCE_SECONDS = 30.0

@@ -8,8 +8,6 @@ from prefect_batch.blocks.letters.place import open_place
 from prefect_batch.blocks.state.accounts import Accounts, remove_old
 from prefect_batch.blocks.state.cursor import Cursor
 
-__all__ = ["keep_accounts"]
-
 Save = Callable[[Cursor], Cursor]
 
 

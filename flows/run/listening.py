@@ -9,8 +9,6 @@ import httpx
 from prefect_batch.blocks.state.ownership import Ownership
 from prefect_batch.blocks.state.requests import RunRequest, forget_request, read_request
 
-__all__ = ["Listener"]
-
 LISTEN_SECONDS = 2.0
 
 

@@ -9,8 +9,6 @@ import psutil
 
 from prefect_batch.flows.run.run_limits import RunLimits
 
-__all__ = ["memory_bound_bytes", "mind_memory", "quiet_heap"]
-
 LEAST_BATCH_ROWS = 100
 
 SHARE = 0.5

@@ -17,15 +17,6 @@ from prefect_batch.blocks.parameters.specs import SinkSpec, SourceSpec
 from prefect_batch.blocks.processor import Processor, resolve_processor
 from prefect_batch.tasks.plan.begin import define
 
-__all__ = [
-    "ChunkParameters",
-    "FailureParameters",
-    "JobParameters",
-    "Parameters",
-    "PassParameters",
-    "RunParameters",
-]
-
 
 def _check_least(part: object, least: int, *names: str) -> None:
     """Raise BadParameter unless each of these is at least so much, or None."""

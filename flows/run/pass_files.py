@@ -13,8 +13,6 @@ from prefect_batch.blocks.state.cursor import Cursor
 from prefect_batch.blocks.state.job_files import load_files
 from prefect_batch.flows.run.parameters import Parameters
 
-__all__ = ["check_files", "chunk_source", "files_definition", "pin_files"]
-
 SHOWN = 10
 
 

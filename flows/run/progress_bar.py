@@ -14,8 +14,6 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 
-__all__ = ["Draw", "open_bar"]
-
 # How many records are done, and the rest of the line.
 Draw = Callable[[int, str], None]
 

@@ -35,8 +35,6 @@ from prefect_batch.flows.run.run_job import run_job
 from prefect_batch.tasks.letters.choose import Choice, Selection, Unfinished, choose
 from prefect_batch.tasks.plan.begin import differences
 
-__all__ = ["Replay", "letters_of", "replay", "settle_leftovers", "specs_of"]
-
 _SOURCE: TypeAdapter[SourceSpec] = TypeAdapter(Annotated[SourceSpec, Field(discriminator="kind")])
 _SINK: TypeAdapter[SinkSpec] = TypeAdapter(SinkSpec)
 

@@ -15,8 +15,6 @@ from prefect.results import get_result_store
 from prefect_batch.blocks.contracts import Sink
 from prefect_batch.blocks.databases.connections import open_connections
 
-__all__ = ["Resources", "Sampler", "nearest_directory", "places_of"]
-
 SAMPLE_SECONDS = 2.0
 
 

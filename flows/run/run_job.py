@@ -49,8 +49,6 @@ from prefect_batch.tasks.run_chunk import chunk_task, forget_cache
 from prefect_batch.tasks.work.work_chunk import ChunkJob, forget
 from prefect_batch.tasks.workers.pool import refuse_waiting
 
-__all__ = ["preview", "run_job"]
-
 # Records in memory at once, for each running chunk: a call of a vectorized function costs up to 2 ms, whatever their
 # number, and a record as a column takes a sixth of the memory of one as a dict.
 BATCH_ROWS, TABLE_ROWS = 5_000, 20_000

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from prefect_batch.blocks.parameters.failure_policy import FailurePolicy
 from prefect_batch.flows.run.stopping import StopRequest
 
-__all__ = ["RunLimits"]
-
 
 @dataclass
 class RunLimits:

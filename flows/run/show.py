@@ -19,8 +19,6 @@ from prefect_batch.flows.run.progress_bar import Draw
 from prefect_batch.tasks.plan.chunk_size import MANY_CHUNKS
 from prefect_batch.tasks.report.progress import Progress
 
-__all__ = ["Show", "log_start"]
-
 LOG_SECONDS = 10.0
 ARTIFACT_SECONDS = 2.0
 

@@ -6,8 +6,6 @@ import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-__all__ = ["StopRequest", "stop_on_interrupt"]
-
 
 class StopRequest:
     """Whether and why a run was asked to stop after its running chunks. The request calls `on_stop`.

@@ -35,8 +35,6 @@ from prefect_batch.tasks.report.report import count_errors, failures_exceeded
 from prefect_batch.tasks.work.work_chunk import ChunkJob
 from prefect_batch.tasks.workers.pool import pool_of, refuse_waiting, stop_at_once
 
-__all__ = ["Walk"]
-
 # How long a walk sleeps at most before it looks around: for a stop, for instance.
 TICK_SECONDS = 1.0
 # Prefect kills a cancelled run 30 s after the signal: the cursor must be saved by then.

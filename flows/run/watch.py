@@ -25,8 +25,6 @@ from prefect_batch.tasks.report.progress import duration_text
 from prefect_batch.tasks.work.rate_limit import set_rate_limit
 from prefect_batch.tasks.workers.pool import pool_of, refuse_waiting, worker_pids
 
-__all__ = ["RunWatch", "watch_run"]
-
 
 @dataclass
 class RunWatch:

@@ -16,8 +16,6 @@ from prefect_batch.blocks.stores.store import Store
 from prefect_batch.tasks.error_text import normalise
 from prefect_batch.tasks.letters.condition import LETTER_COLUMNS, check_condition, letters_where
 
-__all__ = ["Choice", "Selection", "Unfinished", "choose"]
-
 
 @dataclass(frozen=True)
 class Selection:

@@ -11,8 +11,6 @@ from typing import Any
 from prefect_batch.blocks.errors import BadParameter
 from prefect_batch.blocks.letters.record_json import decode_record
 
-__all__ = ["LETTER_COLUMNS", "check_condition", "letters_where"]
-
 # A condition may name these as they are, or with "letter." before them; columns of the record with "record.".
 LETTER_COLUMNS = ("id", "pass", "generation", "key", "stage", "error_type", "error_message", "attempts", "failed_at")
 _OF_RECORD = re.compile(r'(?i)\brecord\s*\.\s*(?:"((?:[^"]|"")+)"|\[([^\]]+)\]|`((?:[^`]|``)+)`|([\w$]+))')

@@ -10,8 +10,6 @@ from typing import Any
 from prefect_batch.blocks.keys import decode_key, key_text
 from prefect_batch.tasks.error_text import MESSAGE_CHARACTERS, normalise
 
-__all__ = ["COLUMNS", "FailureGroup", "deepest_frame", "group_letters"]
-
 # What grouping needs of a letter.
 COLUMNS = ("id", "error_type", "error_message", "traceback", "failed_at", "key", "stage", "attempts")
 

@@ -16,8 +16,6 @@ from prefect_batch.blocks.state.cursor import Cursor, RunState
 from prefect_batch.blocks.state.position import Position
 from prefect_batch.blocks.state.statuses import check_change
 
-__all__ = ["BoundSource", "PassRequest", "begin", "caution", "define", "differences"]
-
 
 class BoundSource(Protocol):
     """What beginning a pass needs of a source."""

@@ -4,8 +4,6 @@ from typing import NamedTuple
 
 from prefect_batch.blocks.chunks import Tally
 
-__all__ = ["CANARY_ROWS", "FIRST_ROWS", "MANY_CHUNKS", "ChunkSizer", "FirstChunks", "start_of"]
-
 # A wrong column name in the processor costs this many records, not a fan-out.
 CANARY_ROWS = 1_000
 FIRST_ROWS = 50_000

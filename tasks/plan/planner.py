@@ -7,8 +7,6 @@ from prefect_batch.blocks.keys import Key
 from prefect_batch.blocks.state.position import Position
 from prefect_batch.tasks.plan.chunk_size import ChunkSizer
 
-__all__ = ["EdgeSource", "Planner"]
-
 # Edges are planned, and saved, this many at a time.
 AHEAD = 8
 

@@ -9,11 +9,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from prefect_batch.blocks.capabilities import ComparesKeys, KeySide
 from prefect_batch.blocks.chunks import ChunkRange, Tally
 from prefect_batch.blocks.contracts import Sink, Source
-from prefect_batch.blocks.credentials import hide_passwords
 from prefect_batch.blocks.errors import BadSink
 from prefect_batch.blocks.key_sum import KeySum, are_integers
 from prefect_batch.blocks.keys import Key, key_text
 from prefect_batch.blocks.letters.place import open_place
+from prefect_batch.blocks.passwords import hide_passwords
 from prefect_batch.blocks.state.accounts import Account, finished, read_accounts
 from prefect_batch.blocks.state.cursor import Cursor
 from prefect_batch.tasks.error_text import own_error

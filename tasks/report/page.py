@@ -10,8 +10,6 @@ from prefect_batch.blocks.state.samples import Sample
 from prefect_batch.tasks.report.picture import draw, image_uri
 from prefect_batch.tasks.report.progress import duration_text
 
-__all__ = ["TOP_ERRORS", "Page", "as_html", "as_markdown"]
-
 TOP_ERRORS = 5
 
 

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from prefect_batch.blocks.state.samples import Sample
 from prefect_batch.tasks.report.progress import duration_text
 
-__all__ = ["draw", "image_uri"]
-
 WIDTH, PANEL_WIDTH, PANEL_HEIGHT, GAP = 640, 312, 128, 16
 LEAST_SAMPLES, MOST_POINTS = 3, 50
 _INK, _FAINT, _GRID = "#1f2937", "#6b7280", "#e5e7eb"

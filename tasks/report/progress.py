@@ -6,8 +6,6 @@ from dataclasses import dataclass, field
 
 from prefect_batch.blocks.chunks import Tally
 
-__all__ = ["Progress", "duration_text"]
-
 WINDOW_SECONDS = 60.0
 
 

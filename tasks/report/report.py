@@ -16,8 +16,6 @@ from prefect_batch.blocks.state.statuses import MEANINGS
 from prefect_batch.tasks.report.page import TOP_ERRORS, Page, as_html, as_markdown
 from prefect_batch.tasks.report.progress import duration_text
 
-__all__ = ["Report", "count_errors", "failures_exceeded", "report_of"]
-
 
 def count_errors(known: tuple[ErrorCount, ...], more: tuple[ErrorCount, ...], most: int = 20) -> tuple[ErrorCount, ...]:
     """Join both lists, with the most frequent error first and the first example of each error."""

@@ -13,7 +13,6 @@ from prefect_batch.blocks.batches import Batch, Unreadable
 from prefect_batch.blocks.capabilities import Replays
 from prefect_batch.blocks.chunks import ChunkRange, ChunkResult, ErrorCount, Tally
 from prefect_batch.blocks.contracts import Source
-from prefect_batch.blocks.credentials import hide_passwords
 from prefect_batch.blocks.databases.connections import open_connections
 from prefect_batch.blocks.dead_letter import DeadLetter
 from prefect_batch.blocks.errors import UnreadableRecord
@@ -22,6 +21,7 @@ from prefect_batch.blocks.keys import Key, key_text
 from prefect_batch.blocks.kinds.convert import values_of
 from prefect_batch.blocks.letters.record_json import LINE, RAW
 from prefect_batch.blocks.letters.redaction import Redaction
+from prefect_batch.blocks.passwords import hide_passwords
 from prefect_batch.tasks.error_text import let_go, normalise, own_error, trace_text, type_name
 from prefect_batch.tasks.work.outputs import Outputs, first_records, places
 from prefect_batch.tasks.work.process_record import Failure

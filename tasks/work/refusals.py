@@ -1,7 +1,7 @@
 """Whether the sink takes any of a chunk's records at all: a dead sink must not turn a source into dead letters."""
 
-from prefect_batch.blocks.credentials import hide_passwords
 from prefect_batch.blocks.errors import RecordError, SinkRefuses
+from prefect_batch.blocks.passwords import hide_passwords
 from prefect_batch.tasks.error_text import own_error
 
 __all__ = ["ENOUGH_RECORDS", "Refusals"]

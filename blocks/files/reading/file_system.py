@@ -9,10 +9,11 @@ from typing import Any
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
-from prefect_batch.blocks.credentials import hide_passwords, storage_options
+from prefect_batch.blocks.credentials import storage_options
 from prefect_batch.blocks.errors import BadParameter, BadSource, DefinitionChanged
 from prefect_batch.blocks.file_list import File
 from prefect_batch.blocks.parameters.files import COMPRESSIONS, ENDINGS, Files
+from prefect_batch.blocks.passwords import hide_passwords
 from prefect_batch.blocks.stores.remote import in_memory, open_remote
 from prefect_batch.blocks.suggestions import near
 
