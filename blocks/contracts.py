@@ -149,7 +149,8 @@ class SinkTransaction(Protocol):
     """One chunk's transaction, of which nothing remains without `commit`. It is used by one thread.
 
     The calls come in this order: any number of writes, each in a savepoint of its own; `record`, once, if the sink
-    `needs_ledger`; `commit`. Or `find` alone, before a chunk is read.
+    `needs_ledger`; `commit`. The chunk's dead letters are buried between the last two. Or `find` alone, before a chunk
+    is read.
     """
 
     def write(self, records: list[Record]) -> None:
@@ -198,6 +199,7 @@ class SinkTransaction(Protocol):
 
         Raises:
             ChunkIsDone: Another transaction has committed this chunk. The chunk is tried again, and finds its result.
+            LostOwnership: Another run has completed the pass, so that its chunks may not be repeated any more.
         """
 
     def commit(self) -> None:

@@ -11,8 +11,8 @@ import prefect_batch
 from prefect_batch import Table
 from prefect_batch.blocks.chunks import ChunkRange
 from prefect_batch.blocks.databases.connections import close_engines
-from prefect_batch.blocks.databases.ledger import KEPT, LEDGER, Ledger
-from prefect_batch.blocks.errors import BadParameter, BadSink
+from prefect_batch.blocks.databases.ledger import CLOSED, KEPT, LEDGER, Ledger
+from prefect_batch.blocks.errors import BadParameter, BadSink, LostOwnership
 from prefect_batch.blocks.jobs import PassRef
 from prefect_batch.blocks.opening import open_sink, open_source
 
@@ -77,7 +77,7 @@ def test_a_chunk_is_found_by_its_own_pass_only(database):
     assert found(sink, chunk=ChunkRange((9,), (10,))) is None
 
 
-def test_a_pass_that_is_over_leaves_nothing_and_old_leftovers_go_with_the_next(database):
+def test_a_pass_that_is_over_leaves_one_row_and_old_leftovers_go_with_the_next(database):
     database.run("CREATE TABLE log (id INTEGER)")
     sink = append(database)
     other = PassRef("other", 1, "other")
@@ -88,8 +88,39 @@ def test_a_pass_that_is_over_leaves_nothing_and_old_leftovers_go_with_the_next(d
     long_ago = (datetime.now(UTC) - KEPT - timedelta(days=1)).isoformat()
     database.run(f"UPDATE prefect_batch_chunks SET finished_at = '{long_ago}' WHERE pass_id IN ('given up', 'other')")
     sink.begin_pass(PassRef("nightly", 4, "four"))
-    left = database.rows("SELECT job, pass_id FROM prefect_batch_chunks ORDER BY pass_id")
-    assert left == [("other", "other"), ("nightly", "young")]
+    left = database.rows("SELECT job, pass_id, chunk FROM prefect_batch_chunks ORDER BY pass_id")
+    assert left == [("nightly", "one", CLOSED), ("other", "other", CHUNK.digest), ("nightly", "young", CHUNK.digest)]
+
+
+def test_nothing_is_added_to_a_pass_that_is_over(database):
+    """By a run that was frozen in the middle of a chunk, and wakes up when another one has completed the pass."""
+    database.run("CREATE TABLE log (id INTEGER)")
+    sink = append(database)
+    write(sink, [{"id": 1}])
+    for _ in range(2):
+        sink.end_pass(PASS)
+    for _ in range(2):
+        with pytest.raises(LostOwnership, match="nightly was taken over by another run"):
+            write(sink, [{"id": 1}])
+    write(sink, [{"id": 2}], PassRef("nightly", 2, "two"))
+    assert database.rows("SELECT id FROM log ORDER BY id") == [(1,), (2,)]
+
+
+def test_nothing_is_added_to_a_pass_that_ends_meanwhile(crash_database):
+    """The frozen transaction has begun, and has read, before the pass is closed."""
+    if crash_database.kind == "sqlite":
+        pytest.skip("it has a single writer: the pass cannot end during another transaction")
+    crash_database.run("CREATE TABLE log (id INTEGER)")
+    sink = append(crash_database)
+    sink.prepare([{"id": 1}], pa.schema([]))
+    with sink.transaction(PASS, CHUNK) as frozen:
+        assert frozen.find() is None
+        frozen.write([{"id": 1}])
+        write(sink, [{"id": 1}])
+        sink.end_pass(PASS)
+        with pytest.raises(LostOwnership):
+            frozen.record({})
+    assert crash_database.rows("SELECT id FROM log") == [(1,)]
 
 
 def test_without_the_ledger_there_is_none(database):

@@ -1,6 +1,7 @@
 """The ledger: a table in the sink's database with one row per finished chunk, committed in the chunk's transaction.
 
-It shows a repeated chunk that its rows are already there, which a sink of plain inserts could not know otherwise.
+It shows a repeated chunk that its rows are already there, which a sink of plain inserts could not know otherwise. One
+row more closes a pass that is over, for a run that was frozen in it and wakes up later.
 """
 
 import json
@@ -14,7 +15,7 @@ from sqlalchemy import types as sql
 from sqlalchemy.exc import IntegrityError
 
 from prefect_batch.blocks.chunks import ChunkRange
-from prefect_batch.blocks.errors import ChunkIsDone
+from prefect_batch.blocks.errors import ChunkIsDone, LostOwnership
 from prefect_batch.blocks.jobs import PassRef
 
 __all__ = ["LEDGER", "Entry", "Ledger"]
@@ -22,6 +23,8 @@ __all__ = ["LEDGER", "Entry", "Ledger"]
 LEDGER = "prefect_batch_chunks"
 # By then, a pass of the same job under another Prefect server is over, too.
 KEPT = timedelta(days=30)
+# The row that closes a pass has this in place of a chunk's digest, which has hexadecimal digits only.
+CLOSED = "closed"
 
 
 class Ledger:
@@ -49,10 +52,13 @@ class Ledger:
         """Return the chunk's entry in the ledger."""
         return Entry(self._table, {"job": pass_.job, "pass_id": pass_.id, "chunk": chunk.digest}, pass_.number)
 
-    def forget(self, connection: Connection, pass_: PassRef) -> None:
-        """Remove the rows of a pass that is over."""
+    def close(self, connection: Connection, pass_: PassRef) -> None:
+        """Replace the rows of a pass that is over by the one that closes it. Closing it again changes nothing."""
         rows = self._table.c
-        connection.execute(delete(self._table).where(rows.job == pass_.job, rows.pass_id == pass_.id))
+        mine = rows.job == pass_.job, rows.pass_id == pass_.id
+        connection.execute(delete(self._table).where(*mine))
+        row = {"job": pass_.job, "pass_id": pass_.id, "chunk": CLOSED, "pass": pass_.number, "result": "{}"}
+        connection.execute(insert(self._table).values({**row, "finished_at": datetime.now(UTC).isoformat()}))
 
     def forget_leftovers(self, connection: Connection, pass_: PassRef) -> None:
         """Remove old rows of the job's other passes, which were abandoned or whose run died at its very end."""
@@ -80,6 +86,7 @@ class Entry:
 
         Raises:
             ChunkIsDone: another run was faster, which happens if a run was taken for dead and is alive.
+            LostOwnership: another run has even completed the pass.
         """
         now = datetime.now(UTC).isoformat()
         row = {**self.identity, "pass": self.pass_number, "result": json.dumps(result), "finished_at": now}
@@ -87,3 +94,7 @@ class Entry:
             connection.execute(insert(self.table).values(row))
         except IntegrityError as error:
             raise ChunkIsDone("another run has committed this chunk just now") from error
+        # Not a SELECT, which may see the table as it was when the transaction began. The error undoes the deletion.
+        closed = [self.table.c[name] == value for name, value in {**self.identity, "chunk": CLOSED}.items()]
+        if connection.execute(delete(self.table).where(*closed)).rowcount:
+            raise LostOwnership(self.identity["job"])

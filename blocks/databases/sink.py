@@ -233,10 +233,10 @@ class SqlSink(SqlEnd):
                 self._ledger.forget_leftovers(connection, pass_)
 
     def end_pass(self, pass_: PassRef) -> None:
-        """Remove the pass from the ledger, because none of its chunks will be repeated."""
+        """Close the pass in the ledger, because none of its chunks may be repeated any more."""
         if self.needs_ledger:
             with self.dialect.for_writing(self.engine).begin() as connection:
-                self._ledger.forget(connection, pass_)
+                self._ledger.close(connection, pass_)
 
     def key_side(self, key: tuple[str, ...]) -> SqlKeySide:
         """Return the table's keys by these columns. A record may have written several rows with the same key.

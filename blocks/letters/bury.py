@@ -128,6 +128,11 @@ class Burial:
         self._writer.write_table(self._table(letters, records))
         self._pending, self._characters = [], 0
 
+    @property
+    def name(self) -> str | None:
+        """The full name that the file gets, or None if the chunk has no letters so far."""
+        return full_name(self._place, self._path) if self._pending or self._writer is not None else None
+
     def finish(self) -> str | None:
         """Give the file its name, durably.
 

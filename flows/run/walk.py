@@ -205,6 +205,8 @@ class Walk:
 
     def _fail(self, chunk: ChunkRange, error: BaseException) -> None:
         limits = self.limits
+        if isinstance(error, LostOwnership):
+            raise error
         if limits.problem or isinstance(error, RunStopped):
             return
         if isinstance(error, SinkRefuses):

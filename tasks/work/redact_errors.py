@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from prefect_batch.blocks.batches import Batch
-from prefect_batch.blocks.errors import RemoteError, RunStopped, SinkRefuses, StopBatch
+from prefect_batch.blocks.errors import LostOwnership, RemoteError, RunStopped, SinkRefuses, StopBatch
 from prefect_batch.blocks.letters.redaction import Redaction, redaction_key
 from prefect_batch.blocks.transient import is_transient
 from prefect_batch.tasks.error_text import normalise, own_error, printed, type_name
@@ -54,7 +54,7 @@ def redacted_errors(redaction: Redaction | None) -> Iterator[None]:
         return
     try:
         yield
-    except RunStopped:
+    except (RunStopped, LostOwnership):
         raise
     except Exception as error:  # noqa: BLE001 - whatever it is, its text goes into logs and states
         raise _redacted(error) from None

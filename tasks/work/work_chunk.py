@@ -135,11 +135,12 @@ def _work(
                 burial.add(count.add(batch, outputs, written(outputs, refused), failures, ends.source))
         check_abandoned(job.run_id)
         writing.end()
-        letters = burial.finish()
-        result = count.result(letters)
+        result = count.result(burial.name)
+        writing.record(result)  # First: where another run has committed the chunk, the letters are to stay its own.
+        burial.finish()
         if before_commit is not None:
             before_commit()
-        writing.commit(result)
+        writing.commit()
     settle(ends.source, chunk, job.run_id)
     return result
 
@@ -230,12 +231,15 @@ class _Writing:
         """
         self._refusals.end()
 
-    def commit(self, result: ChunkResult) -> None:
-        """Make the chunk's writes durable, together with its row in the ledger."""
+    def record(self, result: ChunkResult) -> None:
+        """Write the chunk's row in the ledger, if there is one."""
         transaction = self._begin()  # Also without outputs: an earlier attempt of the chunk may have had some.
         if self._ends.sink.needs_ledger:
             transaction.record(result.encode())
-        transaction.commit()
+
+    def commit(self) -> None:
+        """Make the chunk's writes durable, together with its row in the ledger."""
+        self._begin().commit()
 
     def _begin(self) -> SinkTransaction:
         if self._transaction is None:

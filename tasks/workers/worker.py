@@ -20,7 +20,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from prefect_batch.blocks.credentials import know_url
-from prefect_batch.blocks.errors import RemoteError, SinkRefuses, StopBatch
+from prefect_batch.blocks.errors import LostOwnership, RemoteError, SinkRefuses, StopBatch
 from prefect_batch.blocks.letters.redaction import know_redaction_key
 from prefect_batch.blocks.transient import is_transient
 from prefect_batch.tasks.error_text import own_error, printed, type_name
@@ -73,7 +73,7 @@ def _remote(error: Exception) -> Exception:
     """Return the error in a form that can be sent to another process."""
     if isinstance(error, StopBatch):
         return StopBatch(str(error))
-    if isinstance(error, SinkRefuses):
+    if isinstance(error, (SinkRefuses, LostOwnership)):
         return error
     text = printed(traceback.format_exception, error)
     return RemoteError(type_name(error), str(own_error(error)), text, is_transient(error))
