@@ -36,7 +36,7 @@ class End(Protocol):
 
     @property
     def connections(self) -> tuple[str, ...]:
-        """The connections it uses, as the parameters name them. ``secret/<name>`` is sent to worker processes."""
+        """The connections it uses, as the parameters name them. What is ``secret/`` and ``env/`` is sent to workers."""
 
     @property
     def one_thread(self) -> bool:

@@ -3,6 +3,7 @@
 import ast
 import contextlib
 import json
+import os
 from typing import Any
 
 from sqlalchemy import make_url
@@ -12,8 +13,15 @@ from sqlalchemy.exc import ArgumentError
 from prefect_batch.blocks.errors import BadParameter
 from prefect_batch.blocks.passwords import hide_passwords
 
-_BLOCKS = ("secret/", "sqlalchemy-connector/")
-
+# What stands for a text that nobody may read: a Secret block, and an environment variable.
+SECRETS = ("secret/", "env/")
+_NAMED = (*SECRETS, "sqlalchemy-connector/")
+HOW_TO_NAME = (
+    "keep it where only the run reads it, and write its name instead:\n"
+    "  prefect-batch secret shop   asks for it and stores it in Prefect; write secret/shop\n"
+    "  export SHOP_URL=…           in the run's environment; write env/SHOP_URL\n"
+    "  sqlalchemy-connector/shop   a block that you made in Prefect"
+)
 
 _urls: dict[str, str] = {}
 
@@ -24,12 +32,11 @@ def check_url(url: str) -> None:
     Raises:
         BadParameter: it contains a password, or is not a connection.
     """
-    if url.startswith(_BLOCKS):
+    if url.startswith(_NAMED):
         return
     if hide_passwords(url) != url or parse_url(url).password:
         raise BadParameter(
-            "the connection carries a password, and flow parameters can be read by everybody: store the URL in a "
-            "Secret block and write secret/<name>"
+            f"the connection carries a password, and flow parameters can be read by everybody: {HOW_TO_NAME}"
         )
 
 
@@ -41,7 +48,7 @@ def parse_url(url: str) -> URL:
         # Not chained: the cause would show what was typed, which may hold a password.
         raise BadParameter(
             "the connection cannot be read; write an SQLAlchemy URL such as sqlite:///shop.db or "
-            "postgresql://user@host/shop, or secret/<name>, or sqlalchemy-connector/<name>"
+            "postgresql://user@host/shop, or secret/NAME, env/NAME or sqlalchemy-connector/NAME"
         ) from None
 
 
@@ -49,10 +56,24 @@ def url_of(connection: str) -> str:
     """Return the URL of a connection, with its password if it has one.
 
     The result must never be shown, logged or saved.
+
+    Raises:
+        BadParameter: there is no such block, or the environment variable is not set.
     """
     if connection in _urls:
         return _urls[connection]
+    if connection.startswith("env/"):
+        return _from_environment(connection.removeprefix("env/"))
     return str(load_block(connection).get()) if connection.startswith("secret/") else connection
+
+
+def _from_environment(variable: str) -> str:
+    if not os.environ.get(variable):
+        raise BadParameter(
+            f"the environment variable {variable} is not set where this runs: set it there (for a deployment, in the "
+            "environment of its worker), or correct the name"
+        )
+    return os.environ[variable]
 
 
 def know_url(connection: str, url: str) -> None:
@@ -75,13 +96,13 @@ def load_block(slug: str) -> Any:
 
 
 def storage_options(storage: str | None) -> dict[str, Any]:
-    """Return the fsspec options in this Secret block.
+    """Return the fsspec options behind ``secret/NAME`` or ``env/NAME``.
 
     Returns:
-        The options, empty if no block is named.
+        The options, empty if none are named.
 
     Raises:
-        BadParameter: the block does not exist, or does not contain a JSON object.
+        BadParameter: there is no such block or variable, or it does not contain a JSON object.
     """
     if storage is None:
         return {}

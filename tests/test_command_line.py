@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from prefect_batch import Table, process_records, status
+from prefect_batch.blocks.credentials import url_of
 from prefect_batch.blocks.state.ownership import own_job
 from prefect_batch.flows.command_line.main import app, main
 from prefect_batch.flows.command_line.output import Ending
@@ -188,3 +189,48 @@ def test_the_demo_leaves_a_directory_alone_that_is_not_its_own(tmp_path):
     assert done.returncode == 1
     assert "is not of an earlier demo; name another one with --directory" in done.stderr
     assert (tmp_path / "demo" / "prefect").exists()
+
+
+@pytest.fixture
+def typed(monkeypatch):
+    """What is typed, or comes through a pipe, at a command."""
+
+    def type_in(*lines):
+        monkeypatch.setattr(sys, "stdin", io.StringIO("".join(f"{line}\n" for line in lines)))
+
+    return type_in
+
+
+def test_a_secret_is_stored_and_not_shown(server, job, typed, capsys):
+    typed("postgresql://me:hunter2@host/shop")
+    assert call("secret", job) == Ending.DONE
+    shown = capsys.readouterr()
+    assert f"write secret/{job} where" in shown.out
+    assert "hunter2" not in shown.out + shown.err
+    assert url_of(f"secret/{job}") == "postgresql://me:hunter2@host/shop"
+
+
+def test_a_secret_that_exists_is_replaced_by_a_person_only(server, job, typed, capsys):
+    for text, options, ending in (
+        ("one", (), Ending.DONE),
+        ("two", ("--yes",), Ending.DONE),
+        ("n", (), Ending.REFUSED),
+    ):
+        typed(text)
+        assert call("secret", job, *options) == ending
+    assert "nothing was changed" in capsys.readouterr().err
+    assert url_of(f"secret/{job}") == "two"
+
+
+@pytest.mark.parametrize(("name", "text", "message"), [("a b", "x", "the name 'a b' must"), ("a", "", "nothing was")])
+def test_a_secret_without_a_name_or_a_text(server, name, text, message, typed, capsys):
+    typed(text)
+    assert call("secret", name) == Ending.REFUSED
+    assert message in capsys.readouterr().err
+
+
+def test_a_secret_is_asked_for_at_a_terminal(server, job, monkeypatch):
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr("getpass.getpass", lambda _prompt: "typed")
+    assert call("secret", job) == Ending.DONE
+    assert url_of(f"secret/{job}") == "typed"

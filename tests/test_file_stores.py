@@ -10,7 +10,7 @@ import pytest
 
 from prefect_batch import Files
 from prefect_batch.blocks.chunks import ChunkRange
-from prefect_batch.blocks.credentials import know_url
+from prefect_batch.blocks.credentials import know_url, storage_options
 from prefect_batch.blocks.errors import BadParameter, BadSource, DefinitionChanged
 from prefect_batch.blocks.opening import open_source
 from prefect_batch.testing.walk import walk
@@ -198,6 +198,11 @@ def test_a_store_that_is_not_known_is_refused(path, storage, message):
     with pytest.raises(BadParameter, match=message) as refused:
         open_source(Files(path, storage=storage)).check()
     assert "word" not in str(refused.value)
+
+
+def test_an_environment_variable_holds_the_options_of_the_storage(monkeypatch):
+    monkeypatch.setenv("LAKE", '{"key": "me", "secret": "word"}')
+    assert storage_options("env/LAKE") == {"key": "me", "secret": "word"}
 
 
 def test_packed_files_are_said_to_be_one_stream_each(tmp_path):

@@ -38,7 +38,7 @@ def test_the_ending_tells_the_format(path, kind):
         ({"path": "x.csv", "columns": []}, "at least one column"),
         ({"path": "x.csv", "names": ["a", "a"]}, "each once"),
         ({"path": "x.csv", "compression": "lzma"}, "gzip, zstd or none"),
-        ({"path": "x.csv", "storage": "key"}, "storage must be secret/<name>"),
+        ({"path": "x.csv", "storage": "key"}, "storage must be secret/NAME, a Secret block, or env/NAME"),
     ],
 )
 def test_what_is_refused_says_what_to_do(fields, message):

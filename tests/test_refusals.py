@@ -192,7 +192,9 @@ def test_an_empty_key(key):
     ],
 )
 def test_a_password_in_a_parameter(url):
-    with refused(ValueError, "the connection carries a password", "Secret block", "secret/<name>") as raised:
+    with refused(
+        ValueError, "the connection carries a password", "prefect-batch secret shop", "env/SHOP_URL"
+    ) as raised:
         Table(url, "orders", key="id")
     assert "hunter2" not in str(raised.value)
     assert "ter2" not in hide_passwords(url)
@@ -229,6 +231,18 @@ def test_a_secret_holds_the_url(run, shop, job):
 
     Secret(value=shop.url).save(job, _sync=True)
     assert run(source=Table(f"secret/{job}", "orders", key="id")).run.written == 20
+
+
+def test_an_environment_variable_holds_the_url(run, shop, monkeypatch):
+    monkeypatch.setenv("SHOP_URL", shop.url)
+    assert run(source=Table("env/SHOP_URL", "orders", key="id")).run.written == 20
+
+
+@pytest.mark.parametrize("value", [None, ""])
+def test_a_variable_that_is_not_set(run, value, monkeypatch):
+    monkeypatch.delenv("SHOP_URL", raising=False) if value is None else monkeypatch.setenv("SHOP_URL", value)
+    with refused(BadParameter, "the environment variable SHOP_URL is not set where this runs"):
+        run(source=Table("env/SHOP_URL", "orders", key="id"))
 
 
 def test_a_connector_holds_the_engine(run, shop, job):

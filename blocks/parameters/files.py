@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import ConfigDict, Field, field_validator
 from pydantic.dataclasses import dataclass
 
+from prefect_batch.blocks.credentials import SECRETS
 from prefect_batch.blocks.errors import BadParameter
 from prefect_batch.blocks.kinds.names import schema_of
 from prefect_batch.blocks.parameters.text_form import text_form
@@ -64,8 +65,8 @@ class Files:
     storage: Annotated[
         str | None,
         Field(
-            description="secret/<name>: a Secret block with fsspec's storage options as JSON. If empty, credentials "
-            "come from the environment."
+            description="fsspec's storage options as JSON, in a Secret block, secret/NAME, or an environment variable, "
+            "env/NAME. If empty, credentials come from the environment."
         ),
     ] = None
     compression: Annotated[
@@ -116,16 +117,19 @@ class Files:
         if hide_passwords(path) != path or signed or ("@" in login and ":" in login):
             raise BadParameter(
                 "the path carries a password or a key, and flow parameters can be read by everybody: store the options "
-                "of the storage as JSON in a Secret block and write storage='secret/<name>', or leave them to the "
-                "environment"
+                "of the storage as JSON (prefect-batch secret lake) and write storage='secret/lake', or set them in an "
+                "environment variable and write storage='env/LAKE', or leave them to the store's own environment"
             )
         return path
 
     @field_validator("storage")
     @classmethod
     def _is_secret(cls, storage: str | None) -> str | None:
-        if storage is not None and not storage.startswith("secret/"):
-            raise BadParameter("storage must be secret/<name>, a Secret block that holds fsspec's options as JSON")
+        if storage is not None and not storage.startswith(SECRETS):
+            raise BadParameter(
+                "storage must be secret/NAME, a Secret block, or env/NAME, an environment variable, and hold fsspec's "
+                "options as JSON"
+            )
         return storage
 
     def __post_init__(self) -> None:

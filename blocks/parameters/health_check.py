@@ -39,7 +39,7 @@ class HealthCheck:
     ] = None
     connection: Annotated[
         Connection | None,
-        Field(title="Connection", description="Which database to ask: as in source and sink, or secret/<name>."),
+        Field(title="Connection", description="Which database to ask: as in source and sink."),
     ] = None
     sql: Annotated[
         str | None, Field(title="SQL", description="Instead of a ready-made check: a SELECT that returns a number.")

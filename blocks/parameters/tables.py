@@ -14,8 +14,8 @@ _Connection = Annotated[
     Connection,
     Field(
         title="Connection",
-        description="An SQLAlchemy URL without a password; or secret/NAME, a Secret block that holds the URL; or "
-        "sqlalchemy-connector/NAME.",
+        description="An SQLAlchemy URL without a password; or its name: secret/NAME, a Secret block that holds it, "
+        "env/NAME, an environment variable, or sqlalchemy-connector/NAME.",
     ),
 ]
 KeyColumns = Annotated[

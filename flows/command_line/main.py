@@ -12,10 +12,26 @@ from prefect_batch.flows.command_line.jobs import plan, run
 from prefect_batch.flows.command_line.letters import discard, failures, purge, replay
 from prefect_batch.flows.command_line.output import Ending, ending_of
 from prefect_batch.flows.command_line.reconcile import reconcile
+from prefect_batch.flows.command_line.secret import secret
 from prefect_batch.flows.command_line.state import history, reset, status
 
 app = App(name="prefect-batch", help="Run functions over large tables, restartably, on Prefect.")
-for command in (plan, run, status, history, stop, tune, failures, replay, discard, purge, reconcile, reset, demo):
+for command in (
+    plan,
+    run,
+    status,
+    history,
+    stop,
+    tune,
+    failures,
+    replay,
+    discard,
+    purge,
+    reconcile,
+    reset,
+    secret,
+    demo,
+):
     app.command(command)
 app.register_install_completion_command(help="Complete commands and options with the Tab key in this shell.")
 

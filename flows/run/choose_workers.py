@@ -11,7 +11,7 @@ from prefect.context import FlowRunContext
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from prefect_batch.blocks.contracts import End, Sink, Source
-from prefect_batch.blocks.credentials import url_of
+from prefect_batch.blocks.credentials import SECRETS, url_of
 from prefect_batch.blocks.errors import BadParameter, BadPlace, BadSink, BadSource, Refused
 from prefect_batch.blocks.letters.place import open_place
 from prefect_batch.blocks.letters.redaction import redaction_key
@@ -65,7 +65,7 @@ def choose_workers(parameters: Parameters, ends: tuple[End, End], job: ChunkJob,
 
 def _setup(parameters: Parameters, ends: tuple[End, End], job: ChunkJob, function: bytes | None) -> WorkerSetup:
     connections = {connection for end in ends for connection in end.connections}
-    urls = {name: url_of(name) for name in connections if name.startswith("secret/")}
+    urls = {name: url_of(name) for name in connections if name.startswith(SECRETS)}
     unset: Callable[..., Any] | str = parameters.what.process if isinstance(parameters.what.process, str) else ""
     key = redaction_key() if job.redact else None
     timeout = parameters.chunks.record_timeout

@@ -13,7 +13,7 @@ __all__ = ["LogLine", "WorkOrder", "WorkerSetup"]
 class WorkerSetup:
     """What a worker gets at its start: the run's job, its function in bytes, and where to import from.
 
-    `urls` are the URLs behind ``secret/…`` connections, which the worker would need Prefect to look up, as it would
+    `urls` are the URLs behind ``secret/…`` and ``env/…``, which the worker would need Prefect to look up, as it would
     the `redaction_key`.
     """
 
