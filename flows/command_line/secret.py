@@ -19,23 +19,28 @@ def secret(name: str, *, yes: Yes = False) -> None:
     """
     announce_server()
     from prefect.blocks.system import Secret
-    from prefect.exceptions import ObjectNotFound
     from pydantic import SecretStr
 
     name = name.removeprefix("secret/")
     if not name or not set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789-"):
         raise BadParameter(f"the name {name!r} must consist of lowercase letters, digits and dashes")
-    try:
-        Secret.load(name, _sync=True)  # type: ignore[call-arg]
-    except (ValueError, ObjectNotFound):
-        pass
-    else:
-        yes or confirm(f"secret/{name} exists. Replace it?")
+    if not yes and _exists(name):
+        confirm(f"secret/{name} exists. Replace it?")
     text = _ask(name)
     if not text:
         raise BadParameter("nothing was entered, and nothing stored")
     Secret(value=SecretStr(text)).save(name, overwrite=True, _sync=True)  # type: ignore[call-arg]
     say(f"stored: write secret/{name} where a connection or storage options are asked for")
+
+
+def _exists(name: str) -> bool:
+    from prefect.blocks.system import Secret
+
+    try:
+        Secret.load(name, _sync=True)  # type: ignore[call-arg]
+    except ValueError:
+        return False
+    return True
 
 
 def _ask(name: str) -> str:
