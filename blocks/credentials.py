@@ -4,8 +4,9 @@ import ast
 import contextlib
 import json
 import os
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import AfterValidator
 from sqlalchemy import make_url
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError
@@ -38,6 +39,15 @@ def check_url(url: str) -> None:
         raise BadParameter(
             f"the connection carries a password, and flow parameters can be read by everybody: {HOW_TO_NAME}"
         )
+
+
+def _without_password(connection: str) -> str:
+    check_url(connection)
+    return connection
+
+
+# A connection as a parameter: without a password, because everybody can read flow parameters.
+Connection = Annotated[str, AfterValidator(_without_password)]
 
 
 def parse_url(url: str) -> URL:

@@ -147,40 +147,9 @@ def process_records(
         DiskNearlyFull: A disk that the run fills has too little space left.
         LostOwnership: Another run took the job over.
     """
+    given = locals()
     try:
-        return run_job(
-            Parameters.of(
-                job=job,
-                source=source,
-                process=process,
-                sink=sink,
-                mode=mode,
-                overlap=overlap,
-                limit=limit,
-                dry_run=dry_run,
-                restart=restart,
-                max_failure_rate=max_failure_rate,
-                max_failures=max_failures,
-                min_records=min_records,
-                circuit_breaker=circuit_breaker,
-                dead_letters=dead_letters,
-                redact=redact,
-                run_window=run_window,
-                max_duration=max_duration,
-                max_rate=max_rate,
-                health=health,
-                min_free_disk_mb=min_free_disk_mb,
-                alert=alert,
-                record_timeout=record_timeout,
-                record_retries=record_retries,
-                chunk_size=chunk_size,
-                concurrency=concurrency,
-                workers=workers,
-                max_memory_mb=max_memory_mb,
-                retries=retries,
-                retry_delay_seconds=retry_delay_seconds,
-            )
-        )
+        return run_job(Parameters.of(**given))
     except BatchError as error:
         # Returned as a state, so that its message is the run's and the log has no traceback. A caller gets it raised.
         return failed(error)

@@ -11,7 +11,7 @@ from prefect_batch.blocks.parameters.form import Tabs
 from prefect_batch.flows.process_records import Process
 from prefect_batch.flows.reporting.hooks import enforce_threshold, report_cancellation, report_crash, report_failure
 from prefect_batch.flows.run.ending import failed
-from prefect_batch.flows.run.parameters import ChunkParameters, FailureParameters, RunParameters
+from prefect_batch.flows.run.parameters import ChunkParameters, FailureParameters, RunParameters, part_of
 from prefect_batch.flows.run.replay import Replay, replay
 from prefect_batch.tasks.letters.choose import Selection
 from prefect_batch.tasks.report.report import Report
@@ -96,20 +96,10 @@ def replay_dead_letters(
         ChunkFailed: a chunk failed as a whole.
         RunStopped: the processor raised `StopBatch`.
     """
+    given = locals()
     try:
-        failures = FailureParameters(
-            max_failure_rate=max_failure_rate, max_failures=max_failures, min_records=min_records
-        )
-        chunks = ChunkParameters(
-            record_timeout=record_timeout,
-            record_retries=record_retries,
-            chunk_size=chunk_size,
-            retries=retries,
-            retry_delay_seconds=retry_delay_seconds,
-        )
-        run = RunParameters(concurrency=concurrency, workers=workers, max_memory_mb=max_memory_mb)
-        keys = None if key is None else (key,) if isinstance(key, str) else tuple(key)
-        selection = Selection(pass_number, error_type, message, keys, since, until, where)
+        failures, chunks, run = (part_of(part, given) for part in (FailureParameters, ChunkParameters, RunParameters))
+        selection = part_of(Selection, given)
         return replay(Replay(job, process, from_, selection, limit, dry_run, restart, failures, chunks, run))
     except BatchError as error:
         # Returned as a state, so that its message is the run's and the log has no traceback. A caller gets it raised.

@@ -19,8 +19,8 @@ from prefect_batch.blocks.state.ownership import own_job
 from prefect_batch.flows.command_line import state as command_state
 from prefect_batch.flows.command_line.output import Ending
 from prefect_batch.flows.operations.control import is_at_work
-from prefect_batch.flows.operations.history import history
-from prefect_batch.flows.run import listening, walk
+from prefect_batch.flows.operations.status import history
+from prefect_batch.flows.run import walk, watch
 from tests.test_command_line import call
 from tests.test_control import closed_window, wait_for
 
@@ -54,7 +54,7 @@ def shop(database, job, tmp_path, monkeypatch):
     (tmp_path / f"{module}.py").write_text(PROCESSORS)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.path", [*__import__("sys").path])
-    monkeypatch.setattr(listening, "LISTEN_SECONDS", 0.05)
+    monkeypatch.setattr(watch, "LISTEN_SECONDS", 0.05)
     monkeypatch.setattr(walk, "TICK_SECONDS", 0.05)
 
     def write(process="plain", **parameters):

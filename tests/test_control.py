@@ -25,7 +25,7 @@ from prefect_batch.blocks.parameters.run_window import RunWindow
 from prefect_batch.blocks.prefect_api import call_api
 from prefect_batch.blocks.state.requests import RunRequest, read_request, send_request
 from prefect_batch.flows.operations.control import is_at_work, stop, tune
-from prefect_batch.flows.run import listening, resources, walk
+from prefect_batch.flows.run import resources, walk, watch
 from prefect_batch.tasks import run_chunk
 from prefect_batch.tasks.work import stop_signals
 from tests import worker_job
@@ -37,7 +37,7 @@ ROWS = 6000
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """Look around more often than a run of hours has to."""
-    monkeypatch.setattr(listening, "LISTEN_SECONDS", 0.05)
+    monkeypatch.setattr(watch, "LISTEN_SECONDS", 0.05)
     monkeypatch.setattr(walk, "TICK_SECONDS", 0.05)
     monkeypatch.setattr(resources, "SAMPLE_SECONDS", 0.05)
 

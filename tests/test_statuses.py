@@ -8,9 +8,8 @@ import pytest
 
 import prefect_batch
 from prefect_batch.blocks.errors import BadCursor
-from prefect_batch.blocks.state.cursor import Cursor, RunState, past_run
+from prefect_batch.blocks.state.cursor import Cursor, PastRun, RunState, past_run
 from prefect_batch.blocks.state.cursor_store import JobCursor
-from prefect_batch.blocks.state.past_runs import PastRun
 from prefect_batch.blocks.state.position import Position
 from prefect_batch.blocks.state.statuses import CHANGES, MEANINGS, STATUSES, as_markdown, check_change
 from prefect_batch.flows.operations.status import JobStatus

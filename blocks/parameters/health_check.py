@@ -6,8 +6,8 @@ from typing import Annotated, Literal, Self
 from pydantic import ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
+from prefect_batch.blocks.credentials import Connection
 from prefect_batch.blocks.errors import BadParameter
-from prefect_batch.blocks.parameters.connection import Connection
 from prefect_batch.blocks.parameters.form import leave_null_out
 from prefect_batch.blocks.passwords import hide_passwords
 

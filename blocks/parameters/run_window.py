@@ -71,23 +71,8 @@ class RunWindow:
 
     def opens_at(self, now: datetime) -> datetime:
         """Return the first moment from `now` on at which a run is allowed, in the window's time zone."""
-        return self._first(now, is_open=True)
-
-    def closes_at(self, now: datetime) -> datetime | None:
-        """Return the first moment from `now` on at which no run is allowed, in the window's time zone.
-
-        Returns:
-            None if the window never closes.
-        """
-        try:
-            return self._first(now, is_open=False)
-        except StopIteration:
-            return None
-
-    def _first(self, now: datetime, *, is_open: bool) -> datetime:
         # Minute by minute, in UTC, so that no change of the local time is missed.
-        moment = next(moment for moment in _minutes(now) if self.is_open(moment) == is_open)
-        return moment.astimezone(self.zone)
+        return next(filter(self.is_open, _minutes(now))).astimezone(self.zone)
 
 
 def _minutes(now: datetime) -> Iterator[datetime]:

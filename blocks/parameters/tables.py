@@ -6,8 +6,8 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import ConfigDict, Field, field_validator, model_validator
 from pydantic.dataclasses import dataclass
 
+from prefect_batch.blocks.credentials import Connection
 from prefect_batch.blocks.errors import BadParameter
-from prefect_batch.blocks.parameters.connection import Connection
 from prefect_batch.blocks.parameters.form import Tabs, leave_null_out
 
 _Connection = Annotated[

@@ -1,12 +1,11 @@
 """The cursor of a job as a value: the truth about what is finished."""
 
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from prefect_batch.blocks.chunks import ErrorCount, Tally
 from prefect_batch.blocks.errors import BadCursor
 from prefect_batch.blocks.jobs import PassRef, of_replay
-from prefect_batch.blocks.state.past_runs import PastRun, decode_history
 from prefect_batch.blocks.state.position import Position
 from prefect_batch.blocks.state.samples import Series
 from prefect_batch.blocks.state.statuses import STATUSES, PastStatus, Status, check_change
@@ -58,6 +57,25 @@ class RunState:
         return cls(
             **{**encoded, "tally": Tally.decode(encoded["tally"]), "errors": errors, "series": series, "redact": redact}
         )
+
+
+class PastRun(NamedTuple):
+    """A past run, or the latest one, with the counts of this run alone and its times in UTC.
+
+    `status` is how it ended: ``complete``, ``stopped``, ``failed``, or ``died`` if it could not save its end. It is
+    ``running`` for a run that has not ended, and ``reset`` for one whose pass was abandoned since.
+    """
+
+    run_id: str
+    pass_number: int
+    status: PastStatus
+    message: str
+    started_at: str
+    ended_at: str
+    read: int
+    written: int
+    filtered: int
+    failed: int
 
 
 @dataclass(frozen=True)
@@ -126,7 +144,7 @@ class Cursor:
                 "position": Position.decode(fields["position"]),
                 "tally": Tally.decode(fields["tally"]),
                 "run": RunState.decode(fields["run"]),
-                "history": decode_history(fields.get("history")),
+                "history": tuple(PastRun(*values) for values in fields.get("history") or ()),
             }
             _ = fields["pass_number"] + 1, fields["pass_id"][0]  # Fails if the pass has no number or no id.
             _ = STATUSES.index(fields["status"])

@@ -1,13 +1,16 @@
-"""The commands for a job described in a file: ``plan`` and ``run``."""
+"""The commands that run flows: ``plan`` and ``run`` for a job described in a file, ``reconcile`` and ``demo``."""
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 from cyclopts import Parameter
 
 from prefect_batch.blocks.errors import BadParameter
 from prefect_batch.flows.command_line.output import AsJson, Ending, announce_server, print_found, print_outcome
+
+if TYPE_CHECKING:
+    from prefect_batch.tasks.reconcile.reconciliation import Reconciliation
 
 Changes = Annotated[
     list[str] | None, Parameter(name=("-p", "--param"), negative=(), help="Another value for a parameter: name=value.")
@@ -43,6 +46,47 @@ def run(file: Path, *, param: Changes = None, as_json: AsJson = False) -> Ending
     from prefect_batch.flows.process_records import process_records
 
     return print_outcome(process_records(**parameters, return_state=True), as_json=as_json)
+
+
+def reconcile(
+    job: str,
+    *,
+    repair: Annotated[bool, Parameter(negative=())] = False,
+    most_keys: int = 20,
+    as_json: AsJson = False,
+) -> int:
+    """Compare the keys in source and sink over what a job's latest pass has read.
+
+    Ends with 0 if all agree, and with 1 if something differs or could not be verified.
+
+    Parameters
+    ----------
+    job:
+        The job's name.
+    repair:
+        Do the ranges again in which keys are missing.
+    most_keys:
+        How many missing and surplus keys are named in each range.
+    """
+    from prefect_batch.flows.reconcile import reconcile as reconcile_job
+
+    announce_server()
+    found = cast("Reconciliation", reconcile_job(job, repair=repair, most_keys=most_keys))
+    print_found(found, as_json=as_json)
+    return Ending.DONE if found.status == "agrees" else Ending.REFUSED
+
+
+def demo(*, directory: Path = Path("prefect-batch-demo")) -> None:
+    """Process the flights of New York 2013, kill the run, resume it, compare, replay and reconcile.
+
+    Parameters
+    ----------
+    directory:
+        Where the database, the dead letters and the demo's own Prefect server keep their files.
+    """
+    from prefect_batch.flows.demo.run_demo import run_demo
+
+    run_demo(directory)
 
 
 def _read(file: Path, changes: list[str] | None) -> dict[str, Any]:

@@ -7,11 +7,9 @@ from cyclopts import App, CycloptsError
 
 from prefect_batch.blocks.errors import BatchError
 from prefect_batch.flows.command_line.control import stop, tune
-from prefect_batch.flows.command_line.demo import demo
-from prefect_batch.flows.command_line.jobs import plan, run
+from prefect_batch.flows.command_line.jobs import demo, plan, reconcile, run
 from prefect_batch.flows.command_line.letters import discard, failures, purge, replay
 from prefect_batch.flows.command_line.output import Ending, ending_of
-from prefect_batch.flows.command_line.reconcile import reconcile
 from prefect_batch.flows.command_line.secret import secret
 from prefect_batch.flows.command_line.state import history, reset, status
 

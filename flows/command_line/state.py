@@ -73,7 +73,7 @@ def history(job: str, *, as_json: AsJson = False) -> None:
     job:
         The job's name.
     """
-    from prefect_batch.flows.operations.history import history as history_of
+    from prefect_batch.flows.operations.status import history as history_of
 
     announce_server()
     print_found(history_of(job), as_json=as_json)

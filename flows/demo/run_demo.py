@@ -13,11 +13,14 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 from prefect_batch.blocks.errors import BatchError
-from prefect_batch.flows.demo.ending import replay_and_reconcile
 from prefect_batch.flows.demo.files import compare_files, files_of_flights, unpack_flights
 from prefect_batch.flows.demo.flights import build_flights
+
+if TYPE_CHECKING:
+    from prefect_batch.tasks.reconcile.reconciliation import Reconciliation
 
 _MARK = ".prefect-batch-demo"
 START_SECONDS = 180
@@ -65,7 +68,7 @@ def run_demo(directory: Path) -> None:
         _killed_and_resumed(database)
         _compare(database, directory / "dead-letters")
         _from_csv(database)
-        replay_and_reconcile("flights")
+        _replay_and_reconcile("flights")
         APILogHandler().flush()  # While there is a server: later it would complain at length.
     _say(f"The demo took {time.monotonic() - started:.0f} s. Look around:")
     for command in _commands(directory, home):
@@ -144,6 +147,25 @@ def _from_csv(database: Path) -> None:
     if subprocess.run(command, check=False).returncode != 0:  # noqa: S603 - our own module
         raise BatchError("the run over the CSV file failed; its message stands above")
     _say(f"\n   {compare_files(database, database.parent)}\n")
+
+
+def _replay_and_reconcile(job: str) -> None:
+    """Replay the job's dead letters with the fixed function, and compare source and sink.
+
+    Raises:
+        BatchError: a record is neither in the sink nor accounted for.
+    """
+    from prefect_batch.flows.reconcile import reconcile
+    from prefect_batch.flows.replay_dead_letters import replay_dead_letters
+
+    _say("5. The function is mended, and the dead letters are replayed with it.\n")
+    report = replay_dead_letters(job, process="prefect_batch.flows.demo.flights:minutes_gained_if_arrived")
+    _say(f"\n{report}\n")
+    _say("6. Source and sink compared, key by key.\n")
+    found = cast("Reconciliation", reconcile(job))
+    _say(f"\n   {found}\n")
+    if found.status != "agrees" or found.open:
+        raise BatchError(f"{job} does not agree with its source")
 
 
 def _commands(directory: Path, home: Path) -> list[str]:

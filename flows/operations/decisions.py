@@ -55,25 +55,9 @@ def discard_dead_letters(
         JobIsOwned: The job is running.
         NotFinished: Some letters belong to chunks that an interrupted run or replay will do again.
     """
-    selection = _selection(
-        pass_number=pass_number, error_type=error_type, message=message, key=key, since=since, until=until, where=where
-    )
-    return _discard(job, selection, reason, by)
-
-
-def count_open(job: str, **asked: Any) -> int:
-    """Return how many letters `discard_dead_letters` would discard."""
-    main = load_cursor(job)
-    return len(choose_open(main, _selection(**asked), Unfinished()).ids)
-
-
-def _selection(key: str | Sequence[str] | None = None, **asked: Any) -> Selection:
-    return Selection(key=None if key is None else (key,) if isinstance(key, str) else tuple(key), **asked)
-
-
-def _discard(job: str, selection: Selection, reason: str, by: str | None) -> int:
     if not reason.strip():
         raise BadParameter("reason must say why these records are given up")
+    selection = Selection(pass_number, error_type, message, key, since, until, where)
     with own_job(job, str(uuid4()), attempt=1):
         main = load_cursor(job)
         choice = choose_open(main, selection, Unfinished.of(main) | _unfinished_replay(main))
@@ -85,6 +69,11 @@ def _discard(job: str, selection: Selection, reason: str, by: str | None) -> int
             name = f"discard-{now:%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
             save_decision(open_place(main.dead_letters), job, name, decision)
     return len(choice.ids)
+
+
+def count_open(job: str, **asked: Any) -> int:
+    """Return how many letters `discard_dead_letters` would discard."""
+    return len(choose_open(load_cursor(job), Selection(**asked), Unfinished()).ids)
 
 
 def choose_open(main: Cursor, selection: Selection, unfinished: Unfinished) -> Choice:

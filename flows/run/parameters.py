@@ -1,7 +1,7 @@
 """The parameters of a run: five values by what they are about, with their defaults, and all of them together."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import timedelta
 from typing import Any, Literal, Self
@@ -16,6 +16,11 @@ from prefect_batch.blocks.parameters.run_window import RunWindow
 from prefect_batch.blocks.parameters.specs import SinkSpec, SourceSpec
 from prefect_batch.blocks.processor import Processor, resolve_processor
 from prefect_batch.tasks.plan.begin import define
+
+
+def part_of(part: Any, given: Mapping[str, Any]) -> Any:
+    """Return one of the values below from the parameters of a flow, with defaults for those left out."""
+    return part(**{field.name: given[field.name] for field in fields(part) if field.name in given})
 
 
 def _check_least(part: object, least: int, *names: str) -> None:
@@ -201,12 +206,9 @@ class Parameters:
     @classmethod
     def of(cls, **flat: Any) -> Self:
         """Return the parameters from the flat form of flows and files, with defaults for those left out."""
-        parts: list[Any] = []
-        for part in _PARTS:
-            names = [field.name for field in fields(part) if field.name in flat]
-            parts.append(part(**{name: flat.pop(name) for name in names}))
-        assert not flat, f"these belong to no part of the parameters: {', '.join(flat)}"
-        return cls(*parts)
+        unknown = flat.keys() - {field.name for part in _PARTS for field in fields(part)}
+        assert not unknown, f"these belong to no part of the parameters: {', '.join(unknown)}"
+        return cls(*(part_of(part, flat) for part in _PARTS))
 
     def __post_init__(self) -> None:
         self._check_overlap()

@@ -15,11 +15,14 @@ from prefect.context import get_run_context
 from prefect.settings import PREFECT_HOME
 
 from prefect_batch.blocks.capabilities import OfFiles
+from prefect_batch.blocks.chunks import ChunkResult
 from prefect_batch.blocks.contracts import Sink, Source
+from prefect_batch.blocks.jobs import of_replay
 from prefect_batch.blocks.letters.bury import DeadLetters
-from prefect_batch.blocks.letters.place import full_place
+from prefect_batch.blocks.letters.place import full_place, open_place
 from prefect_batch.blocks.letters.read import newest_pass
 from prefect_batch.blocks.opening import open_sink, open_source
+from prefect_batch.blocks.state.accounts import Accounts, remove_old
 from prefect_batch.blocks.state.cursor import Cursor, RunState, remember
 from prefect_batch.blocks.state.cursor_store import CursorStore
 from prefect_batch.blocks.state.job_files import save_files
@@ -30,7 +33,6 @@ from prefect_batch.flows.run.choose_workers import check_reach, choose_workers
 from prefect_batch.flows.run.circuit_breaker import Circuit
 from prefect_batch.flows.run.ending import deployed, finish, give_up, judge, outside_window
 from prefect_batch.flows.run.health_watch import try_checks
-from prefect_batch.flows.run.keep_accounts import keep_accounts
 from prefect_batch.flows.run.memory import memory_bound_bytes, quiet_heap
 from prefect_batch.flows.run.parameters import Parameters
 from prefect_batch.flows.run.pass_files import chunk_source, files_definition, pin_files
@@ -52,6 +54,8 @@ from prefect_batch.tasks.workers.pool import refuse_waiting
 # Records in memory at once, for each running chunk: a call of a vectorized function costs up to 2 ms, whatever their
 # number, and a record as a column takes a sixth of the memory of one as a dict.
 BATCH_ROWS, TABLE_ROWS = 5_000, 20_000
+
+_Save = Callable[[Cursor], Cursor]
 
 
 @dataclass(frozen=True)
@@ -163,13 +167,13 @@ def _begin(run: _Run, saved: Cursor | None, place: str) -> Cursor:
     return replace(cursor, estimate=cursor.tally.read + run.source.estimate(position.prefix, position.upper))
 
 
-def _walk(run: _Run, cursor: Cursor, save: Callable[[Cursor], Cursor], owner: Ownership | None = None) -> State[Any]:
+def _walk(run: _Run, cursor: Cursor, save: _Save, owner: Ownership | None = None) -> State[Any]:
     parameters = run.parameters
     started = cursor.position.prefix != cursor.position.start or bool(cursor.position.planned)
     job = _chunk_job(run, cursor)
     left = cursor.estimate - cursor.tally.read
     progress = Progress(parameters.what.job, cursor.estimate, cursor.tally)
-    account, save = keep_accounts(cursor, save)
+    account, save = _keep_accounts(cursor, save)
     workers = choose_workers(parameters, (run.source, run.sink), job, left)
     start = start_of(cursor.tally, tables=parameters.what.processor.form == "table")
     sizer = ChunkSizer(parameters.chunks.chunk_size, left, workers.size, start.rows)
@@ -203,6 +207,24 @@ def _walk(run: _Run, cursor: Cursor, save: Callable[[Cursor], Cursor], owner: Ow
         status, message = _go(run, walk)
         show.update(final=True)
         return finish(walk, status, message, run.log)
+
+
+def _keep_accounts(cursor: Cursor, save: _Save) -> tuple[Callable[[ChunkResult], None], _Save]:
+    """Return what to call for each finished chunk, and a `save` that writes the accounts first.
+
+    The accounts therefore never lack a chunk that the cursor counts.
+    """
+    if of_replay(cursor.job) or not cursor.dead_letters:
+        return lambda _: None, save
+    place = open_place(cursor.dead_letters)
+    accounts = Accounts(place, cursor.job, cursor.pass_number)
+    remove_old(place, cursor.job, cursor.pass_number)
+
+    def save_both(now: Cursor) -> Cursor:
+        accounts.save()
+        return save(now)
+
+    return accounts.add, save_both
 
 
 def _go(run: _Run, walk: Walk) -> tuple[Status, str]:

@@ -2,21 +2,23 @@
 
 import contextlib
 import functools
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
+
+import httpx
 
 from prefect_batch.blocks.errors import DiskNearlyFull
 from prefect_batch.blocks.parameters.run_window import RunWindow, clock_text
 from prefect_batch.blocks.state.cursor import RunState
 from prefect_batch.blocks.state.ownership import Ownership
-from prefect_batch.blocks.state.requests import RunRequest, changes_text
+from prefect_batch.blocks.state.requests import RunRequest, changes_text, forget_request, read_request
 from prefect_batch.blocks.state.samples import Sample
 from prefect_batch.flows.run.health_watch import HealthWatch
-from prefect_batch.flows.run.listening import Listener
 from prefect_batch.flows.run.parameters import Parameters
 from prefect_batch.flows.run.resources import Resources, Sampler
 from prefect_batch.flows.run.run_limits import RunLimits
@@ -24,6 +26,41 @@ from prefect_batch.tasks.plan.chunk_size import TARGET_SECONDS, ChunkSizer
 from prefect_batch.tasks.report.progress import duration_text
 from prefect_batch.tasks.work.rate_limit import set_rate_limit
 from prefect_batch.tasks.workers.pool import pool_of, refuse_waiting, worker_pids
+
+LISTEN_SECONDS = 2.0
+
+
+class Listener:
+    """Reads the requests to the owner of a job while it is entered, and keeps the latest as `heard`.
+
+    A dry run has no owner, and takes no requests.
+    """
+
+    def __init__(self, owner: Ownership | None) -> None:
+        self.heard: RunRequest | None = None
+        self._owner = owner
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._listen, args=(owner,), name="batch-requests", daemon=True)
+
+    def __enter__(self) -> Self:
+        if self._owner is not None:
+            self._thread.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._ended.set()
+        if self._owner is None:
+            return
+        self._thread.join()
+        if self.heard is not None:
+            with contextlib.suppress(httpx.HTTPError):
+                forget_request(self._owner.job)
+
+    def _listen(self, owner: Ownership) -> None:
+        while not self._ended.wait(LISTEN_SECONDS):
+            # A server that is away is asked again; the walk itself notices when it stays away.
+            with contextlib.suppress(httpx.HTTPError):
+                self.heard = read_request(owner.job, owner.owner.token) or self.heard
 
 
 @dataclass

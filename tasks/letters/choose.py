@@ -1,7 +1,7 @@
 """Which dead letters are meant: those of a pass, an error, a message, a key, a time, or for which a condition holds."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -25,6 +25,7 @@ class Selection:
         pass_number: None means all passes.
         error_type: A type of error, with or without its module.
         message: A part of the message, or the whole message of a group with its placeholders.
+        key: The text of a key, or of several.
         since: UTC if no zone is given.
         until: UTC if no zone is given.
     """
@@ -32,12 +33,14 @@ class Selection:
     pass_number: int | None = None
     error_type: str | None = None
     message: str | None = None
-    key: tuple[str, ...] | None = None
+    key: str | Sequence[str] | None = None
     since: datetime | None = None
     until: datetime | None = None
     where: str | None = None
 
     def __post_init__(self) -> None:
+        if self.key is not None:
+            object.__setattr__(self, "key", (self.key,) if isinstance(self.key, str) else tuple(self.key))
         for name in ("since", "until"):
             value = getattr(self, name)
             if value is not None and value.tzinfo is None:

@@ -4,8 +4,9 @@ import json
 import secrets
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
+from prefect_batch.blocks.contracts import Source
 from prefect_batch.blocks.errors import BadParameter, DefinitionChanged
 from prefect_batch.blocks.file_list import START
 from prefect_batch.blocks.jobs import of_replay
@@ -15,16 +16,6 @@ from prefect_batch.blocks.parameters.specs import SinkSpec, SourceSpec
 from prefect_batch.blocks.state.cursor import Cursor, RunState
 from prefect_batch.blocks.state.position import Position
 from prefect_batch.blocks.state.statuses import check_change
-
-
-class BoundSource(Protocol):
-    """What beginning a pass needs of a source."""
-
-    def last_key(self, after: Key | None = None) -> Key | None:
-        """Return the highest key beyond `after`, or None when there is no row."""
-
-    def back(self, upto: Key, rows: int) -> Key | None:
-        """Return the key `rows` rows before `upto`, or None for the start."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +52,7 @@ def _flat(definition: dict[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def begin(saved: Cursor | None, asked: PassRequest, source: BoundSource, run: RunState, newest_letters: int) -> Cursor:
+def begin(saved: Cursor | None, asked: PassRequest, source: Source, run: RunState, newest_letters: int) -> Cursor:
     """Return the cursor of the pass to work on: the saved one, or a new one that is not saved yet.
 
     `newest_letters` is the highest pass that has dead letters, so that a lost cursor does not reuse its number.
@@ -123,7 +114,7 @@ def _check_same(saved: Cursor, asked: PassRequest, what: str, but: str | None = 
 def _new_pass(
     saved: Cursor | None,
     asked: PassRequest,
-    source: BoundSource,
+    source: Source,
     run: RunState,
     newest_letters: int,
     *,
@@ -145,7 +136,7 @@ def _new_pass(
     )
 
 
-def _start(former: Position, overlap: int | timedelta | None, source: BoundSource) -> Key | None:
+def _start(former: Position, overlap: int | timedelta | None, source: Source) -> Key | None:
     """Return where an incremental pass begins: at the end of the previous pass, less the overlap."""
     end = former.start if former.upper is None else former.upper
     if end is None or not overlap:

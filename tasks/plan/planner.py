@@ -1,24 +1,16 @@
 """Planning of the next chunks: edges by row rank, a few at a time, within the pass and the run's limit."""
 
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from prefect_batch.blocks.chunks import ChunkRange, Tally
-from prefect_batch.blocks.keys import Key
 from prefect_batch.blocks.state.position import Position
 from prefect_batch.tasks.plan.chunk_size import ChunkSizer
 
+if TYPE_CHECKING:
+    from prefect_batch.blocks.contracts import Source
+
 # Edges are planned, and saved, this many at a time.
 AHEAD = 8
-
-
-class EdgeSource(Protocol):
-    """What planning needs of a source."""
-
-    def edges(self, after: Key | None, upto: Key, rows: int, most: int) -> list[Key]:
-        """Return at most `most` keys in ``(after, upto]``, each `rows` rows after the one before it.
-
-        The last may be `upto`.
-        """
 
 
 class Planner:
@@ -28,7 +20,7 @@ class Planner:
     there, and the pass stays unfinished. The first chunk planned has at most `canary` rows, or None for no such bound.
     """
 
-    def __init__(self, source: EdgeSource, sizer: ChunkSizer, *, limit: int | None, canary: int | None) -> None:
+    def __init__(self, source: "Source", sizer: ChunkSizer, *, limit: int | None, canary: int | None) -> None:
         self._source = source
         self._sizer = sizer
         self._left = limit
