@@ -9,8 +9,8 @@ How an end is used:
   while other processes do the same.
 - Every call may be repeated with the same arguments: a chunk that failed is tried again, and another run resumes one
   that was killed. An end keeps nothing in memory that a second opening would miss.
-- An error that `blocks.transient` classifies as transient fails the chunk, which is tried again. Any other error of a
-  read fails the chunk, too. Any other error of a write costs the record that caused it.
+- An error of a read fails the chunk. An error of a write costs the record that caused it, unless `blocks.blame` finds
+  something else to blame: then the chunk fails, and is tried again if the cause passes.
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,6 +1,36 @@
-"""The facts that errors hold of values in modules above them: `ChunkRange`, `Tally`, `FailurePolicy`, `ErrorCount`."""
+"""The facts that errors hold: what is to blame, and those of values in modules above them, such as `ChunkRange`."""
 
+from enum import StrEnum
 from typing import Any, Protocol
+
+
+class Blame(StrEnum):
+    """What is to blame for an error, which decides what it costs. `blocks.blame.blame_of` finds it."""
+
+    RECORD = "record"
+    """The record: it becomes a dead letter, and the chunk continues."""
+
+    END = "end"
+    """The source or the sink, which refuses whatever it is asked: the chunk fails, and is not tried again."""
+
+    PASSING = "passing"
+    """A passing state of an end, such as a lost connection: the chunk fails, and is tried again."""
+
+    PROCESS = "process"
+    """A passing lack of this process, such as descriptors: the chunk fails, and is tried again."""
+
+    SIZE = "size"
+    """A lack that the size of the work can cause, such as memory: the chunk fails, is tried again, and may be split."""
+
+    @property
+    def fails_chunk(self) -> bool:
+        """Whether the chunk fails as a whole, and none of its records becomes a dead letter."""
+        return self is not Blame.RECORD
+
+    @property
+    def passes(self) -> bool:
+        """Whether the same work may succeed when it is tried again."""
+        return self in (Blame.PASSING, Blame.PROCESS, Blame.SIZE)
 
 
 class RangeFacts(Protocol):

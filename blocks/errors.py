@@ -36,7 +36,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from prefect_batch.blocks.error_facts import ErrorCountFacts, PolicyFacts, RangeFacts, TallyFacts
+from prefect_batch.blocks.error_facts import Blame, ErrorCountFacts, PolicyFacts, RangeFacts, TallyFacts
 from prefect_batch.blocks.passwords import hide_passwords
 
 __all__ = [
@@ -370,8 +370,6 @@ class LostOwnership(BatchError):
 class ChunkIsDone(BatchError):
     """Another run has committed this chunk. A retry finds the result in the ledger."""
 
-    transient = True
-
 
 @dataclass(eq=False, repr=False)
 class RunStopped(BatchError):
@@ -514,7 +512,6 @@ class WorkerDied(BatchError):
         record: The place in its chunk, from 0, of a record that killed two workers. None after the first time.
     """
 
-    transient = True
     record: int | None = None
 
     def __str__(self) -> str:
@@ -528,13 +525,13 @@ class RemoteError(BatchError):
     """An error of a worker process, as text.
 
     Attributes:
-        transient: Whether the chunk should be tried again.
+        blame: What was to blame for it where it was raised.
     """
 
     kind: str
     message: str
     traceback: str
-    transient: bool
+    blame: Blame
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.message}"

@@ -15,8 +15,8 @@ from prefect.filesystems import LocalFileSystem
 from prefect.results import get_result_store
 from prefect.tasks import Task
 
+from prefect_batch.blocks.blame import blame_of
 from prefect_batch.blocks.chunks import ChunkRange
-from prefect_batch.blocks.transient import is_transient
 from prefect_batch.tasks.work.stop_signals import check_refusing
 from prefect_batch.tasks.work.work_chunk import ChunkJob, work_chunk
 from prefect_batch.tasks.workers.pool import pool_of
@@ -72,9 +72,9 @@ def _name() -> str:
 
 
 def _may_retry(_task: Task[Any, Any], _run: TaskRun, state: State[Any]) -> bool:
-    """Return whether the chunk failed with a transient error."""
+    """Return whether the chunk failed for a passing cause."""
     error = state.result(raise_on_failure=False)
-    return isinstance(error, BaseException) and is_transient(error)
+    return isinstance(error, BaseException) and blame_of(error).passes
 
 
 @task(name="run-chunk", task_run_name=_name, result_serializer="json", cache_policy=NO_CACHE)

@@ -8,13 +8,13 @@ from typing import Any
 
 import pyarrow as pa
 
+from prefect_batch.blocks.blame import blame_of
 from prefect_batch.blocks.capabilities import TakesTables, WritesOneByOne
 from prefect_batch.blocks.chunks import ChunkRange
 from prefect_batch.blocks.contracts import Sink, SinkTransaction
 from prefect_batch.blocks.errors import WriteAgain
 from prefect_batch.blocks.jobs import PassRef
 from prefect_batch.blocks.kinds.record import Record
-from prefect_batch.blocks.transient import fails_chunk, is_transient
 from prefect_batch.tasks.work.isolate import isolate
 from prefect_batch.tasks.work.outputs import Item, places
 from prefect_batch.testing.cases import SinkCase, promised, same_rows, shown
@@ -185,7 +185,9 @@ def _refuses(sink: Sink, transaction: SinkTransaction, records: list[Record]) ->
         with transaction.savepoint():
             transaction.write(records)
     except Exception as error:  # noqa: BLE001 - whatever the sink raises
-        promised(not fails_chunk(error), f"{sink.name}: {error!r} fails the chunk, where one record is to blame")
+        promised(
+            not blame_of(error).fails_chunk, f"{sink.name}: {error!r} fails the chunk, where one record is to blame"
+        )
     else:
         promised(False, f"{sink.name}: {records[-1]} should be refused, and was written")
 
@@ -199,7 +201,7 @@ def _finds_what_is_refused(case: SinkCase, bad: set[int]) -> None:
     sink.prepare(good, _schema(good))
     with sink.transaction(PASS, CHUNKS[0]) as transaction:
         items = [Item(place, [row]) for place, row in enumerate(rows)]
-        refused = [place for part, _ in isolate(transaction, items, fails_chunk) for place in places(part)]
+        refused = [place for part, _ in isolate(transaction, items) for place in places(part)]
         promised(refused == sorted(bad), f"{sink.name}: of {sorted(bad)} the records {refused} were refused")
         _end(sink, transaction, {})
     _has(case, [row for n, row in enumerate(good) if n not in bad], f"the records {sorted(bad)} were refused")
@@ -220,7 +222,7 @@ def _writes_rows_apart(case: SinkCase) -> None:
             with transaction.savepoint():
                 errors = transaction.write_one_by_one(rows)
         except Exception as error:  # noqa: BLE001 - whatever the sink raises
-            promised(not fails_chunk(error), f"{said}: {error!r} fails the chunk, where records are to blame")
+            promised(not blame_of(error).fails_chunk, f"{said}: {error!r} fails the chunk, where records are to blame")
         wrong = [place for place, error in (errors or {}).items() if place % 3 and error is not None]
         promised(not wrong, f"{said} refused the records {wrong}, which are as they should be")
         taken = [place for place in range(0, MANY_ROWS, 3) if errors is not None and place not in errors]
@@ -284,7 +286,8 @@ def _takes_a_chunk_from_one_of_two(case: SinkCase) -> None:
             _end(sink, transaction, {"chunk": 0, "rows": ROWS})
         except Exception as error:  # noqa: BLE001 - whatever the sink raises
             promised(
-                is_transient(error), f"{sink.name}: a chunk that is done already raised {error!r}, and not ChunkIsDone"
+                blame_of(error).passes,
+                f"{sink.name}: a chunk that is done already raised {error!r}, and not ChunkIsDone",
             )
     _has(case, _records(case, 0), "two runs have committed the same chunk")
 

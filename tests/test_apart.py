@@ -14,7 +14,6 @@ from prefect_batch.blocks.databases.connections import close_engines
 from prefect_batch.blocks.errors import BadSink
 from prefect_batch.blocks.jobs import PassRef
 from prefect_batch.blocks.opening import open_sink
-from prefect_batch.blocks.transient import fails_chunk
 from prefect_batch.tasks.work.isolate import isolate
 from prefect_batch.tasks.work.outputs import ItemRows
 
@@ -76,7 +75,7 @@ def written(sink, rows, chunks):
     with sink.transaction(PassRef("test", 1, "x"), ChunkRange(None, (1,))) as transaction:
         for places in chunks:
             part = ItemRows(list(places), [rows[place] for place in places])
-            refused += [(one.places[0], error) for one, error in isolate(transaction, part, fails_chunk)]
+            refused += [(one.places[0], error) for one, error in isolate(transaction, part)]
         transaction.commit()
     return {place: told(error) for place, error in refused}
 
@@ -124,7 +123,7 @@ def test_the_rows_are_not_looked_for_one_by_one(crash_database, mode, monkeypatc
     with sink.transaction(PassRef("test", 1, "x"), ChunkRange(None, (1,))) as transaction:
         write = transaction.write
         monkeypatch.setattr(transaction, "write", lambda records: [writes.append(len(records)), write(records)])
-        refused = isolate(transaction, ItemRows(list(range(300)), rows), fails_chunk)
+        refused = isolate(transaction, ItemRows(list(range(300)), rows))
         transaction.commit()
     assert [one.places for one, _ in refused] == [[n] for n in range(0, 300, 3)]
     assert writes == [300]

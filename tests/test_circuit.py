@@ -16,7 +16,6 @@ from prefect_batch.blocks.dead_letter import DeadLetter
 from prefect_batch.blocks.errors import SinkRefuses, UnknownColumn
 from prefect_batch.blocks.letters.bury import DeadLetters
 from prefect_batch.blocks.opening import open_source
-from prefect_batch.blocks.transient import fails_chunk
 from prefect_batch.flows.run.circuit_breaker import Circuit
 from prefect_batch.tasks.work.isolate import isolate
 from prefect_batch.tasks.work.outputs import Item
@@ -196,7 +195,7 @@ class Dead:
 def test_a_sink_that_takes_nothing_is_given_up_long_before_all_was_tried():
     dead = Dead()
     with pytest.raises(SinkRefuses, match=f"first {ENOUGH_RECORDS:,} records"):
-        isolate(dead, [Item(n, [{}]) for n in range(50_000)], fails_chunk, Refusals(hold=True))
+        isolate(dead, [Item(n, [{}]) for n in range(50_000)], Refusals(hold=True))
     assert dead.calls < 2 * ENOUGH_RECORDS + math.log2(50_000) + 1
 
 

@@ -10,12 +10,12 @@ from sqlalchemy import Column, Integer, MetaData
 from sqlalchemy import Table as SqlTable
 
 from prefect_batch import Query, Table
+from prefect_batch.blocks.blame import blame_of
 from prefect_batch.blocks.chunks import ChunkRange
 from prefect_batch.blocks.errors import BadOutput, BadSink, ChunkIsDone, RowNotFound, UnknownColumn
 from prefect_batch.blocks.jobs import PassRef
 from prefect_batch.blocks.keys import decode_key, encode_key
 from prefect_batch.blocks.opening import open_sink, open_source
-from prefect_batch.blocks.transient import fails_chunk, is_transient
 from prefect_batch.tasks.work.isolate import isolate
 from prefect_batch.tasks.work.outputs import Item
 from prefect_batch.testing.walk import walk
@@ -128,7 +128,7 @@ def write(sink, records, schema=None):
     sink.prepare(records, schema)
     items = [Item(place, [record]) for place, record in enumerate(records)]
     with sink.transaction(PASS, CHUNK) as transaction:
-        refused = isolate(transaction, items, fails_chunk)
+        refused = isolate(transaction, items)
         transaction.commit()
     return [(item.index, error) for (item,), error in refused]
 
@@ -356,7 +356,7 @@ def test_a_chunk_that_two_runs_finish_at_once_is_written_once(database):
         second.write([{"id": 1, "qty": 1}])
         with pytest.raises(ChunkIsDone) as raised:
             second.record({"n": 2})
-    assert is_transient(raised.value)
+    assert blame_of(raised.value).passes
     with sink.transaction(*here) as third:
         assert third.find() == {"n": 1}
     assert database.rows("SELECT * FROM target") == [(1, 1)]

@@ -19,7 +19,7 @@ import prefect_batch
 from prefect_batch import process_records
 from prefect_batch.blocks import errors
 from prefect_batch.blocks.chunks import ChunkRange, ErrorCount, Tally
-from prefect_batch.blocks.error_facts import ErrorCountFacts, PolicyFacts, RangeFacts, TallyFacts
+from prefect_batch.blocks.error_facts import Blame, ErrorCountFacts, PolicyFacts, RangeFacts, TallyFacts
 from prefect_batch.blocks.errors import (
     BatchError,
     ChunkFailed,
@@ -46,6 +46,7 @@ FACTS: dict[Any, Any] = {
     int: 3,
     float: 1.5,
     bool: True,
+    Blame: Blame.SIZE,
     str | None: "another text",
     int | None: 4,
     tuple[str, ...]: ("one", "two"),
@@ -202,7 +203,7 @@ def test_the_facts_of_a_chunk_that_failed(sqlite, tmp_path, job):
 
 # Texts of other libraries, which give no other sign.
 _ALLOWED = {
-    "blocks/transient.py",  # SQLite before Python 3.11.
+    "blocks/blame.py",  # Python, which has no other sign that no thread can be started.
     "flows/command_line/main.py",  # Prefect, which raises a RuntimeError when its API does not answer.
 }
 _TEXT_METHODS = {"startswith", "endswith", "partition", "rpartition", "find", "index", "split", "removeprefix"}

@@ -80,7 +80,7 @@ def test_an_object_that_was_written_again_is_refused(s3):
 
 
 def test_a_store_that_does_not_answer_is_worth_another_attempt(monkeypatch):
-    from prefect_batch.blocks.transient import is_transient
+    from prefect_batch.blocks.blame import blame_of
 
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -95,7 +95,7 @@ def test_a_store_that_does_not_answer_is_worth_another_attempt(monkeypatch):
         source = open_source(Files("s3://lake/a.csv", storage="secret/away"))
         with pytest.raises(Exception) as failed:  # noqa: PT011 - of whatever class it is
             source.check()
-    assert is_transient(failed.value)
+    assert blame_of(failed.value).passes
     assert "word" not in str(failed.value)
 
 

@@ -28,7 +28,6 @@ from prefect_batch.blocks.files.writing.sink import FilesSink
 from prefect_batch.blocks.jobs import PassRef
 from prefect_batch.blocks.kinds.of_values import schema_of_records
 from prefect_batch.blocks.stores.opening import open_store
-from prefect_batch.blocks.transient import fails_chunk
 from prefect_batch.tasks.work.isolate import isolate
 from prefect_batch.tasks.work.outputs import Item
 
@@ -51,7 +50,7 @@ def put(sink, pass_, chunk, records):
         sink.prepare(records, EMPTY)
     items = [Item(place, [record]) for place, record in enumerate(records)]
     with sink.transaction(pass_, chunk) as transaction:
-        refused = isolate(transaction, items, fails_chunk) if items else []
+        refused = isolate(transaction, items) if items else []
         transaction.commit()
     return [item.index for (item,), _ in refused]
 

@@ -35,7 +35,6 @@ from prefect_batch.blocks.kinds.of_values import type_of_values
 from prefect_batch.blocks.kinds.plain import plain_value
 from prefect_batch.blocks.letters.record_json import decode_record, encode_record, shown_columns
 from prefect_batch.blocks.opening import open_sink, open_source
-from prefect_batch.blocks.transient import fails_chunk
 from prefect_batch.tasks.work.isolate import isolate
 from prefect_batch.tasks.work.outputs import ItemTable, places
 from prefect_batch.tasks.work.process_vectorized import arrow_table
@@ -389,7 +388,7 @@ def written_to_made_table(database, name, arrow, values, *, as_table):
         table = pa.table([range(len(values)), column(values, arrow)], schema=schema)
         rows = ItemTable(table, np.arange(len(values)))
         with sink.transaction(PASS, CHUNK) as transaction:
-            refused = [places(part)[0] for part, _ in isolate(transaction, rows, fails_chunk)]
+            refused = [places(part)[0] for part, _ in isolate(transaction, rows)]
             transaction.commit()
     stored = STORED[database.kind].get(kind_of(arrow).name, lambda value: value)
     return {place: x if x is None else stored(x) for place, x in database.rows(f"SELECT id, x FROM {name}")}, refused

@@ -54,7 +54,7 @@ ROOMS = (
         "blocks.letters": "Dead letters: buried, read, decided on, replayed, purged.",
     },
     {
-        "blocks.transient": "Who is to blame for an error: the record, the sink, or a passing cause.",
+        "blocks.blame": "What is to blame for an error: one record, an end, this process, or a passing cause.",
         "blocks.health": "The numbers that health checks look at.",
         "blocks.opening": "Which parameter opens as which source or sink.",
     },

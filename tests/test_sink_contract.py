@@ -11,7 +11,6 @@ from prefect_batch import Files, Table, complete_files
 from prefect_batch.blocks.chunks import ChunkRange
 from prefect_batch.blocks.jobs import PassRef
 from prefect_batch.blocks.opening import open_sink, open_source
-from prefect_batch.blocks.transient import fails_chunk
 from prefect_batch.tasks.work.isolate import isolate
 from prefect_batch.tasks.work.outputs import Item
 from prefect_batch.testing import SinkCase, exercise_sink
@@ -88,7 +87,7 @@ def put(sink, records):
     sink.prepare(records, pa.schema([]))
     items = [Item(place, [record]) for place, record in enumerate(records)]
     with sink.transaction(PASS, CHUNK) as transaction:
-        refused = isolate(transaction, items, fails_chunk)
+        refused = isolate(transaction, items)
         transaction.commit()
     sink.end_pass(PASS)
     return [item.index for (item,), _ in refused]

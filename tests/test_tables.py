@@ -19,7 +19,6 @@ from prefect_batch.blocks.databases.sqlite.tables import sqlite_table
 from prefect_batch.blocks.errors import BadOutput, UnknownColumn
 from prefect_batch.blocks.jobs import PassRef
 from prefect_batch.blocks.opening import open_sink, open_source
-from prefect_batch.blocks.transient import fails_chunk
 from prefect_batch.tasks.work.isolate import isolate
 from prefect_batch.tasks.work.outputs import Item, ItemTable, join_tables, places
 from prefect_batch.tasks.work.process_vectorized import arrow_table
@@ -115,7 +114,7 @@ def test_a_table_is_written_as_its_records_are(database):
         with sink.transaction(PassRef("job", 1, "x"), ChunkRange(None, (1,))) as transaction:
             assert isinstance(transaction, TakesTables)
             in_two_chunks = pa.concat_tables([table.slice(0, 11), table.slice(11)])
-            assert isolate(transaction, ItemTable(in_two_chunks, np.arange(40)), fails_chunk) == []
+            assert isolate(transaction, ItemTable(in_two_chunks, np.arange(40))) == []
             transaction.commit()
         assert database.rows("SELECT * FROM by_table ORDER BY id") == database.rows("SELECT * FROM by_rows ORDER BY id")
 
@@ -176,12 +175,12 @@ def test_a_refused_row_is_found_among_the_tables_rows(database):
     sink.prepare([], None)
     outputs = ItemTable(pa.table({"id": range(10), "n": range(10)}), np.array([0, 0, 1, 2, 3, 4, 5, 6, 7, 7]))
     with sink.transaction(PassRef("job", 1, "x"), ChunkRange(None, (1,))) as transaction:
-        refused = isolate(transaction, outputs, fails_chunk)
+        refused = isolate(transaction, outputs)
         transaction.commit()
     assert [places(one) for one, _ in refused] == [[4]]
     assert database.rows("SELECT count(*), sum(id) FROM t") == [(9, 40)]
     with sink.transaction(PassRef("job", 1, "x"), ChunkRange(None, (1,))) as transaction:
-        one_by_one = isolate(transaction, [Item(4, [{"id": 5, "n": 5}])], fails_chunk)
+        one_by_one = isolate(transaction, [Item(4, [{"id": 5, "n": 5}])])
     assert type(refused[0][1]) is type(one_by_one[0][1])
     assert (
         str(refused[0][1].orig if hasattr(refused[0][1], "orig") else refused[0][1]).splitlines()[0]
@@ -195,7 +194,7 @@ def test_of_rows_with_one_key_the_last_is_written(database):
     sink.prepare([], None)
     with sink.transaction(PassRef("job", 1, "x"), ChunkRange(None, (1,))) as transaction:
         outputs = ItemTable(pa.table({"b": [1, 2, 1], "n": [1, 2, 3], "a": [1, 1, 1]}), np.arange(3))
-        assert isolate(transaction, outputs, fails_chunk) == []
+        assert isolate(transaction, outputs) == []
         transaction.commit()
     assert sorted(database.rows("SELECT * FROM t")) == [(1, 1, 3), (1, 2, 2)]
 

@@ -14,6 +14,7 @@ from prefect_batch.blocks.batches import Batch
 from prefect_batch.blocks.databases import standard
 from prefect_batch.blocks.databases.columns import SourceColumn
 from prefect_batch.blocks.databases.target import Target
+from prefect_batch.blocks.error_facts import Blame
 from prefect_batch.blocks.kinds.record import Record
 from prefect_batch.blocks.parameters.health_check import HealthCheck
 
@@ -105,9 +106,9 @@ class Dialect:
         write_one_by_one: Writes records, or the rows of a table, each separately. None if that is not faster.
         explain: Returns what EXPLAIN says of a SELECT, or None if its plans are not read.
         guess_rows: Returns roughly how many rows a SELECT has, by its plan alone, or 0 if the plan is not used.
-        verdict: Returns whether an error is transient, or None if it is not an error of this database.
-        is_of_sink: Returns whether no record is to blame for an error, such as a missing privilege, a dropped table or
-            a full disk.
+        blame: Returns what is to blame for an error, or None if it is not an error of this database. `Blame.END` is a
+            missing privilege, a dropped table or a full disk, and `Blame.RECORD` all that is not known to be anything
+            else.
         health: The built-in health checks.
     """
 
@@ -138,8 +139,7 @@ class Dialect:
 
     explain: Callable[[Connection, Select[Any]], Explained | None] = lambda _connection, _statement: None
     guess_rows: Callable[[Connection, Select[Any]], int] = lambda _connection, _statement: 0
-    verdict: Callable[[BaseException], bool | None] = standard.verdict
-    is_of_sink: Callable[[BaseException], bool] = lambda _error: False
+    blame: Callable[[BaseException], Blame | None] = standard.blame
     health: Health = field(default_factory=lambda: Health({}))
 
     def by_another_driver(self) -> "Dialect":

@@ -21,6 +21,7 @@ from prefect_batch.blocks.databases.key_side import SqlKeySide
 from prefect_batch.blocks.databases.keyed_rows import KeyedRows
 from prefect_batch.blocks.databases.ledger import LEDGER, Entry, Ledger
 from prefect_batch.blocks.databases.target import Target, describe_target
+from prefect_batch.blocks.error_facts import Blame
 from prefect_batch.blocks.errors import BadSink
 from prefect_batch.blocks.jobs import PassRef
 from prefect_batch.blocks.kinds.convert import records_of
@@ -84,7 +85,8 @@ class SqlTransaction:
         """Return whether the savepoint is gone, as after a lost connection or a deadlock."""
         if isinstance(error, (ConnectionError, TimeoutError)):
             return True
-        return bool(standard.verdict(error) or self._dialect.verdict(getattr(error, "orig", None) or error))
+        of_driver = self._dialect.blame(getattr(error, "orig", None) or error)
+        return Blame.PASSING in (standard.blame(error), of_driver)
 
     def _go_back(self, nested: NestedTransaction, error: Exception) -> None:
         try:

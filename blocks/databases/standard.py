@@ -17,17 +17,18 @@ from prefect_batch.blocks.databases.column_types import sql_type
 from prefect_batch.blocks.databases.columns import SourceColumn, describe
 from prefect_batch.blocks.databases.rows import Same, same_columns
 from prefect_batch.blocks.databases.target import Target
+from prefect_batch.blocks.error_facts import Blame
 from prefect_batch.blocks.errors import RowNotFound
 from prefect_batch.blocks.kinds.record import Record
 
 __all__ = [
     "arguments",
+    "blame",
     "insert_statement",
     "made_type",
     "query_columns",
     "refused_key",
     "update_statement",
-    "verdict",
     "write_rows",
     "write_standard",
 ]
@@ -60,10 +61,12 @@ def made_type(arrow: pa.DataType, in_key: bool) -> sql.TypeEngine[Any]:
     return sql.String(255) if in_key and isinstance(kind, sql.Text) else kind
 
 
-def verdict(error: BaseException) -> bool | None:
-    """Implement `Dialect.verdict` for SQLAlchemy's own errors."""
-    lost = isinstance(error, DBAPIError) and error.connection_invalidated
-    return True if lost or isinstance(error, (DisconnectionError, PoolTimeout)) else None
+def blame(error: Any) -> Blame | None:
+    """Implement `Dialect.blame` for SQLAlchemy's own errors."""
+    if issubclass(type(error), (DisconnectionError, PoolTimeout)):
+        return Blame.PASSING
+    # By type, because `isinstance` asks the error, which may be one of a user's with anything in it.
+    return Blame.PASSING if issubclass(type(error), DBAPIError) and error.connection_invalidated else None
 
 
 def write_standard(connection: Connection, target: Target, write: str, records: list[Record]) -> None:

@@ -6,8 +6,8 @@ records cost about 4k writes. Otherwise the batch is halved: k bad records in n 
 
 import contextlib
 import itertools
-from collections.abc import Callable
 
+from prefect_batch.blocks.blame import blame_of
 from prefect_batch.blocks.capabilities import WritesOneByOne
 from prefect_batch.blocks.contracts import SinkTransaction
 from prefect_batch.blocks.errors import WriteAgain
@@ -27,7 +27,6 @@ _Refused = list[tuple[Outputs, Exception]]
 def isolate(
     transaction: SinkTransaction,
     outputs: Outputs,
-    fails_chunk: Callable[[BaseException], bool],
     refusals: Refusals | None = None,
 ) -> list[tuple[Outputs, Exception]]:
     """Write the outputs, and return those that the sink refuses.
@@ -40,7 +39,7 @@ def isolate(
 
     Raises:
         SinkRefuses: `refusals` has counted enough.
-        Exception: An error for which, by `fails_chunk`, no record is to blame.
+        Exception: An error for which no record is to blame.
     """
     refusals = refusals or Refusals(hold=False)
     refused: _Refused = []
@@ -52,11 +51,11 @@ def isolate(
             if part:
                 refusals.taken()
             continue
-        if fails_chunk(error):
+        if blame_of(error).fails_chunk:
             raise error
         one_by_one = None
         if singly and _seems_dense(part, error):
-            one_by_one = _write_one_by_one(transaction, part, fails_chunk)
+            one_by_one = _write_one_by_one(transaction, part)
             singly = one_by_one is not None
         bad, rest = one_by_one or _divided(part, error)
         if one_by_one or rest:
@@ -78,9 +77,7 @@ def _seems_dense(outputs: Outputs, error: Exception) -> bool:
     return blamed is None or blamed < DENSE_ROWS
 
 
-def _write_one_by_one(
-    transaction: SinkTransaction, outputs: Outputs, fails_chunk: Callable[[BaseException], bool]
-) -> tuple[_Refused, list[Outputs]] | None:
+def _write_one_by_one(transaction: SinkTransaction, outputs: Outputs) -> tuple[_Refused, list[Outputs]] | None:
     """Write the outputs one by one.
 
     Returns:
@@ -92,7 +89,7 @@ def _write_one_by_one(
         with transaction.savepoint():
             errors = transaction.write_one_by_one(rows_of(outputs))
     except Exception as error:
-        if fails_chunk(error):
+        if blame_of(error).fails_chunk:
             raise
         return None
     if errors is None:
@@ -103,7 +100,7 @@ def _write_one_by_one(
         part = outputs[place : place + 1]
         if reason is None:
             unclear.append(part)
-        elif fails_chunk(reason):
+        elif blame_of(reason).fails_chunk:
             raise reason
         else:
             bad.append((part, reason))

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from prefect_batch.blocks.batches import Batch
+from prefect_batch.blocks.blame import blame_of
 from prefect_batch.blocks.errors import LostOwnership, RemoteError, RunStopped, SinkRefuses, StopBatch
 from prefect_batch.blocks.letters.redaction import Redaction, redaction_key
-from prefect_batch.blocks.transient import is_transient
 from prefect_batch.tasks.error_text import normalise, own_error, printed, type_name
 
 __all__ = ["hold", "open_redaction", "redacted_errors"]
@@ -70,7 +70,7 @@ def _redacted(error: Exception) -> Exception:
         return SinkRefuses(error.records, normalise(_text(error.error)))
     name, message = type_name(error), normalise(_text(str(own_error(error))))
     frames = printed(traceback.format_tb, error.__traceback__)
-    return RemoteError(name, message, f"{frames}{name}: {message}", is_transient(error))
+    return RemoteError(name, message, f"{frames}{name}: {message}", blame_of(error))
 
 
 def _watch_logs() -> None:

@@ -18,7 +18,6 @@ from prefect_batch.blocks.opening import PinnedFiles, open_sink, open_source
 from prefect_batch.blocks.parameters.letters import Letters
 from prefect_batch.blocks.parameters.specs import SinkSpec, SourceSpec
 from prefect_batch.blocks.processor import Processor, resolve_processor
-from prefect_batch.blocks.transient import fails_chunk
 from prefect_batch.tasks.work.count import Count
 from prefect_batch.tasks.work.isolate import isolate
 from prefect_batch.tasks.work.outputs import Item, Outputs, first_records, places, written
@@ -221,7 +220,7 @@ class _Writing:
         """
         if outputs and self._transaction is None:
             self._ends.sink.prepare(first_records(outputs[0]), self._ends.source.schema)
-        return [refused for part in outputs for refused in isolate(self._begin(), part, fails_chunk, self._refusals)]
+        return [refused for part in outputs for refused in isolate(self._begin(), part, self._refusals)]
 
     def end(self) -> None:
         """All records were offered.

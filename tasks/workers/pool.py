@@ -14,9 +14,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Self
 
+from prefect_batch.blocks.blame import blame_of
 from prefect_batch.blocks.chunks import ChunkRange, ChunkResult
 from prefect_batch.blocks.errors import RecordTimeout, RunStopped, SinkRefuses, WorkerDied
-from prefect_batch.blocks.transient import is_transient
 from prefect_batch.tasks.work.rate_limit import RateLimit
 from prefect_batch.tasks.work.record_guard import IDLE, SHARED_BYTES
 from prefect_batch.tasks.work.stop_signals import NOT_BEGUN, ROLLED_BACK, abandon, refuse
@@ -188,7 +188,7 @@ class WorkerPool:
                 assert self._timeout is not None
                 doomed[hung] = RecordTimeout(self._timeout, by_force=True)
                 continue
-            if not isinstance(answer, (ChunkResult, SinkRefuses)) and not is_transient(answer):
+            if not isinstance(answer, (ChunkResult, SinkRefuses)) and not blame_of(answer).passes:
                 self.refuse()  # Before its worker continues with the next chunk.
             self._idle.put(worker)
             if isinstance(answer, ChunkResult):

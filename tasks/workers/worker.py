@@ -19,10 +19,10 @@ from dataclasses import replace
 from multiprocessing.connection import Connection
 from typing import Any
 
+from prefect_batch.blocks.blame import blame_of
 from prefect_batch.blocks.credentials import know_url
 from prefect_batch.blocks.errors import LostOwnership, RemoteError, SinkRefuses, StopBatch
 from prefect_batch.blocks.letters.redaction import know_redaction_key
-from prefect_batch.blocks.transient import is_transient
 from prefect_batch.tasks.error_text import own_error, printed, type_name
 from prefect_batch.tasks.work.rate_limit import RateLimit, keep_rate_limit
 from prefect_batch.tasks.work.record_guard import SHARED_BYTES, RecordGuard
@@ -76,7 +76,7 @@ def _remote(error: Exception) -> Exception:
     if isinstance(error, (SinkRefuses, LostOwnership)):
         return error
     text = printed(traceback.format_exception, error)
-    return RemoteError(type_name(error), str(own_error(error)), text, is_transient(error))
+    return RemoteError(type_name(error), str(own_error(error)), text, blame_of(error))
 
 
 def _work(

@@ -9,7 +9,7 @@ from sqlalchemy.engine import URL
 from prefect_batch.blocks.databases import standard
 from prefect_batch.blocks.databases.columns import SourceColumn, describe
 from prefect_batch.blocks.databases.dialect import Dialect, Explained, Health
-from prefect_batch.blocks.databases.mysql.errors import is_of_sink, verdict
+from prefect_batch.blocks.databases.mysql.errors import blame
 from prefect_batch.blocks.databases.mysql.values import made_type
 from prefect_batch.blocks.databases.mysql.write import write_mysql
 from prefect_batch.blocks.databases.statements import explain
@@ -107,7 +107,6 @@ MYSQL = Dialect(
     write=write_mysql,
     explain=_explain,
     guess_rows=_guess_rows,
-    verdict=verdict,
-    is_of_sink=is_of_sink,
+    blame=blame,
     health=_HEALTH,
 )

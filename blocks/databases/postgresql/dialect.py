@@ -11,7 +11,7 @@ from prefect_batch.blocks.databases import standard
 from prefect_batch.blocks.databases.column_types import sql_type
 from prefect_batch.blocks.databases.columns import SourceColumn, describe
 from prefect_batch.blocks.databases.dialect import Dialect, Explained, TableReader
-from prefect_batch.blocks.databases.postgresql.errors import is_of_sink, verdict
+from prefect_batch.blocks.databases.postgresql.errors import blame
 from prefect_batch.blocks.databases.postgresql.health import HEALTH
 from prefect_batch.blocks.databases.postgresql.tables import carries, fetch_tables
 from prefect_batch.blocks.databases.postgresql.write import (
@@ -88,7 +88,6 @@ POSTGRESQL = Dialect(
     write_one_by_one=write_postgresql_one_by_one,
     explain=_explain,
     guess_rows=_guess_rows,
-    verdict=verdict,
-    is_of_sink=is_of_sink,
+    blame=blame,
     health=HEALTH,
 )

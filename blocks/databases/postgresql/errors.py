@@ -3,36 +3,41 @@
 import re
 from typing import Any
 
-__all__ = ["is_of_sink", "note_refused_row", "verdict"]
+from prefect_batch.blocks.error_facts import Blame
 
-# Serialization failure, deadlock, lock not available, shutdowns, too many connections, session ended by an idle
-# timeout.
-_TRANSIENT = {"40001", "40P01", "55P03", "57P01", "57P02", "57P03", "57P05", "53300", "25P03"}
-# No privilege, a table or a schema that is gone, a read-only transaction.
-_OF_SINK = {"42501", "42P01", "25006", "3F000"}
-# No resources, errors of the system, interventions of an operator, internal errors.
-_CLASSES_OF_SINK = ("53", "58", "57", "XX")
+# Serialization failure, deadlock, lock not available, shutdowns, too many connections, session ended for its idleness.
+_PASSING = {"40001", "40P01", "55P03", "57P01", "57P02", "57P03", "57P05", "53300"}
+# Out of memory; a statement cancelled, as by statement_timeout; a transaction idle or open for too long.
+_SIZE = {"53200", "57014", "25P03", "25P04"}
+# No privilege, a table or a schema that is gone, a read-only transaction, corrupted data.
+_OF_SINK = {"42501", "42P01", "25006", "3F000", "XX001", "XX002"}
+# No resources, errors of the system, interventions of an operator. Internal errors (XX000) come of single values, too:
+# PostGIS says so of a bad geometry.
+_CLASSES_OF_SINK = {"53", "58", "57"}
+# The server's functions that refuse a single row, whatever the state: by a row policy, or by RAISE in a trigger.
+_OF_ROW = {"ExecWithCheckOptions", "exec_stmt_raise"}
 
 
-def verdict(error: BaseException) -> bool | None:
-    """Implement `Dialect.verdict`."""
-    if _driver(error) not in ("psycopg", "psycopg2"):
+def blame(error: BaseException) -> Blame | None:
+    """Implement `Dialect.blame`."""
+    if type(error).__module__.partition(".")[0] not in ("psycopg", "psycopg2"):
         return None
     state: str | None = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
     if state is None:
         # Every error that the server sends has a state. libpq has none if the server went away.
-        return type(error).__name__ == "OperationalError"
-    return state in _TRANSIENT or state.startswith("08")
+        return Blame.PASSING if type(error).__name__ == "OperationalError" else Blame.RECORD
+    if state in _PASSING or state.startswith("08"):
+        return Blame.PASSING
+    if state in _SIZE:
+        return Blame.SIZE
+    of_sink = state in _OF_SINK or state[:2] in _CLASSES_OF_SINK
+    return Blame.END if of_sink and _refused_by(error) not in _OF_ROW else Blame.RECORD
 
 
-def is_of_sink(error: BaseException) -> bool:
-    """Implement `Dialect.is_of_sink`."""
-    state: str = getattr(error, "sqlstate", None) or "" if _driver(error) == "psycopg" else ""
-    return state in _OF_SINK or state[:2] in _CLASSES_OF_SINK
-
-
-def _driver(error: BaseException) -> str:
-    return type(error).__module__.partition(".")[0]
+def _refused_by(error: Any) -> str | None:
+    """Return the server's function that raised the error, which is the same in every language."""
+    found: str | None = error.diag.source_function
+    return found
 
 
 def note_refused_row(error: Any) -> None:

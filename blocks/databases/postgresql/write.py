@@ -17,11 +17,12 @@ from prefect_batch.blocks.databases.postgresql.copy import (
     quote,
     wrapped,
 )
-from prefect_batch.blocks.databases.postgresql.errors import note_refused_row, verdict
+from prefect_batch.blocks.databases.postgresql.errors import blame, note_refused_row
 from prefect_batch.blocks.databases.postgresql.one_by_one import ROW, NumberedRows, write_one_by_one
 from prefect_batch.blocks.databases.rows import Same, check_table, last_of_each_key, last_of_each_key_in, same_columns
 from prefect_batch.blocks.databases.statements import on_conflict, quoted_table
 from prefect_batch.blocks.databases.target import Target
+from prefect_batch.blocks.error_facts import Blame
 from prefect_batch.blocks.errors import RowNotFound, WriteAgain
 from prefect_batch.blocks.kinds.convert import records_of
 from prefect_batch.blocks.kinds.record import Record
@@ -134,7 +135,9 @@ def _copy_at_once(copy: Copy, into: str, target: Target) -> None:
     except psycopg.Error as error:
         note_refused_row(error)
         of_record = isinstance(error, (psycopg.DataError, psycopg.IntegrityError))
-        if verdict(error) or (of_record and not isinstance(error, psycopg.errors.UniqueViolation)):
+        if (blame(error) or Blame.RECORD).passes or (
+            of_record and not isinstance(error, psycopg.errors.UniqueViolation)
+        ):
             raise
         target.obstacles.add(type(error).__name__)
         raise WriteAgain(str(error)) from error

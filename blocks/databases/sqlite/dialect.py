@@ -11,7 +11,7 @@ from sqlalchemy.pool import QueuePool
 
 from prefect_batch.blocks.databases.columns import SourceColumn
 from prefect_batch.blocks.databases.dialect import Dialect, Explained
-from prefect_batch.blocks.databases.sqlite.errors import is_of_sink, verdict
+from prefect_batch.blocks.databases.sqlite.errors import blame
 from prefect_batch.blocks.databases.sqlite.location import file_of, in_memory, is_private, shared_memory
 from prefect_batch.blocks.databases.sqlite.tables import fetch_tables, stream
 from prefect_batch.blocks.databases.sqlite.values import made_type, reader
@@ -113,6 +113,5 @@ SQLITE = Dialect(
     write_table=write_sqlite_table,
     write_one_by_one=write_sqlite_one_by_one,
     explain=_explain,
-    verdict=verdict,
-    is_of_sink=is_of_sink,
+    blame=blame,
 )
