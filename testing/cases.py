@@ -7,8 +7,6 @@ from typing import Any
 from prefect_batch.blocks.contracts import Sink, Source
 from prefect_batch.blocks.kinds.record import Record
 
-__all__ = ["SinkCase", "SourceCase", "promised", "same_rows", "shown"]
-
 
 @dataclass(frozen=True)
 class SourceCase:

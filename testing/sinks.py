@@ -19,8 +19,6 @@ from prefect_batch.tasks.work.isolate import isolate
 from prefect_batch.tasks.work.outputs import Item, places
 from prefect_batch.testing.cases import SinkCase, promised, same_rows, shown
 
-__all__ = ["exercise_sink"]
-
 PASS = PassRef("exercise", 1, "ab12cd34")
 # Adjacent ranges, as in a pass: each begins where another ends.
 CHUNKS = [ChunkRange(None if n == 0 else (10 * n,), (10 * n + 10,)) for n in range(8)]

@@ -25,8 +25,6 @@ from prefect_batch.blocks.kinds.record import Record
 from prefect_batch.testing.cases import SourceCase, promised, shown
 from prefect_batch.testing.walk import Walk, ranges_of, read_range, saved, walk
 
-__all__ = ["exercise_source"]
-
 # Enough for several ranges of several batches each.
 MANY = 13
 THREADS = 4

@@ -12,8 +12,6 @@ from prefect_batch.blocks.keys import Key, decode_key, encode_key
 from prefect_batch.blocks.kinds.record import Record
 from prefect_batch.testing.cases import promised, shown
 
-__all__ = ["Walk", "ranges_of", "read_range", "saved", "walk"]
-
 Read = Callable[[ChunkRange, int], Iterator[Batch]]
 
 

@@ -11,8 +11,6 @@ from prefect_batch.blocks.errors import BadSource
 from prefect_batch.blocks.parameters.tables import Query, Table
 from prefect_batch.blocks.suggestions import near
 
-__all__ = ["check_source"]
-
 # Smaller tables are sorted fast without an index.
 LARGE = 100_000
 

@@ -9,8 +9,6 @@ from sqlalchemy.dialects import mysql
 
 from prefect_batch.blocks.kinds.kind import kind_of
 
-__all__ = ["ANY_DECIMAL", "arrow_type", "sql_type"]
-
 # Of decimals that values alone tell of: as many places as any later one may have.
 ANY_DECIMAL = pa.decimal256(76, 38)
 _MOST_DIGITS = 65

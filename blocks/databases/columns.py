@@ -10,8 +10,6 @@ from sqlalchemy.exc import NoSuchTableError
 
 from prefect_batch.blocks.suggestions import near
 
-__all__ = ["SourceColumn", "describe", "escape_colons", "missing_table", "table_columns"]
-
 
 @dataclass(frozen=True)
 class SourceColumn:

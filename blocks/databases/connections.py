@@ -11,8 +11,6 @@ from sqlalchemy.pool import QueuePool, SingletonThreadPool
 from prefect_batch.blocks.credentials import load_block, parse_url, url_of
 from prefect_batch.blocks.databases.known_dialects import dialect_of, with_driver
 
-__all__ = ["close_engines", "file_of", "open_engine"]
-
 _engines: dict[str, Engine] = {}
 _inherited: list[Engine] = []
 _lock = threading.Lock()

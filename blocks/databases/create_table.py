@@ -14,8 +14,6 @@ from prefect_batch.blocks.errors import BadSink
 from prefect_batch.blocks.kinds.of_values import schema_of_records
 from prefect_batch.blocks.kinds.record import Record
 
-__all__ = ["create_table"]
-
 
 def create_table(
     end: SqlEnd, name: str, schema: str | None, key: tuple[str, ...], records: Sequence[Record], source: pa.Schema

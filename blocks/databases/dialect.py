@@ -18,8 +18,6 @@ from prefect_batch.blocks.error_facts import Blame
 from prefect_batch.blocks.kinds.record import Record
 from prefect_batch.blocks.parameters.health_check import HealthCheck
 
-__all__ = ["Dialect", "Explained", "Health", "Refused", "TableReader"]
-
 Refused = dict[int, Exception | None]
 TableReader = Callable[[Engine, Select[Any], int, pa.Schema], Iterator[Batch]]
 

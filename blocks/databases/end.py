@@ -8,8 +8,6 @@ from prefect_batch.blocks.databases.connections import open_engine
 from prefect_batch.blocks.databases.dialect import Dialect
 from prefect_batch.blocks.databases.known_dialects import dialect_of
 
-__all__ = ["SqlEnd"]
-
 
 class SqlEnd:
     """A source or sink in a database. Connects when first used."""

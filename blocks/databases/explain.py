@@ -9,8 +9,6 @@ from prefect_batch.blocks.databases.dialect import Explained
 from prefect_batch.blocks.databases.keyed_rows import KeyedRows
 from prefect_batch.blocks.keys import Key
 
-__all__ = ["estimate_rows", "explain_rows", "rows_sql"]
-
 # If the database estimates at most this many rows, they are counted, which takes a fraction of a second.
 COUNTED = 1_000_000
 

@@ -9,8 +9,6 @@ from sqlalchemy import Connection, Engine, Select
 
 from prefect_batch.blocks.databases.statements import compiled
 
-__all__ = ["fetch_batches", "row_bytes"]
-
 Rows = list[tuple[Any, ...]]
 FIRST_ROWS = 500
 BATCH_BYTES = 32 * 2**20

@@ -13,8 +13,6 @@ from prefect_batch.blocks.databases.keyset import sum_columns
 from prefect_batch.blocks.key_sum import KeySum
 from prefect_batch.blocks.keys import Key, plain_key
 
-__all__ = ["SqlKeySide"]
-
 # Keys in memory at once, and keys asked for in one statement.
 FETCHED, ASKED = 10_000, 500
 

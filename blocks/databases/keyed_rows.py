@@ -14,8 +14,6 @@ from prefect_batch.blocks.errors import BadSource
 from prefect_batch.blocks.keys import Key, encode_key, plain_key
 from prefect_batch.blocks.parameters.tables import Query, Table
 
-__all__ = ["KeyedRows"]
-
 
 class KeyedRows(SqlEnd):
     """The rows of a table or query in the order of its key. Connects when first used, and keeps no connection."""

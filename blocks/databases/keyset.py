@@ -9,8 +9,6 @@ from sqlalchemy import BigInteger, ColumnElement, and_, bindparam, cast, false, 
 from prefect_batch.blocks.key_sum import FACTORS, MODULI
 from prefect_batch.blocks.keys import Key
 
-__all__ = ["beyond", "one_of", "sum_columns", "up_to"]
-
 
 def beyond(columns: Sequence[ColumnElement[object]], key: Key, *, row_values: bool) -> ColumnElement[bool]:
     """Return the condition that a row's key is greater than this key."""

@@ -8,8 +8,6 @@ from prefect_batch.blocks.databases.mysql.dialect import MYSQL
 from prefect_batch.blocks.databases.postgresql.dialect import POSTGRESQL
 from prefect_batch.blocks.databases.sqlite.dialect import SQLITE
 
-__all__ = ["DIALECTS", "dialect_named", "dialect_of", "with_driver"]
-
 STANDARD = Dialect()
 DIALECTS = (
     STANDARD,

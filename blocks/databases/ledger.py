@@ -18,8 +18,6 @@ from prefect_batch.blocks.chunks import ChunkRange
 from prefect_batch.blocks.errors import ChunkIsDone, LostOwnership
 from prefect_batch.blocks.jobs import PassRef
 
-__all__ = ["LEDGER", "Entry", "Ledger"]
-
 LEDGER = "prefect_batch_chunks"
 # By then, a pass of the same job under another Prefect server is over, too.
 KEPT = timedelta(days=30)

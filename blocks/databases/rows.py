@@ -17,9 +17,6 @@ from prefect_batch.blocks.kinds.plain import PLAIN, storable_values
 from prefect_batch.blocks.kinds.record import Record
 from prefect_batch.blocks.suggestions import near
 
-__all__ = ["Same", "check_table", "last_of_each_key", "last_of_each_key_in", "plain_columns", "same_columns"]
-
-
 # What every driver stores as it is.
 _STORED = {int, float, str, bytes, bool, type(None)}
 

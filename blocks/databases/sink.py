@@ -28,8 +28,6 @@ from prefect_batch.blocks.kinds.convert import records_of
 from prefect_batch.blocks.kinds.record import Record
 from prefect_batch.blocks.parameters.tables import Table
 
-__all__ = ["SqlSink", "SqlTransaction"]
-
 # Some 40 MB of records.
 HELD_ROWS = 20_000
 

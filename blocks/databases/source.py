@@ -20,8 +20,6 @@ from prefect_batch.blocks.databases.keyed_rows import KeyedRows
 from prefect_batch.blocks.databases.keyset import one_of
 from prefect_batch.blocks.keys import Key, plain_key
 
-__all__ = ["SqlSource"]
-
 
 class SqlSource(KeyedRows):
     """A table or query to read. Connects when first used, and keeps no connection."""

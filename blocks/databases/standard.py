@@ -21,18 +21,6 @@ from prefect_batch.blocks.error_facts import Blame
 from prefect_batch.blocks.errors import RowNotFound
 from prefect_batch.blocks.kinds.record import Record
 
-__all__ = [
-    "arguments",
-    "blame",
-    "insert_statement",
-    "made_type",
-    "query_columns",
-    "refused_key",
-    "update_statement",
-    "write_rows",
-    "write_standard",
-]
-
 
 def arguments(_url: URL) -> dict[str, Any]:
     """Implement `Dialect.arguments`."""

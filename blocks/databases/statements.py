@@ -8,8 +8,6 @@ from sqlalchemy.engine.interfaces import Dialect as SqlDialect
 
 from prefect_batch.blocks.databases.target import Target
 
-__all__ = ["compiled", "explain", "on_conflict", "quoted_table"]
-
 Quote = Callable[[str], str]
 
 

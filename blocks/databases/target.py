@@ -8,8 +8,6 @@ from sqlalchemy import types as sql
 
 from prefect_batch.blocks.databases.columns import table_columns
 
-__all__ = ["Target", "describe_target"]
-
 
 @dataclass(frozen=True)
 class Target:

@@ -9,8 +9,6 @@ import pyarrow.types as is_
 
 from prefect_batch.blocks.kinds.kind import plain_type, python_types
 
-__all__ = ["CONVERSION_ERRORS", "cast_column", "narrow"]
-
 CONVERSION_ERRORS = (pa.ArrowException, TypeError, ValueError, OverflowError)
 
 

@@ -17,8 +17,6 @@ from prefect_batch.blocks.kinds.nanoseconds import NanoTime, nanoseconds_of
 from prefect_batch.blocks.kinds.plain import misfit, plain_value
 from prefect_batch.blocks.kinds.record import Record
 
-__all__ = ["CONVERSION_ERRORS", "records_of", "to_arrow", "to_arrow_or_null", "values_of"]
-
 _FIRST_DAY, _LAST_DAY = ((day - date(1970, 1, 1)).days for day in (date.min, date.max))
 
 

@@ -11,8 +11,6 @@ from prefect_batch.blocks.kinds.cast import CONVERSION_ERRORS, cast_column
 from prefect_batch.blocks.kinds.convert import to_arrow
 from prefect_batch.blocks.kinds.kind import plain_type, written_moment
 
-__all__ = ["as_csv", "csv_schema", "csv_type", "from_csv"]
-
 _AS_TEXT = (pa.uuid(), pa.string_view())
 
 

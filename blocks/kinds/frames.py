@@ -13,8 +13,6 @@ from prefect_batch.blocks.kinds.of_values import type_of_values
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["from_frame", "to_frame"]
-
 _UNKNOWN = (pa.time64("ns"), pa.uuid(), pa.month_day_nano_interval())
 
 

@@ -19,8 +19,6 @@ from prefect_batch.blocks.kinds.kind import kind_of, written_moment
 from prefect_batch.blocks.kinds.nanoseconds import moment_text, nanoseconds_of, parse_time, time_text, whole_duration
 from prefect_batch.blocks.kinds.plain import misfit
 
-__all__ = ["check_json", "from_json", "is_json", "json_default", "json_text", "json_type", "json_values"]
-
 
 def _interval(text: str) -> Any:
     parse = kind_of(pa.month_day_nano_interval()).parse

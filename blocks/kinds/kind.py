@@ -26,8 +26,6 @@ from prefect_batch.blocks.kinds.nanoseconds import (
     time_text,
 )
 
-__all__ = ["KINDS", "Kind", "kind_of", "plain_type", "python_types", "written_moment"]
-
 
 @dataclass(frozen=True)
 class Kind:

@@ -7,8 +7,6 @@ import pyarrow as pa
 
 from prefect_batch.blocks.errors import BadParameter
 
-__all__ = ["schema_of"]
-
 _DECIMAL = re.compile(r"decimal(?:128|256)?\(\s*(\d+)\s*,\s*(\d+)\s*\)")
 _ZONED = re.compile(r"timestamp\[\s*(s|ms|us|ns)\s*,\s*(?:tz=)?([^\]\s]+)\s*\]")
 # Names that people write for types that Arrow calls otherwise.

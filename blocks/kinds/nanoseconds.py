@@ -3,18 +3,6 @@
 from datetime import datetime, time, timedelta
 from typing import Any
 
-__all__ = [
-    "NanoTime",
-    "duration_text",
-    "moment_text",
-    "nanoseconds_of",
-    "parse_duration",
-    "parse_moment",
-    "parse_time",
-    "time_text",
-    "whole_duration",
-]
-
 _MICROSECOND = timedelta(microseconds=1)
 
 

@@ -16,8 +16,6 @@ from prefect_batch.blocks.kinds.nanoseconds import nanoseconds_of
 from prefect_batch.blocks.kinds.plain import plain_value
 from prefect_batch.blocks.kinds.record import Record
 
-__all__ = ["schema_of_records", "type_of_values"]
-
 _MOST_INT64, _MOST_UINT64 = 2**63 - 1, 2**64 - 1
 
 

@@ -13,8 +13,6 @@ import pyarrow as pa
 from prefect_batch.blocks.errors import DoesNotFit
 from prefect_batch.blocks.kinds.nanoseconds import NanoTime, nanoseconds_of
 
-__all__ = ["PLAIN", "misfit", "plain_value", "storable_values"]
-
 # Values of these types stay as they are.
 PLAIN = frozenset(
     (NoneType, bool, int, float, str, bytes, Decimal, datetime, date, time, timedelta, UUID, dict, list)

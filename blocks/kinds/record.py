@@ -2,6 +2,4 @@
 
 from typing import Any
 
-__all__ = ["Record"]
-
 Record = dict[str, Any]

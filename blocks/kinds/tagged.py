@@ -8,8 +8,6 @@ from prefect_batch.blocks.kinds.json_form import is_json
 from prefect_batch.blocks.kinds.kind import KINDS, Kind
 from prefect_batch.blocks.kinds.plain import plain_value
 
-__all__ = ["decode_value", "encode_scalar", "encode_value"]
-
 # Beyond this, JSON readers that hold numbers as doubles (the Prefect UI) would round an integer.
 _JSON_INTEGERS = 2**53
 _BY_TAG = {kind.tag: kind for kind in KINDS if kind.tag}

@@ -10,8 +10,6 @@ from prefect_batch.blocks.chunks import ChunkRange
 from prefect_batch.blocks.key_sum import KeySum, sum_of_keys
 from prefect_batch.blocks.keys import Key
 
-__all__ = ["Compared", "Comparison", "pick_out"]
-
 # Keys of the source in memory at once.
 PART_ROWS = 10_000
 # Of more surplus keys of text some may be counted twice.

@@ -10,8 +10,6 @@ from prefect_batch.blocks.keys import Key, decode_key
 from prefect_batch.blocks.letters.read import letter_tables
 from prefect_batch.blocks.stores.store import Store
 
-__all__ = ["LetterKeys", "LetterSums", "letter_keys", "sum_letters"]
-
 
 @dataclass
 class LetterSums:

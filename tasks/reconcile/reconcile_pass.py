@@ -21,8 +21,6 @@ from prefect_batch.tasks.reconcile.compare import Compared, Comparison, pick_out
 from prefect_batch.tasks.reconcile.letter_keys import LetterSums, letter_keys, sum_letters
 from prefect_batch.tasks.reconcile.reconciliation import RangeDifference, Reconciliation
 
-__all__ = ["Reconciled", "reconcile_pass"]
-
 NO_ACCOUNT = "the account of this range is missing, so it is not known which of its records were filtered"
 
 

@@ -4,8 +4,6 @@ import html
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-__all__ = ["RangeDifference", "Reconciliation", "Verdict"]
-
 Verdict = Literal["agrees", "differs", "could not verify"]
 MOST_SHOWN = 10
 

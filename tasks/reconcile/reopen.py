@@ -9,8 +9,6 @@ from prefect_batch.blocks.state.accounts import Account
 from prefect_batch.blocks.state.cursor import Cursor
 from prefect_batch.blocks.state.position import Planned, Position
 
-__all__ = ["reopen"]
-
 
 def reopen(cursor: Cursor, finished: Sequence[Account], again: Sequence[Account]) -> Cursor:
     """Return the cursor with some of its finished ranges marked unfinished, and their counts subtracted.

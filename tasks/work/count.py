@@ -26,8 +26,6 @@ from prefect_batch.tasks.error_text import let_go, normalise, own_error, trace_t
 from prefect_batch.tasks.work.outputs import Outputs, first_records, places
 from prefect_batch.tasks.work.process_record import Failure
 
-__all__ = ["Count", "letter_of", "sum_filtered"]
-
 TOP_ERRORS = 20
 MESSAGE_CHARACTERS = 300
 

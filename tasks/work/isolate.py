@@ -15,8 +15,6 @@ from prefect_batch.tasks.error_text import let_go
 from prefect_batch.tasks.work.outputs import Outputs, row_count, rows_of, write_outputs
 from prefect_batch.tasks.work.refusals import Refusals
 
-__all__ = ["isolate"]
-
 # A sink that complains of one of the first so many rows has about as many bad ones in all as make it worth the while
 # to write each row for itself; of a few rows it is not.
 DENSE_ROWS, FEW_ROWS = 200, 16

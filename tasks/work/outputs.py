@@ -13,20 +13,6 @@ from prefect_batch.blocks.contracts import SinkTransaction
 from prefect_batch.blocks.kinds.convert import records_of
 from prefect_batch.blocks.kinds.record import Record
 
-__all__ = [
-    "Item",
-    "ItemRows",
-    "ItemTable",
-    "Outputs",
-    "first_records",
-    "join_tables",
-    "places",
-    "row_count",
-    "rows_of",
-    "write_outputs",
-    "written",
-]
-
 
 @dataclass(slots=True)
 class Item:

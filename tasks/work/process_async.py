@@ -12,8 +12,6 @@ from prefect_batch.blocks.processor import Processor
 from prefect_batch.tasks.work.outputs import Item
 from prefect_batch.tasks.work.process_record import Failure, rows_of
 
-__all__ = ["process_async"]
-
 WATCH_SECONDS = 0.2
 
 Outcome = Item | Failure | None

@@ -14,8 +14,6 @@ from prefect_batch.blocks.kinds.record import Record
 from prefect_batch.tasks.work.outputs import Item, ItemRows
 from prefect_batch.tasks.work.record_guard import IDLE, RecordGuard
 
-__all__ = ["Failure", "Function", "process_batch", "rows_of"]
-
 Function = Callable[[Record], Any]
 
 

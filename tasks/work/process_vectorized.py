@@ -19,8 +19,6 @@ from prefect_batch.blocks.processor import Processor
 from prefect_batch.tasks.work.outputs import Item, ItemTable, Outputs, join_tables
 from prefect_batch.tasks.work.process_record import Failure, process_batch
 
-__all__ = ["RECORD", "process_vectorized"]
-
 # The column with the record of the batch that a row of a Table comes from. A DataFrame has its index for that.
 RECORD = "__record__"
 # If there is a fallback, a batch takes this many calls, and then continues record by record.

@@ -4,8 +4,6 @@ import threading
 import time
 from collections.abc import Callable
 
-__all__ = ["RateLimit", "forget_rate_limit", "keep_rate_limit", "rate_limit_of", "set_rate_limit"]
-
 SLEEP_SECONDS = 0.2
 # So much unused time may be made up for: that of a commit, for instance.
 CREDIT_SECONDS = 1.0

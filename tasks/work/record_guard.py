@@ -12,8 +12,6 @@ from typing import Any
 from prefect_batch.blocks.errors import RecordTimeout
 from prefect_batch.blocks.kinds.record import Record
 
-__all__ = ["IDLE", "SHARED_BYTES", "RecordGuard"]
-
 # No record is in hand: the worker reads, writes or waits.
 IDLE = -1
 # The record in hand, and the rate limit.

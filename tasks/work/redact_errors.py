@@ -13,8 +13,6 @@ from prefect_batch.blocks.errors import LostOwnership, RemoteError, RunStopped, 
 from prefect_batch.blocks.letters.redaction import Redaction, redaction_key
 from prefect_batch.tasks.error_text import normalise, own_error, printed, type_name
 
-__all__ = ["hold", "open_redaction", "redacted_errors"]
-
 # The batch that each thread has in hand, and what redacts it.
 _in_hand = threading.local()
 

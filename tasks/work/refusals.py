@@ -4,8 +4,6 @@ from prefect_batch.blocks.errors import RecordError, SinkRefuses
 from prefect_batch.blocks.passwords import hide_passwords
 from prefect_batch.tasks.error_text import own_error
 
-__all__ = ["ENOUGH_RECORDS", "Refusals"]
-
 # So many records refused one after the other, and none taken, say enough: isolating all of them takes minutes.
 ENOUGH_RECORDS = 500
 MESSAGE_CHARACTERS = 300

@@ -6,8 +6,6 @@ from prefect_batch.blocks.chunks import ChunkRange
 from prefect_batch.blocks.contracts import Source
 from prefect_batch.tasks.work.process_record import Failure
 
-__all__ = ["settle", "unread"]
-
 
 def settle(source: Source, chunk: ChunkRange, run_id: str) -> None:
     """Resolve the letters of a committed chunk, if the source is dead letters."""

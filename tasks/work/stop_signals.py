@@ -2,17 +2,6 @@
 
 from prefect_batch.blocks.errors import RunStopped
 
-__all__ = [
-    "NOT_BEGUN",
-    "ROLLED_BACK",
-    "abandon",
-    "check_abandoned",
-    "check_refusing",
-    "forget_signals",
-    "is_abandoned",
-    "refuse",
-]
-
 ROLLED_BACK = "the run was told to stop at once; this chunk was rolled back"
 NOT_BEGUN = "the run is about to stop; this chunk was not begun"
 

@@ -31,8 +31,6 @@ from prefect_batch.tasks.work.refusals import Refusals
 from prefect_batch.tasks.work.replayed import settle, unread
 from prefect_batch.tasks.work.stop_signals import check_abandoned, forget_signals
 
-__all__ = ["ChunkJob", "forget", "work_chunk"]
-
 
 @dataclass(frozen=True)
 class ChunkJob:

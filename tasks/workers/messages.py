@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from prefect_batch.blocks.chunks import ChunkRange
 from prefect_batch.tasks.work.work_chunk import ChunkJob
 
-__all__ = ["LogLine", "WorkOrder", "WorkerSetup"]
-
 
 @dataclass(frozen=True)
 class WorkerSetup:

@@ -22,8 +22,6 @@ from prefect_batch.tasks.work.record_guard import IDLE, SHARED_BYTES
 from prefect_batch.tasks.work.stop_signals import NOT_BEGUN, ROLLED_BACK, abandon, refuse
 from prefect_batch.tasks.workers.messages import LogLine, WorkerSetup, WorkOrder
 
-__all__ = ["WorkerPool", "pool_of", "refuse_waiting", "stop_at_once", "worker_pids"]
-
 Log = Callable[[int, str], None]
 # A record that no alarm can interrupt is ended with its worker after this many times its limit.
 PATIENCE = 1.25

@@ -11,8 +11,6 @@ from typing import Any, ClassVar
 
 import cloudpickle
 
-__all__ = ["send_function"]
-
 
 def _code_from(file: str, lines: list[str], make: Callable[..., types.CodeType], arguments: Any) -> types.CodeType:
     """Return the code that `make` gives, as code of this file, whose lines tracebacks show from now on."""

@@ -14,8 +14,6 @@ from prefect_batch.blocks.databases.mysql.values import made_type
 from prefect_batch.blocks.databases.mysql.write import write_mysql
 from prefect_batch.blocks.databases.statements import explain
 
-__all__ = ["MYSQL"]
-
 
 def _arguments(url: URL) -> dict[str, Any]:
     charset = {} if "charset" in url.query else {"charset": "utf8mb4"}

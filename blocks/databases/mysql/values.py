@@ -12,8 +12,6 @@ from prefect_batch.blocks.databases.column_types import sql_type
 from prefect_batch.blocks.kinds.json_form import json_text
 from prefect_batch.blocks.kinds.kind import kind_of
 
-__all__ = ["made_type", "storable"]
-
 # The most that DECIMAL has: digits, and those behind the point.
 _DIGITS, _PLACES = 65, 30
 _COLUMNS: dict[str, sql.TypeEngine[Any]] = {

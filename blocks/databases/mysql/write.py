@@ -9,8 +9,6 @@ from prefect_batch.blocks.databases.statements import quoted_table
 from prefect_batch.blocks.databases.target import Target
 from prefect_batch.blocks.kinds.record import Record
 
-__all__ = ["write_mysql"]
-
 
 def write_mysql(connection: Connection, target: Target, write: str, records: list[Record]) -> None:
     """Implement `Dialect.write`.

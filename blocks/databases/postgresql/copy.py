@@ -19,8 +19,6 @@ from prefect_batch.blocks.databases.target import Target
 from prefect_batch.blocks.kinds.csv_form import as_csv
 from prefect_batch.blocks.kinds.json_form import json_text
 
-__all__ = ["copy_rows", "copy_table", "cursor_of", "goes_as_csv", "plain_table", "quote", "wrapped"]
-
 _ARROW: dict[type, pa.DataType] = {
     bool: pa.bool_(),
     int: pa.int64(),

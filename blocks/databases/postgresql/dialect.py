@@ -21,8 +21,6 @@ from prefect_batch.blocks.databases.postgresql.write import (
 )
 from prefect_batch.blocks.databases.statements import explain
 
-__all__ = ["POSTGRESQL"]
-
 _OURS = "postgresql+psycopg"
 
 

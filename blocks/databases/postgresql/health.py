@@ -6,8 +6,6 @@ from prefect_batch.blocks.databases.dialect import Health
 from prefect_batch.blocks.errors import BadParameter
 from prefect_batch.blocks.parameters.health_check import HealthCheck
 
-__all__ = ["HEALTH"]
-
 # On a replica, how far it is behind what it has received, or NULL if it is cut off from its primary. On a primary, how
 # far the slowest of its replicas is behind.
 _LAG = (

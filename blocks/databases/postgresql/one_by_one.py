@@ -13,8 +13,6 @@ from prefect_batch.blocks.databases.statements import on_conflict
 from prefect_batch.blocks.databases.target import Target
 from prefect_batch.blocks.errors import RowNotFound, WriteAgain
 
-__all__ = ["ROW", "NumberedRows", "write_one_by_one"]
-
 # The column that numbers the rows in the temporary table; the others are c0, c1, … in the order of the names.
 ROW = "prefect_batch_row"
 # This many rows are first tried in one statement: with 1 % of bad rows, 85 % of the statements succeed.

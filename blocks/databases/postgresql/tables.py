@@ -12,8 +12,6 @@ from sqlalchemy import types as sql
 from prefect_batch.blocks.batches import Batch
 from prefect_batch.blocks.databases.fetch import BATCH_BYTES, row_bytes
 
-__all__ = ["carries", "fetch_tables"]
-
 _CARRIED = (sql.Boolean, sql.Integer, sql.Float, sql.Date, sql.DateTime, sql.String)
 
 

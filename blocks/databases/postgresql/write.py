@@ -27,8 +27,6 @@ from prefect_batch.blocks.errors import RowNotFound, WriteAgain
 from prefect_batch.blocks.kinds.convert import records_of
 from prefect_batch.blocks.kinds.record import Record
 
-__all__ = ["write_postgresql", "write_postgresql_one_by_one", "write_postgresql_table"]
-
 
 def write_postgresql(connection: Connection, target: Target, write: str, records: list[Record]) -> None:
     """Implement `Dialect.write`."""

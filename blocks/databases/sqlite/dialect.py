@@ -18,8 +18,6 @@ from prefect_batch.blocks.databases.sqlite.values import made_type, reader
 from prefect_batch.blocks.databases.sqlite.write import write_sqlite, write_sqlite_one_by_one, write_sqlite_table
 from prefect_batch.blocks.databases.statements import explain
 
-__all__ = ["SQLITE"]
-
 
 def _arguments(url: URL) -> dict[str, Any]:
     # For a database in memory SQLAlchemy would open a connection, and so a database, for each thread.

@@ -9,8 +9,6 @@ from urllib.parse import parse_qsl, unquote
 
 from sqlalchemy.engine import URL
 
-__all__ = ["file_of", "in_memory", "is_private", "shared_memory"]
-
 # With memdb a second writer waits for the first one; in a shared cache, which older versions have, it fails at once.
 _SHARED = "vfs=memdb" if sqlite3.sqlite_version_info >= (3, 36) else "mode=memory&cache=shared"
 

@@ -14,8 +14,6 @@ from sqlalchemy import Connection, Engine, Select
 from prefect_batch.blocks.batches import Batch
 from prefect_batch.blocks.databases.fetch import fetch_batches, row_bytes
 
-__all__ = ["fetch_tables", "sqlite_table", "stream"]
-
 # With more digits, two decimals may be the same float.
 _FLOAT_DIGITS = 15
 

@@ -16,8 +16,6 @@ from prefect_batch.blocks.kinds.json_form import json_text
 from prefect_batch.blocks.kinds.kind import kind_of
 from prefect_batch.blocks.kinds.plain import misfit
 
-__all__ = ["check_whole", "made_type", "reader", "storable"]
-
 
 def _tolerant(convert: Callable[[Any], Any], *kinds: type) -> Callable[[Any], Any]:
     """Return a function that converts values of these types if it can, and leaves all others as they are stored."""

@@ -15,8 +15,6 @@ from prefect_batch.blocks.errors import RowNotFound
 from prefect_batch.blocks.kinds.convert import records_of, values_of
 from prefect_batch.blocks.kinds.record import Record
 
-__all__ = ["write_sqlite", "write_sqlite_one_by_one", "write_sqlite_table"]
-
 
 def write_sqlite(connection: Connection, target: Target, write: str, records: list[Record]) -> None:
     """Implement `Dialect.write`."""

@@ -12,8 +12,6 @@ from prefect_batch.blocks.kinds.csv_form import csv_type, from_csv
 from prefect_batch.blocks.parameters.files import Files
 from prefect_batch.blocks.parameters.text_form import TextForm, text_form
 
-__all__ = ["csv_parser", "header_of"]
-
 
 def csv_parser(spec: Files, names: list[str], schema: pa.Schema, form: TextForm) -> Parser:
     """Return the parser for files with the columns `names`, of which it reads those of the schema."""

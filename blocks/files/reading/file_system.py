@@ -17,8 +17,6 @@ from prefect_batch.blocks.passwords import hide_passwords
 from prefect_batch.blocks.stores.remote import in_memory, open_remote
 from prefect_batch.blocks.suggestions import near
 
-__all__ = ["FileSystem"]
-
 # Shows a change that kept the size and fell within one tick of the clock, if the first bytes differ.
 HEAD_BYTES = 4 * 2**10
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}

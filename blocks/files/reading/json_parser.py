@@ -14,8 +14,6 @@ from prefect_batch.blocks.kinds.json_form import from_json, json_type
 from prefect_batch.blocks.kinds.of_values import type_of_values
 from prefect_batch.blocks.parameters.text_form import TextForm
 
-__all__ = ["columns_of", "json_parser", "object_of", "parse_objects"]
-
 
 def object_of(text: str) -> dict[str, Any]:
     """Return the JSON object in a line.

@@ -6,8 +6,6 @@ from prefect_batch.blocks.errors import BadSource
 from prefect_batch.blocks.kinds.kind import plain_type
 from prefect_batch.blocks.suggestions import near
 
-__all__ = ["as_schema", "read_columns", "without_metadata"]
-
 
 def without_metadata(schema: pa.Schema) -> pa.Schema:
     """Return the schema without details of how the file was written: dictionary encodings and pandas metadata."""

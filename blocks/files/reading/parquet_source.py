@@ -17,8 +17,6 @@ from prefect_batch.blocks.files.reading.parquet_schema import as_schema, read_co
 from prefect_batch.blocks.keys import Key
 from prefect_batch.blocks.parameters.files import Files
 
-__all__ = ["ParquetSource"]
-
 # With more files than this, the number of rows is estimated from a sample and from the files' sizes.
 COUNTED_FILES = 100
 FIND_ROWS = 10_000

@@ -10,8 +10,6 @@ import numpy as np
 
 from prefect_batch.blocks.parameters.text_form import TextForm
 
-__all__ = ["Ends", "RecordEnds"]
-
 _LF, _CR = 10, 13
 # A plain character, which replaces what an escape makes literal.
 _PLAIN = ord("x")

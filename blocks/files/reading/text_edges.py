@@ -9,8 +9,6 @@ from prefect_batch.blocks.files.reading.text_file import HEAD_BYTES, RecordStart
 from prefect_batch.blocks.files.reading.text_set import TextSet
 from prefect_batch.blocks.keys import Key
 
-__all__ = ["end_of", "found_at", "is_end", "next_edge"]
-
 SCAN_BYTES = 2**20
 # A file with up to NEARLY times the wanted records is not cut. If no more than FEW of them are missing, the next file
 # is not begun.

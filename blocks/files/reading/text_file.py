@@ -14,8 +14,6 @@ from prefect_batch.blocks.files.reading.record_ends import Ends, RecordEnds
 from prefect_batch.blocks.parameters.files import Files, ending_of
 from prefect_batch.blocks.parameters.text_form import TextForm, text_form
 
-__all__ = ["RecordStart", "Stretch", "TextFile", "packing_of"]
-
 BLOCK_BYTES = 2**20
 # Blocks that fit into the CPU's cache are searched for ends twice as fast.
 SEARCH_BYTES = 128 * 2**10

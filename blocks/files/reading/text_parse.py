@@ -10,8 +10,6 @@ import pyarrow as pa
 from prefect_batch.blocks.files.reading.text_file import Stretch
 from prefect_batch.blocks.parameters.text_form import TextForm
 
-__all__ = ["Fault", "Parsed", "Parser", "parse_stretch", "without"]
-
 
 class Fault(NamedTuple):
     """A record that cannot be parsed.

@@ -18,8 +18,6 @@ from prefect_batch.blocks.kinds.names import schema_of
 from prefect_batch.blocks.parameters.files import Files
 from prefect_batch.blocks.suggestions import near
 
-__all__ = ["TextSet"]
-
 # Compressed text is assumed to be this many times as long once decompressed.
 UNPACKED = 4
 SAMPLE_RECORDS = 1_000

@@ -25,8 +25,6 @@ from prefect_batch.blocks.files.reading.text_set import TextSet
 from prefect_batch.blocks.keys import Key
 from prefect_batch.blocks.parameters.files import Files
 
-__all__ = ["TextSource"]
-
 
 class TextSource:
     """The records of text files, file after file.

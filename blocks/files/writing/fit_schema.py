@@ -10,8 +10,6 @@ from prefect_batch.blocks.kinds.convert import to_arrow
 from prefect_batch.blocks.kinds.record import Record
 from prefect_batch.blocks.suggestions import near
 
-__all__ = ["fit_records", "fit_table"]
-
 
 def fit_records(records: Sequence[Record], schema: pa.Schema) -> pa.Table:
     """Return the records as a table of this schema, with NULL where a record lacks a column.

@@ -17,8 +17,6 @@ from prefect_batch.blocks.errors import BadSink
 from prefect_batch.blocks.stores.opening import open_store
 from prefect_batch.blocks.stores.store import Store
 
-__all__ = ["MANIFEST", "FileEntry", "Manifest", "complete_files", "decode_schema", "encode_schema", "load_manifest"]
-
 MANIFEST = "_manifest.json"
 VERSION = 1
 _BLOCK_BYTES = 2**20

@@ -12,8 +12,6 @@ from prefect_batch.blocks.kinds.json_form import check_json, json_default, json_
 from prefect_batch.blocks.kinds.kind import kind_of, plain_type
 from prefect_batch.blocks.parameters.files import COMPRESSIONS, Format
 
-__all__ = ["PartFormat", "PartWriter", "written_schema"]
-
 _WRITTEN: dict[str, str] = {"parquet": "Parquet", "csv": "CSV", "jsonl": "JSON"}
 
 # Row groups of this size are read quickly and held in memory easily, whatever the size of the batches.

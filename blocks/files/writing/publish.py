@@ -18,8 +18,6 @@ from prefect_batch.blocks.files.writing.staging import STAGING, Note, Staging, i
 from prefect_batch.blocks.jobs import PassRef, main_job
 from prefect_batch.blocks.stores.store import NewFile, Store, put
 
-__all__ = ["COMPACT_BYTES", "clean", "is_part", "publish"]
-
 COMPACT_BYTES = 128 * 2**20
 _COPY_BYTES = 2**20
 _PART = re.compile(r"part-\d{6,}-[0-9a-f]+-\d{5,}(\.[a-z]+)+")

@@ -24,9 +24,6 @@ from prefect_batch.blocks.parameters.files import Files
 from prefect_batch.blocks.stores.opening import open_store
 from prefect_batch.blocks.stores.store import Store, local_path, put
 
-__all__ = ["FilesSink", "open_files_sink"]
-
-
 # The codecs of Parquet. The default is zstd.
 CODECS = ("zstd", "snappy", "gzip", "lz4", "brotli", "none")
 

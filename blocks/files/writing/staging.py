@@ -21,8 +21,6 @@ from prefect_batch.blocks.files.writing.manifest import decode_schema, encode_sc
 from prefect_batch.blocks.jobs import PassRef, of_replay
 from prefect_batch.blocks.stores.store import Store, put
 
-__all__ = ["STAGING", "Note", "Staging", "in_order", "passes"]
-
 STAGING = "_pass-"
 # The start of the source, as an encoded key.
 _START = "null"

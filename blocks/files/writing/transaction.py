@@ -15,8 +15,6 @@ from prefect_batch.blocks.files.writing.staging import Note, Staging
 from prefect_batch.blocks.kinds.record import Record
 from prefect_batch.blocks.stores.store import NewFile, Store, drop
 
-__all__ = ["PartTransaction"]
-
 
 class PartTransaction:
     """Writes one chunk's part, of which nothing remains without `commit`.
