@@ -35,9 +35,13 @@ def ending_of(path: str) -> tuple[str | None, str | None]:
     """
     name = path.lower().rstrip("/*")
     compression = next((codec for codec, ending in COMPRESSIONS.items() if name.endswith(ending)), None)
-    if compression:
-        name = name.rpartition(".")[0]
-    return next((kind for kind, endings in ENDINGS.items() if name.endswith(endings)), None), compression
+    return next((kind for kind, endings in ENDINGS.items() if _plain_name(path).endswith(endings)), None), compression
+
+
+def _plain_name(path: str) -> str:
+    """Return the path in lower case, without the ending of a compression."""
+    name = path.lower().rstrip("/*")
+    return name.rpartition(".")[0] if name.endswith(tuple(COMPRESSIONS.values())) else name
 
 
 @dataclass(frozen=True, config=_CONFIG)
@@ -77,7 +81,10 @@ class Files:
         ),
     ] = None
     encoding: Annotated[str, Field(description="Text: the encoding, as Python names it.")] = "utf-8"
-    delimiter: Annotated[str, Field(description="CSV: the character between fields.")] = ","
+    delimiter: Annotated[
+        str | None,
+        Field(description="CSV: the character between fields. If empty, a tab in .tsv files, and a comma in others."),
+    ] = None
     quote: Annotated[str | None, Field(description="CSV: the character around fields; none if empty.")] = '"'
     escape: Annotated[str | None, Field(description="CSV: the character that takes the next one literally.")] = None
     header: Annotated[bool, Field(description="CSV: whether each file begins with a line of column names.")] = True
@@ -144,6 +151,12 @@ class Files:
         """The columns that identify a record: file, row group and row, or file, byte offset and line."""
         return ("file", "row_group", "row") if self.format == "parquet" else ("file", "offset", "line")
 
+    def delimiter_of(self, name: str) -> str:
+        """Return the character between the fields of a CSV file with this name."""
+        if self.delimiter is not None:
+            return self.delimiter
+        return "\t" if _plain_name(name).endswith(".tsv") else ","
+
     def define_source(self) -> dict[str, Any]:
         """Return the fields that define a job with this source. The set of files is compared separately."""
         # None is left out of a definition, and would come back as the default.
@@ -160,7 +173,7 @@ class Files:
 
     def define_sink(self) -> dict[str, Any]:
         """Return the fields that decide where and how records are written, as JSON."""
-        fields = asdict(self)
+        fields = {**asdict(self), "delimiter": self.delimiter_of(self.path)}
         form = {"csv": ("compression", "delimiter", "header"), "jsonl": ("compression",)}
         return {k: fields[k] for k in ("kind", "path", "format", "schema", "storage", *form.get(str(self.format), ()))}
 
@@ -193,7 +206,8 @@ def _check_once(what: str, names: Sequence[str] | None) -> None:
 
 
 def _check_characters(files: "Files") -> None:
-    marks = {"delimiter": files.delimiter, "quote": files.quote, "escape": files.escape}
+    delimiter = files.delimiter_of(files.path)
+    marks = {"delimiter": delimiter, "quote": files.quote, "escape": files.escape}
     given = {name: mark for name, mark in marks.items() if mark is not None}
     for name, mark in given.items():
         if len(mark) != 1 or mark in "\r\n" or not mark.isascii():
@@ -202,4 +216,4 @@ def _check_characters(files: "Files") -> None:
         raise BadParameter(
             "delimiter, quote and escape must differ: a quote inside quotes is doubled without an escape"
         )
-    text_form(files.encoding, files.delimiter, files.quote, files.escape)
+    text_form(files.encoding, delimiter, files.quote, files.escape)

@@ -25,10 +25,10 @@ def csv_parser(spec: Files, names: list[str], schema: pa.Schema, form: TextForm)
     everything = csv.ConvertOptions(column_types=dict.fromkeys(names, pa.binary()))
 
     def table(text: bytes) -> pa.Table:
-        if not spec.multiline and _unclosed(spec, [text[_last_line(text) :]]):
+        if not spec.multiline and _unclosed(spec, form, [text[_last_line(text) :]]):
             # On any other line, an open quote shows in the number of rows.
             raise pa.ArrowInvalid("a quote is not closed on the last line")
-        found = _read(spec, text, names, convert, None)
+        found = _read(spec, form, text, names, convert)
         if found.schema.types == schema.types:
             return found
         columns = [from_csv(found[field.name], field.type, field.name, spec.nulls) for field in schema]
@@ -36,16 +36,19 @@ def csv_parser(spec: Files, names: list[str], schema: pa.Schema, form: TextForm)
 
     def faults(texts: list[bytes]) -> dict[int, str]:
         """Return the records that have too many or too few fields, or a quote that is not closed on its line."""
-        found = {} if spec.multiline else _unclosed(spec, texts)
+        found = {} if spec.multiline else _unclosed(spec, form, texts)
         places = [place for place in range(len(texts)) if place not in found]
 
         def note(row: csv.InvalidRow) -> str:
             fields = f"{row.actual_columns:,} field" + ("s" if row.actual_columns != 1 else "")
-            found[places[row.number - 1]] = f"it has {fields}, and there are {len(names):,} columns"
+            # A line is added before a byte order mark, and counted where blank lines are records.
+            added = len(names) == 1 and texts[places[0]].startswith(codecs.BOM_UTF8)
+            columns = "is 1 column" if len(names) == 1 else f"are {len(names):,} columns"
+            found[places[row.number - 1 - added]] = f"it has {fields}, and there {columns}"
             return "skip"
 
         if places:
-            _read(spec, b"".join(texts[place] for place in places), names, everything, note)
+            _read(spec, form, b"".join(texts[place] for place in places), names, everything, note)
         return found
 
     return Parser(table, faults, form, schema)
@@ -57,8 +60,8 @@ def _last_line(text: bytes) -> int:
     return max(stripped.rfind(b"\n"), stripped.rfind(b"\r")) + 1
 
 
-def _unclosed(spec: Files, texts: list[bytes]) -> dict[int, str]:
-    form = text_form("utf-8", spec.delimiter, spec.quote, spec.escape)
+def _unclosed(spec: Files, form: TextForm, texts: list[bytes]) -> dict[int, str]:
+    form = text_form("utf-8", _delimiter(form), spec.quote, spec.escape)
     found = {}
     for place, text in enumerate(texts):
         (finder := RecordEnds(form)).feed(text)
@@ -67,30 +70,39 @@ def _unclosed(spec: Files, texts: list[bytes]) -> dict[int, str]:
     return found
 
 
-def _read(spec: Files, text: bytes, names: list[str] | None, convert: Any = None, note: Any = None) -> pa.Table:
-    if text.startswith(codecs.BOM_UTF8):
+def _delimiter(form: TextForm) -> str:
+    assert form.delimiter is not None
+    return chr(form.delimiter)
+
+
+def _read(
+    spec: Files, form: TextForm, text: bytes, names: list[str] | None, convert: Any = None, note: Any = None
+) -> pa.Table:
+    one_column = names is not None and len(names) == 1
+    if marked := text.startswith(codecs.BOM_UTF8):
         text = b"\n" + text  # pyarrow would drop the mark, which is part of a field here.
     # A single block, because a row that spans two would fail.
     block = {"use_threads": False, "block_size": len(text) + 1}
-    return csv.read_csv(
+    table = csv.read_csv(
         pa.py_buffer(text),
         csv.ReadOptions(column_names=names, autogenerate_column_names=names is None, **block),
         csv.ParseOptions(
-            delimiter=spec.delimiter,
+            delimiter=_delimiter(form),
             quote_char=spec.quote or False,
             escape_char=spec.escape or False,
             # Finding the ends of rows takes longer where a row may be several lines.
             newlines_in_values=(spec.quote is not None and spec.quote.encode() in text) or spec.escape is not None,
-            ignore_empty_lines=True,
+            ignore_empty_lines=not one_column,
             invalid_row_handler=note,
         ),
         convert,
     )
+    return table.slice(1) if marked and one_column else table
 
 
-def header_of(spec: Files, text: bytes) -> list[str]:
-    """Return the fields of the header line."""
+def header_of(spec: Files, form: TextForm, text: bytes) -> list[str]:
+    """Return the fields of the header line, which is UTF-8."""
     text += b"\n"  # The header may be the whole file.
-    numbers = [str(number) for number in range(_read(spec, text, None).num_columns)]
-    table = _read(spec, text, numbers, csv.ConvertOptions(column_types=dict.fromkeys(numbers, pa.string())))
+    numbers = [str(number) for number in range(_read(spec, form, text, None).num_columns)]
+    table = _read(spec, form, text, numbers, csv.ConvertOptions(column_types=dict.fromkeys(numbers, pa.string())))
     return [str(column[0].as_py()) for column in table.columns]

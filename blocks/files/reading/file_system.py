@@ -12,6 +12,7 @@ from fsspec.implementations.local import LocalFileSystem
 from prefect_batch.blocks.credentials import storage_options
 from prefect_batch.blocks.errors import BadParameter, BadSource, DefinitionChanged
 from prefect_batch.blocks.file_list import File
+from prefect_batch.blocks.files.reading.local_files import LocalFiles
 from prefect_batch.blocks.parameters.files import COMPRESSIONS, ENDINGS, Files
 from prefect_batch.blocks.passwords import hide_passwords
 from prefect_batch.blocks.stores.remote import in_memory, open_remote
@@ -44,7 +45,7 @@ class FileSystem:
             raise BadParameter(
                 f"there is no file system {scheme}://; there are s3, gs, https, memory and the others of fsspec"
             ) from error
-        return files, root
+        return (LocalFiles(**options), root) if isinstance(files, LocalFileSystem) else (files, root)
 
     @property
     def local(self) -> bool:
@@ -76,6 +77,12 @@ class FileSystem:
         try:
             found = {self._name(path): (path, info) for path, info in self._found().items()}
             heads = self._heads({name: path for name, (path, info) in found.items() if not _etag(info)})
+        except FileNotFoundError as error:
+            raise BadSource(
+                f"{error.filename} leads to no file: it is a broken symbolic link, or was removed just now. Remove it, "
+                "or leave it out by a narrower path",
+                self._spec.path,
+            ) from error
         except PermissionError as error:
             raise BadSource(f"{self._spec.path} may not be read: {error}", self._spec.path) from error
         return [

@@ -20,6 +20,7 @@ from prefect_batch.blocks.parameters.files import Files
 # With more files than this, the number of rows is estimated from a sample and from the files' sizes.
 COUNTED_FILES = 100
 FIND_ROWS = 10_000
+SHOWN_GROUPS = 10
 # A chunk that is this full at the end of a row group ends there, because a row group is decoded from its top.
 ENOUGH = 0.75
 
@@ -55,20 +56,34 @@ class ParquetSource:
     def _opened(self, file: File) -> pq.ParquetFile:
         try:
             # For a remote file, the columns are fetched together.
-            return pq.ParquetFile(self.system.open(file.name), pre_buffer=not self.system.local)
+            return pq.ParquetFile(
+                self.system.open(file.name), pre_buffer=not self.system.local, page_checksum_verification=True
+            )
         except FileNotFoundError:
             self.system.check(file)
             raise
         except PermissionError as error:
             raise BadSource(f"the file {file.name} may not be read: {error.strerror}") from error
-        except (pa.ArrowInvalid, OSError) as error:
+        except (pa.ArrowException, OSError) as error:
             raise BadSource(f"{file.name} cannot be read as Parquet: {error}") from error
 
     def _rows(self, file: File) -> list[int]:
-        """Return the number of rows in each row group."""
+        """Return the number of rows in each row group.
+
+        Raises:
+            BadSource: the footer contradicts itself.
+        """
         if file.name not in self._counts:
             metadata = self._open(file).metadata
-            self._counts[file.name] = [metadata.row_group(g).num_rows for g in range(metadata.num_row_groups)]
+            counts = [metadata.row_group(g).num_rows for g in range(metadata.num_row_groups)]
+            if min(counts, default=0) < 0 or sum(counts) != metadata.num_rows:
+                raise BadSource(
+                    f"{file.name} is damaged: its footer names {metadata.num_rows:,} rows, and row groups of "
+                    f"{', '.join(map(str, counts[:SHOWN_GROUPS]))}{' …' if len(counts) > SHOWN_GROUPS else ''} rows. "
+                    "Write it again",
+                    file.name,
+                )
+            self._counts[file.name] = counts
         return self._counts[file.name]
 
     def with_files(self, files: FileList) -> "ParquetSource":
@@ -219,8 +234,13 @@ class ParquetSource:
                 at += batch.num_rows
                 if at >= stop:
                     return
-        except (pa.ArrowInvalid, OSError) as error:
-            raise BadSource(f"row group {group} of {file.name} cannot be read: {error}") from error
+        except (pa.ArrowException, OSError) as error:
+            raise BadSource(f"row group {group} of {file.name} cannot be read: {error}", file.name) from error
+        raise BadSource(
+            f"row group {group} of {file.name} ends after {at:,} rows, and the footer says that it has "
+            f"{self._rows(file)[group]:,}: the file is damaged. Write it again, or leave it out",
+            file.name,
+        )
 
 
 def _within(portion: Portion, group: int, count: int) -> tuple[int, int]:

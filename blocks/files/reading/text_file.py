@@ -37,7 +37,7 @@ class RecordStart(NamedTuple):
 
 
 class Stretch(NamedTuple):
-    """Consecutive whole records of a text file, without the blank lines between them.
+    """Consecutive whole records of a text file, without blank lines between them that are no records.
 
     Attributes:
         raw: The bytes of the file that contain the records.
@@ -99,9 +99,13 @@ class TextFile:
         head = self._cached[:4] if not self.packing else next(self._blocks(0, 4, 1), b"")
         # Where each line is a record, quotes do not matter for where records end.
         quote = spec.quote if spec.multiline else None
-        delimiter, quote, escape = (spec.delimiter, quote, spec.escape) if spec.format == "csv" else (None, None, None)
+        delimiter, quote, escape = (
+            (spec.delimiter_of(file.name), quote, spec.escape) if spec.format == "csv" else (None, None, None)
+        )
         self.form: TextForm = text_form(spec.encoding, delimiter, quote, escape, head)
         self.first = RecordStart(self.form.mark(head), 1)
+        # In CSV of one column, a blank line is a record with an empty field. So are NULLs written.
+        self.blank_lines_are_records = False
 
     def stretches(self, start: RecordStart, block_bytes: int = BLOCK_BYTES) -> Iterator[Stretch]:
         """Yield all records from `start` on, in stretches.
@@ -135,8 +139,7 @@ class TextFile:
         if line is not None:
             same = ends.records is ends.lines
             numbers = line + (np.arange(len(starts)) if same else np.searchsorted(lines, starts, side="right"))
-        blank = self._blank(raw, starts, stops)
-        if blank.any():
+        if not self.blank_lines_are_records and (blank := self._blank(raw, starts, stops)).any():
             starts, stops = starts[~blank], stops[~blank]
             numbers = None if numbers is None else numbers[~blank]
         return Stretch(raw, base, starts, stops, numbers, following, unclosed)

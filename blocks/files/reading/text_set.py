@@ -1,9 +1,8 @@
 """The text files of a pass together: their columns, where their records begin, and roughly how many there are."""
 
 import functools
-from collections.abc import Callable
 from functools import cached_property
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow as pa
 
@@ -18,6 +17,9 @@ from prefect_batch.blocks.kinds.names import schema_of
 from prefect_batch.blocks.parameters.files import Files
 from prefect_batch.blocks.suggestions import near
 
+if TYPE_CHECKING:
+    from prefect_batch.blocks.parameters.text_form import TextForm
+
 # Compressed text is assumed to be this many times as long once decompressed.
 UNPACKED = 4
 SAMPLE_RECORDS = 1_000
@@ -30,6 +32,16 @@ class _Top(NamedTuple):
     data: RecordStart
 
 
+def _one_column(spec: Files, names: list[str]) -> bool:
+    return spec.format == "csv" and len(names) == 1
+
+
+def _second(text: TextFile, first: RecordStart) -> RecordStart:
+    """Return where the record after the first one starts, or the end of the file."""
+    stretch = next(text.stretches(first, HEAD_BYTES))
+    return stretch.following if len(stretch.starts) == 1 else stretch.start(1)
+
+
 class TextSet:
     """Files of one form, of which the first that is not empty defines the columns of all."""
 
@@ -38,9 +50,9 @@ class TextSet:
         self.system = FileSystem(spec)
         self._given = files
         self.open = functools.lru_cache(16)(self._open)
-        self._parsers: dict[tuple[str, ...], Parser] = {}
+        self._parsers: dict[tuple[tuple[str, ...], TextForm], Parser] = {}
         self._tops: dict[str, _Top] = {}
-        self._headers: dict[bytes, list[str]] = {}
+        self._headers: dict[tuple[bytes, TextForm], list[str]] = {}
 
     @property
     def multiline(self) -> bool:
@@ -53,7 +65,11 @@ class TextSet:
         return FileList(self.system.list()) if self._given is None else self._given
 
     def _open(self, file: File) -> TextFile:
-        return TextFile(self.system, self.spec, file)
+        text = TextFile(self.system, self.spec, file)
+        if file.name not in self._tops:
+            self._tops[file.name] = self._read_top(text)
+        text.blank_lines_are_records = _one_column(self.spec, self._tops[file.name].names)
+        return text
 
     @cached_property
     def first(self) -> File | None:
@@ -69,29 +85,29 @@ class TextSet:
 
     def _top(self, file: File) -> _Top:
         if file.name not in self._tops:
-            self._tops[file.name] = self._read_top(file)
+            self.open(file)
         return self._tops[file.name]
 
-    def _read_top(self, file: File) -> _Top:
-        text, names = self.open(file), self.spec.names or []
+    def _read_top(self, text: TextFile) -> _Top:
+        names = self.spec.names or []
         if self.spec.format != "csv" or not self.spec.header:
             return _Top(names, text.first)
         for stretch in text.stretches(text.first, HEAD_BYTES):
             if len(stretch.starts):
-                following = stretch.following if len(stretch.starts) == 1 else stretch.start(1)
-                header = self._header(file, text.form.as_utf8, stretch.record(0))
-                return _Top(names or header, following)
+                names = names or self._header(text, stretch.record(0))
+                text.blank_lines_are_records = _one_column(self.spec, names)
+                return _Top(names, _second(text, stretch.start(0)))
         return _Top(names, text.first)
 
-    def _header(self, file: File, as_utf8: Callable[[bytes], bytes], line: bytes) -> list[str]:
-        if line in self._headers:  # Most files have the same header.
-            return self._headers[line]
+    def _header(self, text: TextFile, line: bytes) -> list[str]:
+        if (line, text.form) in self._headers:  # Most files have the same header.
+            return self._headers[line, text.form]
         try:
-            found = header_of(self.spec, as_utf8(line))
+            found = header_of(self.spec, text.form, text.form.as_utf8(line))
         except (UnicodeDecodeError, pa.ArrowInvalid) as error:
-            raise BadSource(f"the first line of {file.name} cannot be read as column names: {error}") from error
-        self._check_header(file, found)
-        self._headers[line] = found
+            raise BadSource(f"the first line of {text.file.name} cannot be read as column names: {error}") from error
+        self._check_header(text.file, found)
+        self._headers[line, text.form] = found
         return found
 
     def _check_header(self, file: File, found: list[str]) -> None:
@@ -171,8 +187,8 @@ class TextSet:
                 f"{file.name} has other columns than {other}: it lacks {', '.join(lacks) or 'none'}, and has "
                 f"{', '.join(adds) or 'none'} besides. Read it in a job of its own"
             )
-        if (key := tuple(names)) not in self._parsers:
-            form = self.open(file).form
+        form = self.open(file).form
+        if (key := (tuple(names), form)) not in self._parsers:
             self._parsers[key] = (
                 csv_parser(self.spec, names, self.schema, form)
                 if self.spec.format == "csv"

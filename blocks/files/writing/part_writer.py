@@ -58,7 +58,8 @@ class PartFormat:
     @property
     def suffix(self) -> str:
         """The ending of the files' names."""
-        return f".{self.name}" + (COMPRESSIONS[self.codec] if self.packed and self.codec else "")
+        name = "tsv" if self.name == "csv" and self.delimiter == "\t" else self.name
+        return f".{name}" + (COMPRESSIONS[self.codec] if self.packed and self.codec else "")
 
     @property
     def packed(self) -> bool:

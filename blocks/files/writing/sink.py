@@ -37,7 +37,7 @@ def open_files_sink(spec: Files) -> "FilesSink":
     _check_written(spec)
     assert spec.format is not None
     codec = None if spec.compression == "none" and spec.format != "parquet" else spec.compression
-    part_format = PartFormat(spec.format, spec.delimiter, spec.header, codec)
+    part_format = PartFormat(spec.format, spec.delimiter_of(spec.path), spec.header, codec)
     schema = schema_of(spec.schema) if spec.schema else None
     connections = () if spec.storage is None else (spec.storage,)
     store = open_store(spec.path, storage_options(spec.storage))
