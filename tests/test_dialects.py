@@ -23,7 +23,7 @@ from prefect_batch.blocks.jobs import PassRef
 from prefect_batch.blocks.opening import open_sink, open_source
 
 A, B, C = (column(name, sql.Integer()) for name in "abc")
-TARGET = Target("out", "shop", ("a", "b"), {"a": sql.Integer(), "b": sql.Integer(), "n": sql.Text()}, frozenset())
+TARGET = Target("out", "shop", ("a", "b"), {"a": sql.Integer(), "b": sql.Integer(), "n": sql.Text()})
 
 
 def flat(statement, dialect):

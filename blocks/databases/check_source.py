@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from sqlalchemy import column, func, inspect, literal_column, select
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import ColumnElement, column, false, func, inspect, literal_column, select
+from sqlalchemy import types as sql
+from sqlalchemy.exc import DBAPIError, ProgrammingError
 
 from prefect_batch.blocks.databases.explain import explain_rows
 from prefect_batch.blocks.databases.keyed_rows import KeyedRows
@@ -44,8 +45,34 @@ def _check_columns(source: KeyedRows) -> None:
 
 def _check_key_types(source: KeyedRows) -> None:
     for c in source.all_columns:
-        if c.name in source.key and (reason := source.dialect.refused_key(c.type)):
+        if c.name not in source.key:
+            continue
+        kind = _type_by_query(source, c.name) if isinstance(c.type, sql.NullType) else c.type
+        reason = source.dialect.refused_key(kind) or _no_order(source, c.name)
+        if reason:
             raise BadSource(f"{source.name}: key column {c.name} {reason}", source.name, c.name)
+
+
+def _type_by_query(source: KeyedRows, name: str) -> sql.TypeEngine[Any]:
+    """Return the type of a column that SQLAlchemy does not know as the driver describes it, or NullType."""
+    make_dialect: Any = type(source.engine.dialect)
+    # Not for the driver, which would get every % twice.
+    statement = source.select(column(name)).compile(dialect=make_dialect(paramstyle="named"))
+    with source.engine.connect() as connection:
+        return source.dialect.query_columns(connection, str(statement))[0].type
+
+
+def _no_order(source: KeyedRows, name: str) -> str | None:
+    """Return that the database cannot sort and compare a column, with its reason, or None if it can."""
+    key: ColumnElement[Any] = column(name)
+    statement = source.select(key).where(false(), key > column(name)).order_by(key)
+    try:
+        with source.engine.connect() as connection:
+            connection.execute(statement)
+    except ProgrammingError as error:
+        reason = str(error.orig).strip().partition("\n")[0]
+        return f"has no order ({reason}); use another column, or a query that casts it to a type that has one"
+    return None
 
 
 def _check_nulls(source: KeyedRows) -> None:

@@ -51,6 +51,10 @@ def describe(connection: Connection, statement: str) -> list[Any]:
 
     Each description is a tuple that begins with the column's name.
     """
+    return list(described(connection, statement).description or ())
+
+
+def described(connection: Connection, statement: str) -> Any:
+    """Return the driver's cursor of a SELECT that reads no row."""
     limited = text(f"SELECT * FROM (\n{escape_colons(statement)}\n) batch_query WHERE 1 = 0")
-    cursor = connection.execute(limited).cursor
-    return list(cursor.description or ()) if cursor is not None else []
+    return connection.execute(limited).cursor

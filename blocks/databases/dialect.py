@@ -13,7 +13,7 @@ from sqlalchemy.engine import URL
 from prefect_batch.blocks.batches import Batch
 from prefect_batch.blocks.databases import standard
 from prefect_batch.blocks.databases.columns import SourceColumn
-from prefect_batch.blocks.databases.target import Target
+from prefect_batch.blocks.databases.target import Target, UniqueIndexes
 from prefect_batch.blocks.error_facts import Blame
 from prefect_batch.blocks.kinds.record import Record
 from prefect_batch.blocks.parameters.health_check import HealthCheck
@@ -90,6 +90,9 @@ class Dialect:
         query_columns: Returns the columns of a SELECT, in order, with their types if the database reports them.
         refused_key: Returns why a column of this type cannot be part of a key, as the end of a sentence, or None if it
             can.
+        unique_indexes: Returns the unique indexes of a table, each with what is wrong with it as a key.
+        check_target: Returns warnings about a table as a sink of this mode. Raises BadSink if a chunk cannot be undone
+            or repeated in it. Whatever it changes is rolled back.
         made_type: Returns the type of a column to create for values of an Arrow type, so that none is cut, rounded or
             mistaken for another. It is passed whether the column is part of the key. Raises KeyError if there is none.
         read_value: Returns the function that turns stored values of such a column into Python values, or None if they
@@ -126,6 +129,8 @@ class Dialect:
 
     query_columns: Callable[[Connection, str], list[SourceColumn]] = standard.query_columns
     refused_key: Callable[[sql.TypeEngine[Any]], str | None] = standard.refused_key
+    unique_indexes: UniqueIndexes = standard.unique_indexes
+    check_target: Callable[[Connection, Target, str], list[str]] = lambda _connection, _target, _write: []
     made_type: Callable[[pa.DataType, bool], sql.TypeEngine[Any]] = standard.made_type
     read_value: Callable[[sql.TypeEngine[Any]], Callable[[Any], Any] | None] = lambda _type: None
 

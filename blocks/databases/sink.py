@@ -148,21 +148,25 @@ class SqlSink(SqlEnd):
                 f"{self.name} is in a database without savepoints, so one record that it refuses would undo those "
                 "written before it: write to another database, or to files"
             )
+        warnings: list[str] = []
         try:
             target = self._describe()
             if target is None:
                 self._check_creatable()
             else:
-                self._check_target(target)
+                warnings = self._check_target(target)
         except DBAPIError as error:
             raise BadSink(f"{self.name} cannot be written: {str(error.orig).strip()}", self.name) from error
         if self.needs_ledger:
             self._create_ledger()
-        return []
+        return warnings
 
     def _create_ledger(self) -> None:
         try:
             self._ledger.create(self.engine)
+            ledger = describe_target(self.engine, self.dialect.unique_indexes, LEDGER, self.spec.schema, ())
+            if ledger is not None:
+                self._ask_catalogue(ledger, "insert")
         except DBAPIError as error:
             reason = str(error.orig).strip().partition("\n")[0]
             raise BadSink(
@@ -180,21 +184,39 @@ class SqlSink(SqlEnd):
         if self.spec.write == "update":
             raise BadSink(f"{self.name} does not exist, so there is nothing to update; use write='upsert'", self.name)
 
-    def _check_target(self, target: Target) -> None:
+    def _check_target(self, target: Target) -> list[str]:
         for column in target.key:
             if column not in target.types:
                 known = ", ".join(target.types)
                 raise BadSink(f"{self.name} has no key column {column}; it has {known}", self.name, column)
-        if self.spec.write != "append" and not target.key_is_unique:
-            key = ", ".join(target.key)
-            raise BadSink(
-                f"{self.name} has no primary key or unique index on ({key}), so write={self.spec.write!r} cannot tell "
-                f"its rows apart: CREATE UNIQUE INDEX ON {self.spec.name} ({key}), or use write='append'",
-                self.name,
-            )
+        if self.spec.write != "append":
+            self._check_key(target)
+        return self._ask_catalogue(target, self._write)
+
+    def _check_key(self, target: Target) -> None:
+        """Raise BadSink unless the database itself prevents two rows with the same key."""
+        flaws = target.flaws(self.spec.write)
+        if target.of_key and not flaws:
+            return
+        key = ", ".join(target.key)
+        has = "; ".join(flaws) if flaws else f"it has no primary key or unique index on ({key})"
+        raise BadSink(
+            f"{self.name}: {has}, so write={self.spec.write!r} cannot tell its rows apart: "
+            f"CREATE UNIQUE INDEX ON {self.spec.name} ({key}), or use write='append'",
+            self.name,
+        )
+
+    def _ask_catalogue(self, target: Target, write: str) -> list[str]:
+        with self.dialect.for_writing(self.engine).connect() as connection:
+            return self.dialect.check_target(connection, target, write)
 
     def _describe(self) -> Target | None:
-        return describe_target(self.engine, self.spec.name, self.spec.schema, self._key)
+        return describe_target(self.engine, self.dialect.unique_indexes, self.spec.name, self.spec.schema, self._key)
+
+    @property
+    def _write(self) -> str:
+        """The mode, as the dialect names it."""
+        return "insert" if self.spec.write == "append" else self.spec.write
 
     @property
     def _key(self) -> tuple[str, ...]:
@@ -213,6 +235,8 @@ class SqlSink(SqlEnd):
             if self._describe() is None and self.spec.create and records:
                 spec = self.spec
                 create_table(self, spec.name, spec.schema, self._key, records, source_schema)
+                if made := self._describe():
+                    self._check_target(made)
             self._target = self._describe()
             if self._target is None:
                 raise BadSink(missing_table(self.engine, self.spec.name, self.spec.schema), self.name)
@@ -222,9 +246,8 @@ class SqlSink(SqlEnd):
         """Open the chunk's transaction, which is rolled back at the end of the block unless it was committed."""
         with self.dialect.for_writing(self.engine).connect() as connection:
             connection.begin()
-            write = "insert" if self.spec.write == "append" else self.spec.write
             entry = self._ledger.entry(pass_, chunk)
-            yield SqlTransaction(connection, self.dialect, self._target, write, entry)
+            yield SqlTransaction(connection, self.dialect, self._target, self._write, entry)
 
     def begin_pass(self, pass_: PassRef) -> None:
         """Remove old rows from the ledger that abandoned passes of this job have left."""

@@ -7,7 +7,7 @@ not DELETE and INSERT, which would lose the columns that a record does not name 
 from typing import Any
 
 import pyarrow as pa
-from sqlalchemy import Connection, Insert, TableClause, Update, and_, bindparam, column, table
+from sqlalchemy import Connection, Insert, TableClause, Update, and_, bindparam, column, inspect, table
 from sqlalchemy import types as sql
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, DisconnectionError
@@ -16,7 +16,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from prefect_batch.blocks.databases.column_types import sql_type
 from prefect_batch.blocks.databases.columns import SourceColumn, describe
 from prefect_batch.blocks.databases.rows import Same, same_columns
-from prefect_batch.blocks.databases.target import Target
+from prefect_batch.blocks.databases.target import Target, UniqueIndex
 from prefect_batch.blocks.error_facts import Blame
 from prefect_batch.blocks.errors import RowNotFound
 from prefect_batch.blocks.kinds.record import Record
@@ -35,12 +35,30 @@ def query_columns(connection: Connection, statement: str) -> list[SourceColumn]:
 
 def refused_key(kind: sql.TypeEngine[Any]) -> str | None:
     """Implement `Dialect.refused_key`."""
+    if isinstance(kind, sql.JSON):
+        return "is JSON, which has no order; use another column, or a query that casts it to text"
     if not isinstance(kind, sql.Float):
         return None
     return (
         "is a floating-point number, which cannot be compared exactly; use another column, or a query that casts it to "
         "a decimal"
     )
+
+
+def unique_indexes(connection: Connection, name: str, schema: str | None) -> list[UniqueIndex]:
+    """Implement `Dialect.unique_indexes` by SQLAlchemy's inspector, which knows of conditions and expressions."""
+    inspector = inspect(connection)
+    primary = inspector.get_pk_constraint(name, schema)
+    found = [UniqueIndex(str(primary.get("name") or "primary key"), tuple(primary.get("constrained_columns") or ()))]
+    unique = inspector.get_unique_constraints(name, schema)
+    found += [UniqueIndex(str(constraint["name"]), tuple(constraint["column_names"])) for constraint in unique]
+    for index in inspector.get_indexes(name, schema):
+        if index["unique"]:
+            partial = any("where" in option for option in index.get("dialect_options", {}))
+            expressions = None in index["column_names"]
+            flaw = "has a condition" if partial else "is on an expression" if expressions else None
+            found.append(UniqueIndex(str(index["name"]), tuple(filter(None, index["column_names"])), flaw))
+    return [index for index in found if index.columns or index.flaw]
 
 
 def made_type(arrow: pa.DataType, in_key: bool) -> sql.TypeEngine[Any]:

@@ -25,9 +25,14 @@ def explain(connection: Connection, prefix: str, statement: Select[Any]) -> Any:
     return connection.exec_driver_sql(f"{prefix} {text}", parameters)
 
 
+def quoted_name(name: str, schema: str | None, quote: Quote) -> str:
+    """Return the quoted name, with its schema if it has one."""
+    return f"{quote(schema)}.{quote(name)}" if schema else quote(name)
+
+
 def quoted_table(target: Target, quote: Quote) -> str:
     """Return the quoted name of the table, with its schema if it has one."""
-    return f"{quote(target.schema)}.{quote(target.name)}" if target.schema else quote(target.name)
+    return quoted_name(target.name, target.schema, quote)
 
 
 def on_conflict(target: Target, names: tuple[str, ...], quote: Quote) -> str:

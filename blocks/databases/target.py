@@ -1,12 +1,33 @@
 """A sink's table: its columns and types, and which of its keys are unique."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Engine, inspect
+from sqlalchemy import Connection, Engine
 from sqlalchemy import types as sql
 
 from prefect_batch.blocks.databases.columns import table_columns
+
+
+@dataclass(frozen=True)
+class UniqueIndex:
+    """A unique index of a table, or a constraint that has one.
+
+    Attributes:
+        columns: Its columns in order. An expression has no name, and is left out.
+        flaw: Why it allows several rows that a comparison with the key finds, as the end of a sentence about the index.
+            None if it does not.
+        upsert_flaw: Why an upsert by it would be refused or add a second row, in the same form.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    flaw: str | None = None
+    upsert_flaw: str | None = None
+
+
+UniqueIndexes = Callable[[Connection, str, str | None], list[UniqueIndex]]
 
 
 @dataclass(frozen=True)
@@ -14,7 +35,7 @@ class Target:
     """A sink's table.
 
     Attributes:
-        unique: The column sets of its unique keys.
+        indexes: Its unique indexes.
         obstacles: The names of the errors that earlier attempts to write in the simplest way ran into.
     """
 
@@ -22,33 +43,34 @@ class Target:
     schema: str | None
     key: tuple[str, ...]
     types: dict[str, sql.TypeEngine[Any]]
-    unique: frozenset[frozenset[str]]
+    indexes: tuple[UniqueIndex, ...] = ()
     obstacles: set[str] = field(default_factory=set, compare=False)
 
     @property
-    def key_is_unique(self) -> bool:
-        """Whether the database itself prevents two rows with the same key."""
-        return frozenset(self.key) in self.unique
+    def of_key(self) -> list[UniqueIndex]:
+        """The unique indexes on just the key, in any order, whatever their flaws."""
+        return [index for index in self.indexes if set(index.columns) == set(self.key)]
 
     @property
     def only_key_is_unique(self) -> bool:
-        """Whether rows can collide only by the key."""
-        return self.unique == {frozenset(self.key)}
+        """Whether rows can collide only by the key, compared in full."""
+        return len(self.of_key) == len(self.indexes) and not any(index.flaw for index in self.indexes)
+
+    def flaws(self, write: str) -> list[str]:
+        """Return what is wrong with each unique index on the key, or nothing if one of them suits this mode."""
+        found = [(index, index.flaw or (index.upsert_flaw if write == "upsert" else None)) for index in self.of_key]
+        if any(flaw is None for _, flaw in found):
+            return []
+        return [f"the unique index {index.name} {flaw}" for index, flaw in found]
 
 
-def describe_target(engine: Engine, name: str, schema: str | None, key: tuple[str, ...]) -> Target | None:
-    """Return the table as it is now, or None if it does not exist."""
+def describe_target(
+    engine: Engine, unique_indexes: UniqueIndexes, name: str, schema: str | None, key: tuple[str, ...]
+) -> Target | None:
+    """Return the table as it is now, or None if it does not exist. `unique_indexes` is the dialect's."""
     columns = table_columns(engine, name, schema)
     if columns is None:
         return None
-    inspector = inspect(engine)
-    unique = {frozenset(inspector.get_pk_constraint(name, schema).get("constrained_columns") or ())}
-    for constraint in inspector.get_unique_constraints(name, schema):
-        unique.add(frozenset(constraint["column_names"]))
-    for index in inspector.get_indexes(name, schema):
-        # A partial index, or one on an expression, makes only some rows unique.
-        partial = any("where" in option for option in index.get("dialect_options", {}))
-        if index["unique"] and not partial and None not in index["column_names"]:
-            unique.add(frozenset(filter(None, index["column_names"])))
-    types = {c.name: c.type for c in columns}
-    return Target(name, schema, key, types, frozenset(unique - {frozenset()}))
+    with engine.connect() as connection:
+        indexes = unique_indexes(connection, name, schema)
+    return Target(name, schema, key, {c.name: c.type for c in columns}, tuple(indexes))

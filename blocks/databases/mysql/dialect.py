@@ -4,11 +4,13 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, Select, event
 from sqlalchemy import types as sql
+from sqlalchemy.dialects import mysql
 from sqlalchemy.engine import URL
 
 from prefect_batch.blocks.databases import standard
-from prefect_batch.blocks.databases.columns import SourceColumn, describe
+from prefect_batch.blocks.databases.columns import SourceColumn, described
 from prefect_batch.blocks.databases.dialect import Dialect, Explained, Health
+from prefect_batch.blocks.databases.mysql.catalogue import check_target, unique_indexes
 from prefect_batch.blocks.databases.mysql.errors import blame
 from prefect_batch.blocks.databases.mysql.values import made_type
 from prefect_batch.blocks.databases.mysql.write import write_mysql
@@ -25,38 +27,58 @@ def _set_up(engine: Engine) -> None:
 
 
 def _set_up_connection(connection: Any, _record: Any) -> None:
-    """Set the session's time zone to UTC.
+    """Set the session's time zone to UTC, and let 0 in an AUTO_INCREMENT column be 0.
 
-    In a zone with summer time, one hour of TIMESTAMP values a year would be ambiguous as keys.
+    In a zone with summer time, one hour of TIMESTAMP values a year would be ambiguous as keys. A key 0 would become the
+    next free number each time its chunk is repeated.
     """
     cursor = connection.cursor()
     try:
-        cursor.execute("SET time_zone = '+00:00'")
+        cursor.execute("SET time_zone = '+00:00', sql_mode = concat(@@sql_mode, ',NO_AUTO_VALUE_ON_ZERO')")
     finally:
         cursor.close()
 
 
 def _query_columns(connection: Connection, statement: str) -> list[SourceColumn]:
-    return [SourceColumn(str(field[0]), _type(field)) for field in describe(connection, statement)]
+    # The description that PEP 249 asks for has no flags.
+    fields = described(connection, statement)._result.fields  # noqa: SLF001
+    return [SourceColumn(field.name, _type(field)) for field in fields]
 
 
 def _type(field: Any) -> sql.TypeEngine[Any]:
     from pymysql.constants import FIELD_TYPE as KIND
+    from pymysql.constants import FLAG
 
     kinds: dict[int, type[sql.TypeEngine[Any]]] = {
         **dict.fromkeys((KIND.TINY, KIND.SHORT, KIND.LONG, KIND.LONGLONG, KIND.INT24, KIND.YEAR), sql.BigInteger),
         **dict.fromkeys((KIND.FLOAT, KIND.DOUBLE), sql.Double),
         **dict.fromkeys((KIND.TIMESTAMP, KIND.DATETIME), sql.DateTime),
         KIND.DATE: sql.Date,
+        KIND.BIT: mysql.BIT,
+        KIND.GEOMETRY: Geometry,
     }
+    if field.flags & (FLAG.ENUM | FLAG.SET):
+        return mysql.ENUM() if field.flags & FLAG.ENUM else mysql.SET("?")
     # The driver reports neither the exact size of a decimal nor whether a BLOB is text: these columns become text.
-    return kinds.get(field[1], sql.NullType)()
+    return kinds.get(field.type_code, sql.NullType)()
+
+
+class Geometry(sql.NullType):
+    """A point, a line or an area, whose values are read as bytes."""
+
+
+# What is sorted in another order than it is compared in, or has no order.
+_UNORDERED: dict[type, str] = {sql.Enum: "an ENUM", mysql.SET: "a SET", mysql.BIT: "a BIT", Geometry: "a geometry"}
 
 
 def _refused_key(kind: sql.TypeEngine[Any]) -> str | None:
-    if isinstance(kind, sql.Enum):
-        return "is an ENUM, which MariaDB and MySQL sort in another order than they compare; use another column"
-    return standard.refused_key(kind)
+    name = next((name for type_, name in _UNORDERED.items() if isinstance(kind, type_)), None)
+    if name is None:
+        return standard.refused_key(kind)
+    return (
+        f"is {name}, which MariaDB and MySQL sort in another order than they compare; use another column, or a query "
+        "that casts it, as in CAST(… AS UNSIGNED) or CAST(… AS CHAR)"
+    )
 
 
 def _stream(connection: Connection) -> Any:
@@ -100,6 +122,8 @@ MYSQL = Dialect(
     raw_keys=True,
     query_columns=_query_columns,
     refused_key=_refused_key,
+    unique_indexes=unique_indexes,
+    check_target=check_target,
     made_type=made_type,
     stream=_stream,
     write=write_mysql,

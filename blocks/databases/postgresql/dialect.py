@@ -11,6 +11,7 @@ from prefect_batch.blocks.databases import standard
 from prefect_batch.blocks.databases.column_types import sql_type
 from prefect_batch.blocks.databases.columns import SourceColumn, describe
 from prefect_batch.blocks.databases.dialect import Dialect, Explained, TableReader
+from prefect_batch.blocks.databases.postgresql.catalogue import check_target, unique_indexes
 from prefect_batch.blocks.databases.postgresql.errors import blame
 from prefect_batch.blocks.databases.postgresql.health import HEALTH
 from prefect_batch.blocks.databases.postgresql.tables import carries, fetch_tables
@@ -78,6 +79,8 @@ POSTGRESQL = Dialect(
     row_values=True,
     raw_keys=True,
     query_columns=_query_columns,
+    unique_indexes=unique_indexes,
+    check_target=check_target,
     made_type=lambda arrow, _in_key: sql_type(arrow),
     stream=_stream,
     table_reader=_table_reader,

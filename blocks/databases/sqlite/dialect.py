@@ -11,6 +11,7 @@ from sqlalchemy.pool import QueuePool
 
 from prefect_batch.blocks.databases.columns import SourceColumn
 from prefect_batch.blocks.databases.dialect import Dialect, Explained
+from prefect_batch.blocks.databases.sqlite.catalogue import check_target, unique_indexes
 from prefect_batch.blocks.databases.sqlite.errors import blame
 from prefect_batch.blocks.databases.sqlite.location import file_of, in_memory, is_private, shared_memory
 from prefect_batch.blocks.databases.sqlite.tables import fetch_tables, stream
@@ -103,6 +104,8 @@ SQLITE = Dialect(
     raw_keys=True,
     query_columns=_query_columns,
     refused_key=lambda _type: None,
+    unique_indexes=unique_indexes,
+    check_target=check_target,
     made_type=made_type,
     read_value=reader,
     stream=stream,
