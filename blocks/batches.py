@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
+# A batch has fewer rows than it may if they take more bytes than about this.
+BATCH_BYTES = 32 * 2**20
+
+
 class Batch:
     """The rows that are in memory at once, as tuples or as an Arrow table.
 

@@ -7,9 +7,8 @@ import psutil
 import pytest
 
 from prefect_batch import Table, process_records, processor
-from prefect_batch.blocks.batches import Batch
+from prefect_batch.blocks.batches import BATCH_BYTES, Batch
 from prefect_batch.blocks.chunks import ChunkRange
-from prefect_batch.blocks.databases.fetch import BATCH_BYTES
 from prefect_batch.blocks.opening import open_source
 from prefect_batch.blocks.parameters.failure_policy import FailurePolicy
 from prefect_batch.flows.run.memory import LEAST_BATCH_ROWS, memory_bound_bytes, mind_memory

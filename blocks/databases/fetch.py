@@ -2,16 +2,19 @@
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Select
 
+from prefect_batch.blocks.batches import BATCH_BYTES
 from prefect_batch.blocks.databases.statements import compiled
 
 Rows = list[tuple[Any, ...]]
-FIRST_ROWS = 500
-BATCH_BYTES = 32 * 2**20
+# Rows are fetched so many at a time until a batch has enough: they may suddenly become wide, so few are taken blindly.
+FIRST_ROWS, STEP_ROWS = 8, 64
+# One row of so many is measured, always another one of them.
+MEASURED = 8
 
 
 def fetch_batches(
@@ -24,24 +27,45 @@ def fetch_batches(
     with engine.connect() as connection:
         cursor = stream(connection)
         if cursor is None:
-            yield from _by_sqlalchemy(connection, statement, batch_rows)
+            streamed = connection.execution_options(stream_results=True, max_row_buffer=STEP_ROWS).execute(statement)
+            yield from _gathered(lambda count, _wanted: list(map(tuple, streamed.fetchmany(count))), batch_rows)
             return
+
+        def fetch(count: int, wanted: int) -> Sequence[tuple[Any, ...]]:
+            cursor.arraysize = wanted
+            found: Sequence[tuple[Any, ...]] = cursor.fetchmany(count)
+            return found
+
         with contextlib.closing(cursor):
             cursor.execute(*compiled(statement, engine.dialect))
-            # The first rows show how wide rows are.
-            count = min(batch_rows, FIRST_ROWS)
-            while rows := cursor.fetchmany(count):
-                yield list(rows)
-                count = max(1, min(batch_rows, BATCH_BYTES // row_bytes(rows)))
+            yield from _gathered(fetch, batch_rows)
+
+
+def _gathered(fetch: Callable[[int, int], Sequence[tuple[Any, ...]]], batch_rows: int) -> Iterator[Rows]:
+    """Yield batches of at most `batch_rows` rows, and of about `BATCH_BYTES`.
+
+    `fetch` is passed how many rows to return now, and how many the batch will take if they stay as narrow as they are.
+    """
+    count, turn = FIRST_ROWS, 0
+    rows: Rows = []
+    size = 0
+    while step := fetch(now := min(count, batch_rows - len(rows)), batch_rows - len(rows) if now == STEP_ROWS else now):
+        rows.extend(step)
+        width = _width(step[turn % min(MEASURED, len(step)) :: MEASURED])
+        size += width * len(step)
+        turn += 1
+        if len(rows) >= batch_rows or size + width > BATCH_BYTES:
+            yield rows
+            rows, size = [], 0
+        count = max(1, min(STEP_ROWS, (BATCH_BYTES - size) // width))
+    if rows:
+        yield rows
 
 
 def row_bytes(rows: Rows) -> int:
     """Return roughly how many bytes of memory one of these rows takes, from a sample."""
-    some = rows[:: max(1, len(rows) // 20)]
-    return sum(sys.getsizeof(row) + sum(map(sys.getsizeof, row)) for row in some) // len(some)
+    return _width(rows[:: max(1, len(rows) // 20)])
 
 
-def _by_sqlalchemy(connection: Connection, statement: Select[Any], batch_rows: int) -> Iterator[Rows]:
-    streamed = connection.execution_options(stream_results=True, yield_per=batch_rows).execute(statement)
-    for rows in streamed.partitions():
-        yield [tuple(row) for row in rows]
+def _width(rows: Sequence[tuple[Any, ...]]) -> int:
+    return sum(sys.getsizeof(row) + sum(map(sys.getsizeof, row)) for row in rows) // len(rows)

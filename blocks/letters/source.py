@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from prefect_batch.blocks.batches import Batch
+from prefect_batch.blocks.batches import BATCH_BYTES, Batch
 from prefect_batch.blocks.capabilities import FindsRecords
 from prefect_batch.blocks.chunks import ChunkRange
 from prefect_batch.blocks.contracts import Source
@@ -128,11 +128,14 @@ class LettersSource:
     def read(self, chunk: ChunkRange, batch_rows: int) -> Iterator[Batch]:
         """Yield the records of the letters in the range, in batches of at most `batch_rows`."""
         letters: list[dict[str, Any]] = []
+        size = 0
         for table in self._tables(chunk, _COLUMNS):
-            letters += table.to_pylist()
-            while len(letters) >= batch_rows:
-                yield from self._batches(letters[:batch_rows])
-                letters = letters[batch_rows:]
+            for letter in table.to_pylist():
+                letters.append(letter)
+                size += len(letter["record_json"])
+                if len(letters) >= batch_rows or size >= BATCH_BYTES:
+                    yield from self._batches(letters)
+                    letters, size = [], 0
         if letters:
             yield from self._batches(letters)
 

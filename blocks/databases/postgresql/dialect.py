@@ -14,6 +14,7 @@ from prefect_batch.blocks.databases.dialect import Dialect, Explained, TableRead
 from prefect_batch.blocks.databases.postgresql.catalogue import check_target, unique_indexes
 from prefect_batch.blocks.databases.postgresql.errors import blame
 from prefect_batch.blocks.databases.postgresql.health import HEALTH
+from prefect_batch.blocks.databases.postgresql.stream import Stream
 from prefect_batch.blocks.databases.postgresql.tables import carries, fetch_tables
 from prefect_batch.blocks.databases.postgresql.write import (
     write_postgresql,
@@ -50,8 +51,7 @@ def _type(connection: Connection, field: Any) -> sql.TypeEngine[Any]:
 
 
 def _stream(connection: Connection) -> Any:
-    driver: Any = connection.connection.driver_connection
-    return driver.cursor(name="prefect_batch")  # A named cursor is on the server, which sends rows on demand.
+    return Stream(connection.connection.driver_connection)
 
 
 def _table_reader(engine: Engine, columns: list[SourceColumn]) -> TableReader | None:

@@ -9,8 +9,8 @@ from pyarrow import csv
 from sqlalchemy import Engine, Select
 from sqlalchemy import types as sql
 
-from prefect_batch.blocks.batches import Batch
-from prefect_batch.blocks.databases.fetch import BATCH_BYTES, row_bytes
+from prefect_batch.blocks.batches import BATCH_BYTES, Batch
+from prefect_batch.blocks.databases.fetch import row_bytes
 
 _CARRIED = (sql.Boolean, sql.Integer, sql.Float, sql.Date, sql.DateTime, sql.String)
 

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from prefect_batch.blocks.batches import Batch, FileBatch
+from prefect_batch.blocks.batches import BATCH_BYTES, Batch, FileBatch
 from prefect_batch.blocks.chunks import ChunkRange
 from prefect_batch.blocks.errors import BadParameter, BadSource
 from prefect_batch.blocks.file_list import File, FileList, Portion, portions
@@ -23,6 +23,8 @@ FIND_ROWS = 10_000
 SHOWN_GROUPS = 10
 # A chunk that is this full at the end of a row group ends there, because a row group is decoded from its top.
 ENOUGH = 0.75
+# The first rows of a row group, which show how wide rows are.
+TRIED_ROWS = 16
 
 
 class ParquetSource:
@@ -226,6 +228,7 @@ class ParquetSource:
         as_schema(without_metadata(opened.schema_arrow), schema, file.name, exactly=self.spec.columns is None)
         at = 0
         try:
+            rows = self._narrowed(opened, group, rows)
             for batch in opened.iter_batches(rows, row_groups=[group], columns=schema.names, use_threads=False):
                 begin, end = max(first - at, 0), min(stop - at, batch.num_rows)
                 if begin < end:
@@ -241,6 +244,29 @@ class ParquetSource:
             f"{self._rows(file)[group]:,}: the file is damaged. Write it again, or leave it out",
             file.name,
         )
+
+    def _narrowed(self, opened: pq.ParquetFile, group: int, rows: int) -> int:
+        """Return how many rows to decode at once, at most `rows`, and fewer if they are wide.
+
+        The footer does not show how wide values are that a dictionary holds once.
+        """
+        if rows <= TRIED_ROWS or not any(map(_has_any_width, self.schema.types)):
+            return rows
+        some = opened.iter_batches(TRIED_ROWS, row_groups=[group], columns=self.schema.names, use_threads=False)
+        first = next(some, None)
+        whole = opened.metadata.row_group(group)
+        widths = [whole.total_byte_size // max(1, whole.num_rows)]
+        widths += [first.nbytes // first.num_rows] if first is not None and first.num_rows else []
+        fitting = BATCH_BYTES // max(1, *map(int, widths))
+        return max(1, min(rows, fitting))
+
+
+def _has_any_width(arrow: pa.DataType) -> bool:
+    """Return whether one value may take more than a kilobyte."""
+    try:
+        return bool(arrow.bit_width > 8 * 1024)
+    except ValueError:  # Text, bytes, lists and the like have no width.
+        return True
 
 
 def _within(portion: Portion, group: int, count: int) -> tuple[int, int]:
