@@ -5,7 +5,7 @@ threads at once.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import pyarrow as pa
 
@@ -17,6 +17,30 @@ from prefect_batch.blocks.file_list import FileList
 from prefect_batch.blocks.key_sum import KeySum
 from prefect_batch.blocks.keys import Key
 from prefect_batch.blocks.kinds.record import Record
+
+# Whether a sink writes to the rows that its source reads.
+InPlace = Literal["no", "perhaps", "yes"]
+
+
+@runtime_checkable
+class MeetsItsSource(Protocol):
+    """An optional capability of a sink: to know whether it writes to the rows that the source reads.
+
+    A chunk that is repeated would then read what it has written, and change it again. Unless the answer is ``no``, the
+    sink therefore `needs_ledger`. Where the source cannot be told apart from the sink, the answer is ``perhaps``.
+
+    Attributes:
+        in_place: The answer. It is set when the sink is opened again for a chunk.
+    """
+
+    in_place: InPlace
+
+    def meet(self, source: Source) -> None:
+        """Find the answer, which connects. It is called before `Sink.check`.
+
+        Raises:
+            BadSink: The sink cannot be written while this source is read.
+        """
 
 
 @runtime_checkable
@@ -94,6 +118,10 @@ class ShowsStatements(Protocol):
 @runtime_checkable
 class Replays(Protocol):
     """The capability of a source of dead letters: to return a row's letter, and to resolve a chunk's letters."""
+
+    @property
+    def origin(self) -> Source | None:
+        """The job's source, if the records are read there again, or None if they are those of the letters."""
 
     def origin_of(self, row: tuple[Any, ...]) -> Origin:
         """Return the letter that this row is."""

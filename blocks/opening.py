@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, cast, overload
 
+from prefect_batch.blocks.capabilities import InPlace, MeetsItsSource, Replays
 from prefect_batch.blocks.contracts import Sink, Source
 from prefect_batch.blocks.file_list import FileList
 from prefect_batch.blocks.parameters.files import Files
@@ -64,8 +65,28 @@ def _open_files(spec: Files) -> Source:
     return TextSource(spec)
 
 
-def open_sink(spec: SinkSpec) -> Sink:
+def introduce(sink: Sink, source: Source) -> InPlace:
+    """Let the sink look whether it writes to what the source reads, or what a replay reads again.
+
+    Returns:
+        Its answer.
+
+    Raises:
+        BadSink: it cannot be written while this source is read.
+    """
+    read = source.origin if isinstance(source, Replays) else source
+    if read is None or not isinstance(sink, MeetsItsSource):
+        return "no"
+    sink.meet(read)
+    return sink.in_place
+
+
+def open_sink(spec: SinkSpec, in_place: InPlace = "no") -> Sink:
     """Return the sink that this parameter names, which connects when first used.
+
+    Args:
+        spec: The parameter.
+        in_place: What `introduce` has returned before.
 
     Raises:
         BadParameter: the files cannot be written as asked for.
@@ -76,4 +97,6 @@ def open_sink(spec: SinkSpec) -> Sink:
         return open_files_sink(spec)
     from prefect_batch.blocks.databases.sink import SqlSink
 
-    return SqlSink(spec)
+    sink = SqlSink(spec)
+    sink.in_place = in_place
+    return sink

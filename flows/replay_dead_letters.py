@@ -63,7 +63,7 @@ def replay_dead_letters(
         job: The job whose letters are replayed.
         process: The function: package.module:function, marked with @processor; the job's own if empty.
         from_: letter takes the records as they failed; source reads them again by their keys. If empty, letter, but
-            source where columns of the letters are redacted.
+            source where columns of the letters are redacted, or where the job writes to the table that it reads.
         pass_number: Letters of this pass; if empty, of the latest, and of an incremental job of all.
         error_type: Letters with this type of error, with or without its module.
         message: Letters with this text in their message, or the whole message of a group of failures.

@@ -53,6 +53,13 @@ def work_into_files(record):
     return {**output, "doubled": "none"} if output and output["doubled"] < 0 else output
 
 
+@processor
+def add_one(record):
+    """Not repeatable: a record that is written where it was read must not be read again."""
+    _on_record[0](record["n"])
+    return {"id": record["id"], "n": record["n"] + 1}
+
+
 FORMATS = ("parquet", "csv", "jsonl")
 TYPES = {"id": "int64", "n": "int64"}
 
@@ -67,7 +74,14 @@ def ends(url, letters, write):
         source = Table(url, "numbers", key="id")
     if write in FORMATS:
         return source, Files(f"{letters}-{write}", write, compact=True)
-    return source, Table(url, "out", key="id", write=write.split()[0], ledger="unledgered" not in write)
+    name = "numbers" if "in place" in write else "out"
+    return source, Table(url, name, key="id", write=write.split()[0], ledger="unledgered" not in write)
+
+
+def function(write):
+    """The function that goes with the sink."""
+    in_place = "add_one" if "in place" in write else "work"
+    return f"crash_job:{'work_into_files' if write in FORMATS else in_place}"
 
 
 def run(url, job, letters, write, concurrency, **parameters):
@@ -75,7 +89,7 @@ def run(url, job, letters, write, concurrency, **parameters):
     return process_records(
         job=job,
         source=source,
-        process="crash_job:work_into_files" if write in FORMATS else "crash_job:work",
+        process=function(write),
         sink=sink,
         chunk_size=CHUNK,
         concurrency=concurrency,

@@ -107,6 +107,17 @@ def test_insert_with_the_ledger(numbers, killed, job, tmp_path):
     assert ledger(numbers) == [(CLOSED,)]
 
 
+@pytest.mark.parametrize("write", ["update in place", "upsert in place"])
+def test_in_place_with_the_ledger(numbers, killed, job, tmp_path, write):
+    """A chunk that is repeated would read what it has written, and change it again."""
+    arguments = (numbers, job, str(tmp_path / "letters"), write, 2)
+    killed(*arguments, "after commit", nth=4)
+    crash_job.run(numbers.url, *arguments[1:])
+    assert numbers.rows("SELECT id, n FROM numbers ORDER BY id") == [(n, n + 1) for n in range(crash_job.ROWS)]
+    assert status(job).tally.written == crash_job.ROWS
+    assert ledger(numbers) == [(CLOSED,)]
+
+
 def test_append_without_the_ledger_writes_a_chunk_twice_that_was_committed_and_not_yet_counted(
     numbers, killed, job, tmp_path
 ):

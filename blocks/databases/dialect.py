@@ -13,6 +13,7 @@ from sqlalchemy.engine import URL
 from prefect_batch.blocks.batches import Batch
 from prefect_batch.blocks.databases import standard
 from prefect_batch.blocks.databases.columns import SourceColumn
+from prefect_batch.blocks.databases.identity import Identity, standard_identity
 from prefect_batch.blocks.databases.target import Target, UniqueIndexes
 from prefect_batch.blocks.error_facts import Blame
 from prefect_batch.blocks.kinds.record import Record
@@ -87,6 +88,8 @@ class Dialect:
         row_values: Whether it compares ``(a, b) > (x, y)`` by an index. Measured: OR and AND cost half as much again, a
             plain OR of ANDs twenty times as much.
         raw_keys: Whether a key is found again by the value that the driver returned, without SQLAlchemy's conversion.
+        identity: Returns which table of which server a name and a schema stand for, or None if it is no table or its
+            rows are elsewhere, such as those of a view.
         query_columns: Returns the columns of a SELECT, in order, with their types if the database reports them.
         refused_key: Returns why a column of this type cannot be part of a key, as the end of a sentence, or None if it
             can.
@@ -127,6 +130,7 @@ class Dialect:
     row_values: bool = False
     raw_keys: bool = False
 
+    identity: Callable[[Connection, str, str | None], Identity | None] = standard_identity
     query_columns: Callable[[Connection, str], list[SourceColumn]] = standard.query_columns
     refused_key: Callable[[sql.TypeEngine[Any]], str | None] = standard.refused_key
     unique_indexes: UniqueIndexes = standard.unique_indexes

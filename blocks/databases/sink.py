@@ -4,19 +4,21 @@ import contextlib
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 from sqlalchemy import Connection, NestedTransaction
 from sqlalchemy.exc import DBAPIError
 
 from prefect_batch.blocks.chunks import ChunkRange
+from prefect_batch.blocks.contracts import Source
 from prefect_batch.blocks.databases import standard
 from prefect_batch.blocks.databases.columns import missing_table
 from prefect_batch.blocks.databases.connections import file_of
 from prefect_batch.blocks.databases.create_table import create_table
 from prefect_batch.blocks.databases.dialect import Dialect, Refused
 from prefect_batch.blocks.databases.end import SqlEnd
+from prefect_batch.blocks.databases.in_place import is_in_place
 from prefect_batch.blocks.databases.key_side import SqlKeySide
 from prefect_batch.blocks.databases.keyed_rows import KeyedRows
 from prefect_batch.blocks.databases.ledger import LEDGER, Entry, Ledger
@@ -27,6 +29,9 @@ from prefect_batch.blocks.jobs import PassRef
 from prefect_batch.blocks.kinds.convert import records_of
 from prefect_batch.blocks.kinds.record import Record
 from prefect_batch.blocks.parameters.tables import Table
+
+if TYPE_CHECKING:
+    from prefect_batch.blocks.capabilities import InPlace
 
 # Some 40 MB of records.
 HELD_ROWS = 20_000
@@ -119,11 +124,21 @@ class SqlSink(SqlEnd):
         self._ledger = Ledger(spec.schema)
         self._target: Target | None = None
         self._lock = threading.Lock()
+        self.in_place: InPlace = "no"
 
     @property
     def needs_ledger(self) -> bool:
         """Whether a ledger is wanted, and a repeated chunk would write its rows twice without it."""
-        return self.spec.adds_rows and self.spec.ledger
+        return self.spec.ledger and (self.spec.adds_rows or self.in_place != "no")
+
+    def meet(self, source: Source) -> None:
+        """Find out whether the source may read this table."""
+        if not isinstance(source, KeyedRows):
+            return
+        try:
+            self.in_place = is_in_place(source, self, self.spec)
+        except DBAPIError as error:
+            raise BadSink(f"{self.name} cannot be written: {str(error.orig).strip()}", self.name) from error
 
     @property
     def held_rows(self) -> int:
@@ -159,6 +174,9 @@ class SqlSink(SqlEnd):
             raise BadSink(f"{self.name} cannot be written: {str(error.orig).strip()}", self.name) from error
         if self.needs_ledger:
             self._create_ledger()
+        if self.in_place == "yes" and not self.spec.ledger:
+            repeated = "the records of a chunk that is repeated after a crash are changed twice"
+            warnings = [*warnings, f"{self.name} is written where it is read, without a ledger: {repeated}"]
         return warnings
 
     def _create_ledger(self) -> None:
@@ -171,7 +189,8 @@ class SqlSink(SqlEnd):
             reason = str(error.orig).strip().partition("\n")[0]
             raise BadSink(
                 f"the ledger {LEDGER} cannot be made beside {self.name}: {reason}; allow that, or make it yourself, or "
-                "do without it: with ledger=False a chunk that is repeated after a crash is written again",
+                "do without it: with ledger=False a chunk that is repeated after a crash is written again, or changed "
+                "again where the source reads what is written",
                 self.name,
             ) from error
 

@@ -53,22 +53,22 @@ class LettersSource:
         self.spec = spec
         self.name = f"the dead letters of {spec.job}"
         self._place = open_place(spec.place)
-        self._origin = origin
+        self.origin = origin
 
     @property
     def connections(self) -> tuple[str, ...]:
         """The connections of the source from which the records are read again."""
-        return self._origin.connections if self._origin else ()
+        return self.origin.connections if self.origin else ()
 
     @property
     def one_thread(self) -> bool:
         """Whether two threads are slower than one on the source from which the records are read again."""
-        return self._origin is not None and self._origin.one_thread
+        return self.origin is not None and self.origin.one_thread
 
     @property
     def only_here(self) -> bool:
         """Whether the letters, or the source, are in the memory of this process."""
-        return self._place.only_here or (self._origin is not None and self._origin.only_here)
+        return self._place.only_here or (self.origin is not None and self.origin.only_here)
 
     @cached_property
     def _replay_list(self) -> ReplayList:
@@ -78,8 +78,8 @@ class LettersSource:
     @cached_property
     def schema(self) -> pa.Schema:
         """The records' schema: that of the source, or the letters' own, with text where their types differ."""
-        if self._origin is not None:
-            return self._origin.schema
+        if self.origin is not None:
+            return self.origin.schema
         fields: dict[str, pa.DataType] = {}
         for path, _ in self._replay_list.files:
             with self._place.open(path) as file:
@@ -96,7 +96,7 @@ class LettersSource:
 
     def check(self) -> list[str]:
         """Return the warnings of the source from which the records are read again."""
-        return self._origin.check() if self._origin else []
+        return self.origin.check() if self.origin else []
 
     def last_key(self, after: Key | None = None) -> Key | None:
         """Return the number of the last letter.
@@ -156,8 +156,8 @@ class LettersSource:
         records: list[Record | Exception]
         records = (
             [_record(letter["record_json"]) for letter in letters]
-            if self._origin is None
-            else self._find(self._origin, keys)
+            if self.origin is None
+            else self._find(self.origin, keys)
         )
         rows: list[tuple[Any, ...]] = []
         for letter, key, record in zip(letters, keys, records, strict=True):

@@ -56,7 +56,10 @@ class Table:
     create: Annotated[bool, Field(description="Sink: make a missing table from the first records.")] = False
     ledger: Annotated[
         bool,
-        Field(description="Sink, insert and append: keep a ledger, so that a repeated chunk is not written twice."),
+        Field(
+            description="Sink, insert, append, and in place: keep a ledger, so that a repeated chunk is not written "
+            "twice."
+        ),
     ] = True
     kind: Annotated[Literal["table"], Field(description="What this is; leave it.")] = "table"
     replay: ClassVar[None] = None

@@ -10,12 +10,13 @@ from prefect.client.schemas.objects import State
 from prefect.context import get_run_context
 from pydantic import Field, TypeAdapter, ValidationError
 
+from prefect_batch.blocks.capabilities import InPlace
 from prefect_batch.blocks.errors import BadCursor, BadParameter, BadProcessor
 from prefect_batch.blocks.jobs import main_job, replay_job
 from prefect_batch.blocks.letters.place import open_place
 from prefect_batch.blocks.letters.read import newest_pass
 from prefect_batch.blocks.letters.replay_list import list_path, write_replay_list
-from prefect_batch.blocks.opening import open_sink, open_source
+from prefect_batch.blocks.opening import introduce, open_sink, open_source
 from prefect_batch.blocks.parameters.letters import Letters, RecordsFrom
 from prefect_batch.blocks.parameters.specs import SinkSpec, SourceSpec
 from prefect_batch.blocks.processor import resolve_processor
@@ -69,14 +70,16 @@ def replay(asked: Replay) -> State[Any]:
         if saved is not None and not asked.restart and (parameters := _interrupted(asked, main, saved)):
             return run_job(parameters, ownership)
         if saved is not None:
-            settle_leftovers(saved)
+            settle_leftovers(saved, main)
         return run_job(_chosen_anew(asked, main, saved), ownership)
 
 
 def _rehearsal(asked: Replay, main: Cursor, directory: str) -> Parameters:
     choice = _choose(asked, main)
     write_replay_list(open_place(directory), "chosen.json", choice.replay_list)
-    return _parameters(asked, main, 1, _records(asked, choice), choice.redacted, replay_list=(directory, "chosen.json"))
+    return _parameters(
+        asked, main, 1, _records(asked, main, choice), choice.redacted, replay_list=(directory, "chosen.json")
+    )
 
 
 def _interrupted(asked: Replay, main: Cursor, saved: Cursor) -> Parameters | None:
@@ -94,7 +97,7 @@ def _chosen_anew(asked: Replay, main: Cursor, saved: Cursor | None) -> Parameter
     choice = _choose(asked, main)
     number = max(saved.pass_number if saved else 0, newest_pass(place, replay_job(asked.job))) + 1
     write_replay_list(open_place(place), list_path(asked.job, number), choice.replay_list)
-    return _parameters(asked, main, number, _records(asked, choice), choice.redacted, restart=True)
+    return _parameters(asked, main, number, _records(asked, main, choice), choice.redacted, restart=True)
 
 
 def _choose(asked: Replay, main: Cursor) -> Choice:
@@ -108,9 +111,10 @@ def _choose(asked: Replay, main: Cursor) -> Choice:
     return choice
 
 
-def _records(asked: Replay, choice: Choice) -> RecordsFrom:
+def _records(asked: Replay, main: Cursor, choice: Choice) -> RecordsFrom:
+    """Return where to take the records from. In place, a letter's record would overwrite what was changed since."""
     if not choice.redacted:
-        return asked.records or "letter"
+        return asked.records or ("source" if in_place(main) == "yes" else "letter")
     if asked.records == "letter":
         raise BadParameter(
             "letters with redacted columns do not have the records that failed: replay them with from_='source'"
@@ -183,7 +187,13 @@ def letters_of(saved: Cursor) -> Letters:
     return Letters(place, job, saved.pass_number, replay_list, "letter", None, {})
 
 
-def settle_leftovers(saved: Cursor) -> None:
+def in_place(main: Cursor) -> InPlace:
+    """Return whether a job's sink writes to what its source reads."""
+    source, sink = specs_of(main)
+    return introduce(open_sink(sink), open_source(source))
+
+
+def settle_leftovers(saved: Cursor, main: Cursor) -> None:
     """Resolve the letters of chunks that an interrupted replay has committed, according to the sink's ledger.
 
     A sink without a ledger is written by key, where replaying a letter twice does no harm.
@@ -191,7 +201,8 @@ def settle_leftovers(saved: Cursor) -> None:
     pending = [chunk for chunk, done in saved.position.ranges() if not done]
     if saved.status in ("complete", "reset") or not pending:
         return
-    sink = open_sink(_SINK.validate_python(saved.definition["sink"]))
+    reads_again = saved.definition["source"].get("records") == "source"
+    sink = open_sink(_SINK.validate_python(saved.definition["sink"]), in_place(main) if reads_again else "no")
     if not sink.needs_ledger:
         return
     source = open_source(letters_of(saved))

@@ -14,14 +14,14 @@ from prefect.client.schemas.objects import State
 from prefect.context import get_run_context
 from prefect.settings import PREFECT_HOME
 
-from prefect_batch.blocks.capabilities import OfFiles
+from prefect_batch.blocks.capabilities import InPlace, OfFiles
 from prefect_batch.blocks.chunks import ChunkResult
 from prefect_batch.blocks.contracts import Sink, Source
 from prefect_batch.blocks.jobs import of_replay
 from prefect_batch.blocks.letters.bury import DeadLetters
 from prefect_batch.blocks.letters.place import full_place, open_place
 from prefect_batch.blocks.letters.read import newest_pass
-from prefect_batch.blocks.opening import open_sink, open_source
+from prefect_batch.blocks.opening import introduce, open_sink, open_source
 from prefect_batch.blocks.state.accounts import Accounts, remove_old
 from prefect_batch.blocks.state.cursor import Cursor, RunState, remember
 from prefect_batch.blocks.state.cursor_store import CursorStore
@@ -69,6 +69,7 @@ class _Run:
     attempt: int
     log: Any
     way_on: str
+    in_place: InPlace = "no"
 
 
 def run_job(parameters: Parameters, ownership: Ownership | None = None) -> State[Any]:
@@ -88,7 +89,9 @@ def run_job(parameters: Parameters, ownership: Ownership | None = None) -> State
     source, sink = open_source(what.source), open_sink(what.sink)
     way_on = "its next run goes on" if deployed() else "call it again to go on"
     run = _Run(parameters, source, sink, str(flow_run.id), flow_run.run_count, get_run_logger(), way_on)  # type: ignore[union-attr]
-    for warning in [*source.check(), *sink.check(source.schema)]:
+    in_place, warnings = _check_ends(source, sink)
+    run = replace(run, in_place=in_place)
+    for warning in warnings:
         run.log.warning("%s: %s", what.job, warning)
     what.check_redact(source)
     try:
@@ -109,6 +112,18 @@ def run_job(parameters: Parameters, ownership: Ownership | None = None) -> State
         forget(run.run_id)
 
 
+def _check_ends(source: Source, sink: Sink) -> tuple[InPlace, list[str]]:
+    """Return whether the sink writes to what the source reads, and the warnings about both.
+
+    Raises:
+        BadSource: The source cannot be read by its key.
+        BadSink: The sink cannot be written as asked for.
+    """
+    warnings = source.check()
+    in_place = introduce(sink, source)
+    return in_place, [*warnings, *sink.check(source.schema)]
+
+
 def preview(parameters: Parameters, saved: Cursor | None, log: Any) -> tuple[Source, Cursor, list[str]]:
     """Return the source and the cursor that a run would begin with, and its warnings. Nothing is changed.
 
@@ -117,8 +132,8 @@ def preview(parameters: Parameters, saved: Cursor | None, log: Any) -> tuple[Sou
     """
     what = parameters.what
     source, sink = open_source(what.source), open_sink(what.sink)
-    warnings = [*source.check(), *sink.check(source.schema)]
-    run = _Run(parameters, pin_files(source, parameters, saved, log), sink, "", 1, log, "")
+    in_place, warnings = _check_ends(source, sink)
+    run = _Run(parameters, pin_files(source, parameters, saved, log), sink, "", 1, log, "", in_place)
     return run.source, _begin(run, saved, full_place(what.dead_letters or _default_place())), warnings
 
 
@@ -262,6 +277,7 @@ def _chunk_job(run: _Run, cursor: Cursor) -> ChunkJob:
         record_timeout=chunks.record_timeout,
         dry_run=run.parameters.pass_.dry_run,
         redact=tuple(what.redact or ()),
+        in_place=run.in_place,
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
 from prefect_batch.blocks.batches import Batch
-from prefect_batch.blocks.capabilities import GivesTables
+from prefect_batch.blocks.capabilities import GivesTables, InPlace
 from prefect_batch.blocks.chunks import ChunkRange, ChunkResult
 from prefect_batch.blocks.contracts import Sink, SinkTransaction, Source
 from prefect_batch.blocks.jobs import PassRef
@@ -37,7 +37,8 @@ class ChunkJob:
     """Everything that a chunk needs besides its range. It can be pickled and holds no connection.
 
     `batch_rows` is the number of records in memory at once, `dead_letters` a directory. `hold_refused`: a chunk whose
-    records the sink refuses without exception fails, and its records are not buried.
+    records the sink refuses without exception fails, and its records are not buried. `in_place`: whether the sink
+    writes to what the source reads.
     """
 
     job: str
@@ -54,6 +55,7 @@ class ChunkJob:
     dry_run: bool = False
     redact: tuple[str, ...] = ()
     hold_refused: bool = False
+    in_place: InPlace = "no"
 
     @property
     def pass_ref(self) -> PassRef:
@@ -81,7 +83,7 @@ def _open(job: ChunkJob) -> _Ends:
             letters = DeadLetters(job.dead_letters, job.job, job.pass_number, source.schema)
             processor = resolve_processor(job.process)
             redaction = open_redaction(job.redact)
-            _opened[job.run_id] = _Ends(source, open_sink(job.sink), letters, processor, redaction)
+            _opened[job.run_id] = _Ends(source, open_sink(job.sink, job.in_place), letters, processor, redaction)
         return _opened[job.run_id]
 
 

@@ -12,6 +12,7 @@ from prefect_batch.blocks.databases.columns import SourceColumn, described
 from prefect_batch.blocks.databases.dialect import Dialect, Explained, Health
 from prefect_batch.blocks.databases.mysql.catalogue import check_target, unique_indexes
 from prefect_batch.blocks.databases.mysql.errors import blame
+from prefect_batch.blocks.databases.mysql.identity import identity
 from prefect_batch.blocks.databases.mysql.values import made_type
 from prefect_batch.blocks.databases.mysql.write import write_mysql
 from prefect_batch.blocks.databases.statements import explain
@@ -120,6 +121,7 @@ MYSQL = Dialect(
     arguments=_arguments,
     set_up=_set_up,
     raw_keys=True,
+    identity=identity,
     query_columns=_query_columns,
     refused_key=_refused_key,
     unique_indexes=unique_indexes,

@@ -14,6 +14,7 @@ from prefect_batch.blocks.databases.dialect import Dialect, Explained, TableRead
 from prefect_batch.blocks.databases.postgresql.catalogue import check_target, unique_indexes
 from prefect_batch.blocks.databases.postgresql.errors import blame
 from prefect_batch.blocks.databases.postgresql.health import HEALTH
+from prefect_batch.blocks.databases.postgresql.identity import identity
 from prefect_batch.blocks.databases.postgresql.stream import Stream
 from prefect_batch.blocks.databases.postgresql.tables import carries, fetch_tables
 from prefect_batch.blocks.databases.postgresql.write import (
@@ -78,6 +79,7 @@ POSTGRESQL = Dialect(
     arguments=_arguments,
     row_values=True,
     raw_keys=True,
+    identity=identity,
     query_columns=_query_columns,
     unique_indexes=unique_indexes,
     check_target=check_target,

@@ -13,6 +13,7 @@ from prefect_batch.blocks.databases.columns import SourceColumn
 from prefect_batch.blocks.databases.dialect import Dialect, Explained
 from prefect_batch.blocks.databases.sqlite.catalogue import check_target, unique_indexes
 from prefect_batch.blocks.databases.sqlite.errors import blame
+from prefect_batch.blocks.databases.sqlite.identity import identity
 from prefect_batch.blocks.databases.sqlite.location import file_of, in_memory, is_private, shared_memory
 from prefect_batch.blocks.databases.sqlite.tables import fetch_tables, stream
 from prefect_batch.blocks.databases.sqlite.values import made_type, reader
@@ -102,6 +103,7 @@ SQLITE = Dialect(
     one_writer=True,
     row_values=True,
     raw_keys=True,
+    identity=identity,
     query_columns=_query_columns,
     refused_key=lambda _type: None,
     unique_indexes=unique_indexes,

@@ -26,6 +26,11 @@ def is_private(url: URL) -> bool:
     return in_memory(url) and not (path and named)
 
 
+def memory_name(url: URL) -> str | None:
+    """Return the name by which this process shares the database in memory, or None if it has none."""
+    return None if is_private(url) or not in_memory(url) else f"memory {_parts(url)[0]}"
+
+
 def shared_memory() -> Callable[[], sqlite3.Connection]:
     """Return a function that connects to a new database in memory, the same for all threads of this process."""
     name = f"file:/prefect-batch-{secrets.token_hex(8)}?{_SHARED}"
