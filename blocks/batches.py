@@ -61,8 +61,10 @@ class Batch:
         """Return one row as a tuple, without converting the other rows."""
         if self._rows is not None:
             return self._rows[index]
+        from prefect_batch.blocks.kinds.convert import values_of
+
         assert self.table is not None
-        return tuple(column[index].as_py() for column in self.table.columns)
+        return tuple(values_of(column.slice(index, 1))[0] for column in self.table.columns)
 
 
 @dataclass(frozen=True)

@@ -450,7 +450,13 @@ class UnknownColumn(RecordError):
 
 
 class DoesNotFit(RecordError):
-    """A value is not exactly one of its column's kind. Change the value, or give the column another type."""
+    """A value is not exactly one of its column's kind. Change the value, or give the column another type.
+
+    Attributes:
+        refused_row: The place of its record among those that were to be written. None if that is not known.
+    """
+
+    refused_row: int | None = None
 
 
 class BadRecord(RecordError):

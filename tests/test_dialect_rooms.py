@@ -25,7 +25,6 @@ EXCUSED = {
     "flows/demo/flights.py": "the demo makes a SQLite file of its own",
     "flows/demo/run_demo.py": "the demo makes a SQLite file of its own",
     "flows/demo/files.py": "the demo looks into the SQLite file that it made",
-    "blocks/databases/column_types.py": "the types of MariaDB's columns that mean something else than their base says",
     "tasks/letters/condition.py": "a condition on letters is worked out by SQLite, whatever the ends of the job are",
 }
 

@@ -5,43 +5,85 @@ from typing import Any
 
 import pyarrow as pa
 from sqlalchemy import types as sql
-from sqlalchemy.dialects import mysql
 
-from prefect_batch.blocks.kinds.kind import kind_of
+from prefect_batch.blocks.kinds.fit import FITS, TIME_WITH_ZONE, Fit, list_fit
+from prefect_batch.blocks.kinds.kind import JSON, kind_of
 
 # Of decimals that values alone tell of: as many places as any later one may have.
 ANY_DECIMAL = pa.decimal256(76, 38)
 _MOST_DIGITS = 65
 
-_ARROW: tuple[tuple[type, pa.DataType], ...] = (
-    (sql.Boolean, pa.bool_()),
-    (sql.Integer, pa.int64()),
-    (sql.Float, pa.float64()),
-    (sql.Date, pa.date32()),
-    (sql.Time, pa.time64("us")),
-    (sql.Interval, pa.duration("us")),
-    (sql.Uuid, pa.uuid()),
-    (sql._Binary, pa.binary()),  # noqa: SLF001 - the only common base of BLOB, BYTEA and VARBINARY
+# The first that a column is an instance of decides.
+_KINDS: tuple[tuple[type, str], ...] = (
+    (sql.Boolean, "bool"),
+    (sql.Integer, "int64"),
+    (sql.Float, "float64"),
+    (sql.Numeric, "decimal"),
+    (sql.Date, "date"),
+    (sql.Time, "time"),
+    (sql.Interval, "duration"),
+    (sql.Uuid, "UUID"),
+    (sql._Binary, "bytes"),  # noqa: SLF001 - the only common base of BLOB, BYTEA and VARBINARY
+    (sql.JSON, "JSON"),
+    (sql.ARRAY, "list"),
+    (sql.String, "text"),
 )
+# Of a kind whose values no Arrow type holds exactly, the columns are text.
+_ARROW: dict[str, pa.DataType] = {
+    "bool": pa.bool_(),
+    "int64": pa.int64(),
+    "uint64": pa.uint64(),
+    "float32": pa.float64(),  # The number of its shortest text, which is not always exact in 4 bytes.
+    "float64": pa.float64(),
+    "moment": pa.timestamp("us"),
+    "moment with zone": pa.timestamp("us", "UTC"),
+    "date": pa.date32(),
+    "time": pa.time64("us"),
+    "duration": pa.duration("us"),
+    "UUID": pa.uuid(),
+    "bytes": pa.binary(),
+    "JSON": JSON,
+}
 
 
-def arrow_type(column: sql.TypeEngine[Any]) -> pa.DataType:
-    """Return the Arrow type of a column's values, or string if no Arrow type holds them exactly."""
+def column_kind(column: sql.TypeEngine[Any]) -> str:
+    """Return the kind of the column's values, or "other" if only the database knows it."""
     if isinstance(column, (sql.DateTime, sql.TIMESTAMP)):
-        return pa.timestamp("us", tz="UTC" if getattr(column, "timezone", False) else None)
-    if isinstance(column, sql.Numeric) and not isinstance(column, sql.Float):
+        return "moment with zone" if getattr(column, "timezone", False) else "moment"
+    return next((name for kind, name in _KINDS if isinstance(column, kind)), "other")
+
+
+def arrow_type(column: sql.TypeEngine[Any], kind: str | None = None) -> pa.DataType:
+    """Return the Arrow type of a column's values, or string if no Arrow type holds them exactly.
+
+    `kind` is the column's kind, if it is another one than in standard SQL.
+    """
+    kind = kind or column_kind(column)
+    if kind == "decimal":
         return _decimal(column)
-    if isinstance(column, mysql.BIGINT) and column.unsigned:
-        return pa.uint64()
-    if isinstance(column, mysql.TIME):
-        return pa.duration("us")  # Its values may be negative, or longer than a day: the driver gives timedeltas.
-    for kind, arrow in _ARROW:
-        if isinstance(column, kind):
-            return arrow
-    return pa.string()
+    if kind == "time" and getattr(column, "timezone", False):
+        return pa.string()
+    return _ARROW.get(kind, pa.string())
 
 
-def _decimal(column: sql.Numeric[Any]) -> pa.DataType:
+def column_fit(column: sql.TypeEngine[Any], kind: str | None = None) -> Fit:
+    """Return what the column takes. `kind` is as in `arrow_type`."""
+    kind = kind or column_kind(column)
+    if isinstance(column, sql.ARRAY):
+        return list_fit(column_fit(column.item_type))
+    fit = TIME_WITH_ZONE if kind == "time" and getattr(column, "timezone", False) else FITS[kind]
+    return fit.named(type_text(column) or fit.name)
+
+
+def type_text(column: sql.TypeEngine[Any]) -> str:
+    """Return the column's type as SQL, or nothing for a type that SQLAlchemy does not know."""
+    try:
+        return "" if isinstance(column, sql.NullType) else str(column)
+    except Exception:  # noqa: BLE001 - of a type that only its own dialect can write
+        return type(column).__name__
+
+
+def _decimal(column: Any) -> pa.DataType:
     precision, scale = column.precision, column.scale or 0
     if precision is None or precision > 76 or not 0 <= scale <= precision:
         return pa.string()  # No fixed Arrow type holds every value of unbounded precision.
@@ -72,7 +114,7 @@ _COLUMNS: dict[str, Callable[[pa.DataType], sql.TypeEngine[Any]]] = {
     "time": lambda _: sql.Time(),
     "duration": lambda _: sql.Interval(),
     "UUID": lambda _: sql.Uuid(),
-    **dict.fromkeys(("list", "struct", "map"), lambda _: sql.JSON()),
+    **dict.fromkeys(("list", "struct", "map", "JSON"), lambda _: sql.JSON()),
 }
 
 

@@ -11,11 +11,12 @@ from sqlalchemy import types as sql
 from sqlalchemy.engine import URL
 
 from prefect_batch.blocks.batches import Batch
-from prefect_batch.blocks.databases import standard
+from prefect_batch.blocks.databases import column_types, standard
 from prefect_batch.blocks.databases.columns import SourceColumn
 from prefect_batch.blocks.databases.identity import Identity, standard_identity
 from prefect_batch.blocks.databases.target import Target, UniqueIndexes
 from prefect_batch.blocks.error_facts import Blame
+from prefect_batch.blocks.kinds.fit import Fit
 from prefect_batch.blocks.kinds.record import Record
 from prefect_batch.blocks.parameters.health_check import HealthCheck
 
@@ -96,6 +97,8 @@ class Dialect:
         unique_indexes: Returns the unique indexes of a table, each with what is wrong with it as a key.
         check_target: Returns warnings about a table as a sink of this mode. Raises BadSink if a chunk cannot be undone
             or repeated in it. Whatever it changes is rolled back.
+        arrow_type: Returns the Arrow type of the values of a column of this type, or string if none holds them exactly.
+        column_fit: Returns what a column of this type takes, and how the driver is to be given it.
         made_type: Returns the type of a column to create for values of an Arrow type, so that none is cut, rounded or
             mistaken for another. It is passed whether the column is part of the key. Raises KeyError if there is none.
         read_value: Returns the function that turns stored values of such a column into Python values, or None if they
@@ -135,6 +138,8 @@ class Dialect:
     refused_key: Callable[[sql.TypeEngine[Any]], str | None] = standard.refused_key
     unique_indexes: UniqueIndexes = standard.unique_indexes
     check_target: Callable[[Connection, Target, str], list[str]] = lambda _connection, _target, _write: []
+    arrow_type: Callable[[sql.TypeEngine[Any]], pa.DataType] = column_types.arrow_type
+    column_fit: Callable[[sql.TypeEngine[Any]], Fit] = column_types.column_fit
     made_type: Callable[[pa.DataType, bool], sql.TypeEngine[Any]] = standard.made_type
     read_value: Callable[[sql.TypeEngine[Any]], Callable[[Any], Any] | None] = lambda _type: None
 

@@ -1,6 +1,6 @@
 """Arranges records to write by columns, and refuses what a sink cannot take."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
@@ -9,37 +9,57 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from sqlalchemy import types as sql
 
 from prefect_batch.blocks.databases.target import Target
-from prefect_batch.blocks.errors import BadOutput, UnknownColumn
+from prefect_batch.blocks.errors import BadOutput, DoesNotFit, UnknownColumn
+from prefect_batch.blocks.kinds.fit import fitted, misfits
 from prefect_batch.blocks.kinds.plain import PLAIN, storable_values
 from prefect_batch.blocks.kinds.record import Record
 from prefect_batch.blocks.suggestions import near
 
-# What every driver stores as it is.
-_STORED = {int, float, str, bytes, bool, type(None)}
-
 
 @dataclass(frozen=True)
 class Same:
-    """Rows that have the same columns: the columns' names, and the values of each."""
+    """Rows that have the same columns: the columns' names, and the values of each.
+
+    `first` is the place of the first of them among all rows that are written.
+    """
 
     names: tuple[str, ...]
     columns: list[Sequence[Any]]
+    first: int = 0
 
     @cached_property
     def types(self) -> list[set[type]]:
         """The types of the values of each column."""
         return [set(map(type, column)) for column in self.columns]
 
-    def stored(self, target: Target, storable: Callable[[Any, str, sql.TypeEngine[Any]], Any]) -> "Same":
-        """Return the rows with values as the driver takes them. Numbers, text and bytes already are."""
-        columns = [
-            column if types <= _STORED else [storable(value, name, target.types[name]) for value in column]
-            for name, column, types in zip(self.names, self.columns, self.types, strict=True)
-        ]
-        return Same(self.names, columns)
+    def fitted(self, target: Target) -> "Same":
+        """Return the rows with values as the table's columns take them.
+
+        Raises:
+            DoesNotFit: a column cannot have a value.
+        """
+        try:
+            columns = [
+                fitted(column, types, target.fits[name], f"column {name}")
+                for name, column, types in zip(self.names, self.columns, self.types, strict=True)
+            ]
+        except DoesNotFit as error:
+            error.refused_row = None if error.refused_row is None else error.refused_row + self.first
+            raise
+        return Same(self.names, columns, self.first)
+
+    def fitting(self, target: Target) -> tuple["Same", list[int], dict[int, Exception | None]]:
+        """Return the rows that fit, as `fitted` returns them, their places, and the errors of the others by place."""
+        refused: dict[int, Exception | None] = {}
+        for name, column, types in zip(self.names, self.columns, self.types, strict=True):
+            refused = {**misfits(column, types, target.fits[name], f"column {name}"), **refused}
+        if not refused:
+            return self.fitted(target), list(range(len(self.columns[0]))), refused
+        places = [place for place in range(len(self.columns[0])) if place not in refused]
+        kept = Same(self.names, [[column[place] for place in places] for column in self.columns])
+        return kept.fitted(target), places, refused
 
     @property
     def rows(self) -> list[tuple[Any, ...]]:
@@ -74,24 +94,28 @@ def _all_alike(records: Sequence[Record]) -> list[Same] | None:
 
 
 def _cut(records: Sequence[Record]) -> Iterator[Same]:
+    first = 0
     for names, group in groupby(records, key=lambda record: tuple(sorted(record))):
-        yield _columns(names, list(group))
+        alike = list(group)
+        yield _columns(names, alike, first)
+        first += len(alike)
 
 
-def _columns(names: tuple[str, ...], records: Sequence[Record]) -> Same:
-    return plain_columns(names, [list(map(itemgetter(name), records)) for name in names])
+def _columns(names: tuple[str, ...], records: Sequence[Record], first: int = 0) -> Same:
+    return plain_columns(names, [list(map(itemgetter(name), records)) for name in names], first)
 
 
-def plain_columns(names: tuple[str, ...], columns: list[Sequence[Any]]) -> Same:
+def plain_columns(names: tuple[str, ...], columns: list[Sequence[Any]], first: int = 0) -> Same:
     """Return the columns with Python's own values.
 
     Raises:
         DoesNotFit: databases do not have such a value, and it would have to be altered.
     """
-    same = Same(names, columns)
+    same = Same(names, columns, first)
     if all(types <= PLAIN for types in same.types):
         return same
-    return Same(names, [storable_values(column, f"column {name}") for name, column in zip(names, columns, strict=True)])
+    plain = [storable_values(column, f"column {name}") for name, column in zip(names, columns, strict=True)]
+    return Same(names, plain, first)
 
 
 def _check_names(names: tuple[str, ...], target: Target) -> None:
@@ -115,7 +139,7 @@ def last_of_each_key(same: Same, target: Target) -> Same:
     places = _last_places([same.columns[same.names.index(name)] for name in target.key])
     if places is None:
         return same
-    return Same(same.names, [[column[place] for place in places] for column in same.columns])
+    return Same(same.names, [[column[place] for place in places] for column in same.columns], same.first)
 
 
 def _last_places(key: list[Sequence[Any]]) -> list[int] | None:

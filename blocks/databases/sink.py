@@ -3,6 +3,7 @@
 import contextlib
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -230,7 +231,8 @@ class SqlSink(SqlEnd):
             return self.dialect.check_target(connection, target, write)
 
     def _describe(self) -> Target | None:
-        return describe_target(self.engine, self.dialect.unique_indexes, self.spec.name, self.spec.schema, self._key)
+        found = describe_target(self.engine, self.dialect.unique_indexes, self.spec.name, self.spec.schema, self._key)
+        return found and replace(found, column_fit=self.dialect.column_fit)
 
     @property
     def _write(self) -> str:

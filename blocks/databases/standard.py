@@ -77,7 +77,7 @@ def blame(error: Any) -> Blame | None:
 
 def write_standard(connection: Connection, target: Target, write: str, records: list[Record]) -> None:
     """Implement `Dialect.write`."""
-    for same in same_columns(records, target):
+    for same in (same.fitted(target) for same in same_columns(records, target)):
         if write == "insert":
             connection.execute(insert_statement(target, same.names), [_named(same.names, row) for row in same.rows])
         else:

@@ -2,12 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy import types as sql
 
+from prefect_batch.blocks.databases.column_types import column_fit
 from prefect_batch.blocks.databases.columns import table_columns
+from prefect_batch.blocks.kinds.fit import Fit
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,7 @@ class Target:
 
     Attributes:
         indexes: Its unique indexes.
+        column_fit: Returns what a column of a type takes: the dialect's.
         obstacles: The names of the errors that earlier attempts to write in the simplest way ran into.
     """
 
@@ -44,7 +48,13 @@ class Target:
     key: tuple[str, ...]
     types: dict[str, sql.TypeEngine[Any]]
     indexes: tuple[UniqueIndex, ...] = ()
+    column_fit: Callable[[sql.TypeEngine[Any]], Fit] = field(default=column_fit, compare=False)
     obstacles: set[str] = field(default_factory=set, compare=False)
+
+    @cached_property
+    def fits(self) -> dict[str, Fit]:
+        """What each column takes."""
+        return {name: self.column_fit(column) for name, column in self.types.items()}
 
     @property
     def of_key(self) -> list[UniqueIndex]:

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as is_
 
-from prefect_batch.blocks.kinds.kind import plain_type, python_types
+from prefect_batch.blocks.kinds.kind import JSON, plain_type, python_types
 
 CONVERSION_ERRORS = (pa.ArrowException, TypeError, ValueError, OverflowError)
 
@@ -21,10 +21,14 @@ def cast_column(column: pa.ChunkedArray, arrow: pa.DataType) -> pa.ChunkedArray:
     if column.type == arrow:
         return column
     column = column.cast(plain_type(column.type))
+    if column.type == JSON and is_.is_string(arrow):
+        return column.cast(arrow)  # Its text, as CSV has it.
     if not _same_values(column.type, arrow):
         raise TypeError(f"they are {column.type}")
     if is_.is_integer(column.type) and is_.is_decimal(arrow):
         column = column.cast(pa.decimal128(20, 0))  # Otherwise pyarrow asks for room for every number of its type.
+    if column.type == JSON:
+        raise TypeError("they are documents")
     if column.type == pa.uuid() and arrow != pa.uuid():
         return pa.chunked_array([pa.array([v and str(v) for v in column.to_pylist()], arrow)], arrow)
     if is_.is_floating(column.type) and arrow in (pa.float16(), pa.float32()):

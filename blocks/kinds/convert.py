@@ -1,5 +1,6 @@
 """Converts Python values to Arrow columns and back, and columns to other types, without loss or with an error."""
 
+import json
 from collections.abc import Callable, Sequence
 from datetime import date, datetime, timedelta
 from operator import attrgetter
@@ -12,9 +13,9 @@ import pyarrow.types as is_
 
 from prefect_batch.blocks.errors import DoesNotFit
 from prefect_batch.blocks.kinds.cast import CONVERSION_ERRORS, narrow
-from prefect_batch.blocks.kinds.kind import python_types
+from prefect_batch.blocks.kinds.kind import JSON, python_types
 from prefect_batch.blocks.kinds.nanoseconds import NanoTime, nanoseconds_of
-from prefect_batch.blocks.kinds.plain import misfit, plain_value
+from prefect_batch.blocks.kinds.plain import is_json, misfit, plain_value
 from prefect_batch.blocks.kinds.record import Record
 
 _FIRST_DAY, _LAST_DAY = ((day - date(1970, 1, 1)).days for day in (date.min, date.max))
@@ -89,6 +90,8 @@ def _array(values: Sequence[Any], arrow: pa.DataType, found: set[type]) -> pa.Ar
     Raises:
         ArrowException: a value would be cut. The other errors of pyarrow are possible, too.
     """
+    if arrow == JSON:
+        return pa.array([value if value is None else json.dumps(value) for value in values], pa.string()).cast(arrow)
     if is_.is_dictionary(arrow):
         return _array(values, arrow.value_type, found).cast(arrow)
     if is_.is_time(arrow):
@@ -116,6 +119,8 @@ def _what_fits(arrow: pa.DataType) -> Callable[[Any], bool] | None:
 
     It adds or drops zones, and drops keys that a struct does not have.
     """
+    if arrow == JSON:
+        return lambda value: is_json(value, (list, tuple))
     if is_.is_timestamp(arrow):
         return attrgetter("tzinfo") if arrow.tz is not None else lambda value: value.tzinfo is None
     if is_.is_time(arrow):
@@ -171,6 +176,8 @@ def values_of(column: pa.ChunkedArray) -> list[Any]:
         return values
     if arrow == pa.time64("ns"):
         return [each if each is None else NanoTime.of_day(each) for each in column.cast(pa.int64()).to_pylist()]
+    if arrow == JSON:
+        return [text if text is None else json.loads(text) for text in column.cast(pa.string()).to_pylist()]
     if is_.is_nested(arrow) and "time64[ns]" in str(arrow):
         column = _whole_microseconds(column)
     return list(column.to_pylist())

@@ -9,9 +9,9 @@ import pyarrow.compute as pc
 from prefect_batch.blocks.errors import DoesNotFit
 from prefect_batch.blocks.kinds.cast import CONVERSION_ERRORS, cast_column
 from prefect_batch.blocks.kinds.convert import to_arrow
-from prefect_batch.blocks.kinds.kind import plain_type, written_moment
+from prefect_batch.blocks.kinds.kind import JSON, plain_type, written_moment
 
-_AS_TEXT = (pa.uuid(), pa.string_view())
+_AS_TEXT = (pa.uuid(), pa.string_view(), JSON)
 
 
 def csv_schema(schema: pa.Schema) -> pa.Schema:

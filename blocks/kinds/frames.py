@@ -8,12 +8,13 @@ import pyarrow.compute as pc
 import pyarrow.types as is_
 
 from prefect_batch.blocks.kinds.convert import to_arrow, values_of
+from prefect_batch.blocks.kinds.kind import JSON
 from prefect_batch.blocks.kinds.of_values import type_of_values
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_UNKNOWN = (pa.time64("ns"), pa.uuid(), pa.month_day_nano_interval())
+_UNKNOWN = (JSON, pa.time64("ns"), pa.uuid(), pa.month_day_nano_interval())
 
 
 def to_frame(table: pa.Table) -> "pd.DataFrame":
@@ -63,7 +64,7 @@ def _column(series: Any, name: str, source: pa.Schema) -> Any:
         # In such a column pandas takes NaN for missing, too.
         values = [None if isinstance(value, float) and value != value else value for value in series]  # noqa: PLR0124
         told = source.field(name).type if name in source.names else None
-        if told is not None and is_.is_nested(told):
+        if told is not None and (is_.is_nested(told) or told == JSON):
             return to_arrow(values, f"column {name}", told)
         return to_arrow(values, f"column {name}", type_of_values(values))
     column = pa.Array.from_pandas(series)

@@ -2,7 +2,7 @@
 
 import json
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from datetime import datetime, time
 from decimal import Decimal
 from typing import Any
@@ -15,9 +15,9 @@ import pyarrow.types as is_
 from prefect_batch.blocks.errors import DoesNotFit
 from prefect_batch.blocks.kinds.cast import CONVERSION_ERRORS
 from prefect_batch.blocks.kinds.convert import to_arrow, values_of
-from prefect_batch.blocks.kinds.kind import kind_of, written_moment
+from prefect_batch.blocks.kinds.kind import JSON, kind_of, written_moment
 from prefect_batch.blocks.kinds.nanoseconds import moment_text, nanoseconds_of, parse_time, time_text, whole_duration
-from prefect_batch.blocks.kinds.plain import misfit
+from prefect_batch.blocks.kinds.plain import is_json, misfit
 
 
 def _interval(text: str) -> Any:
@@ -37,7 +37,13 @@ _TEXTS = {*_PARSERS, "date", "moment", "moment with zone"}
 
 
 def json_type(arrow: pa.DataType) -> pa.DataType:
-    """Return the type that pyarrow reads from JSON before `from_json` converts the column to this type."""
+    """Return the type that pyarrow reads from JSON before `from_json` converts the column to this type.
+
+    Raises:
+        KeyError: pyarrow reads documents of one form only.
+    """
+    if arrow == JSON:
+        raise KeyError(str(arrow))
     if is_.is_struct(arrow):
         return pa.struct([(arrow.field(n).name, json_type(arrow.field(n).type)) for n in range(arrow.num_fields)])
     if is_.is_map(arrow):
@@ -136,6 +142,10 @@ def json_values(column: pa.ChunkedArray) -> list[Any]:
             return list(pc.replace_substring(column.cast(pa.string()), " ", "T", max_replacements=1).to_pylist())
     if is_.is_duration(arrow):
         return list(column.cast(pa.duration("us")).cast(pa.int64()).to_pylist())
+    if arrow == JSON:
+        import orjson
+
+        return [text if text is None else orjson.Fragment(text) for text in column.cast(pa.string()).to_pylist()]
     if is_.is_map(arrow):
         return [each and [{"key": key, "value": value} for key, value in each] for each in column.to_pylist()]
     return values_of(column)
@@ -169,12 +179,3 @@ def json_text(value: Any, column: str) -> str:
     if not is_json(value, (list, tuple)):
         raise misfit(column, "JSON", value)
     return json.dumps(value)
-
-
-def is_json(value: Any, arrays: tuple[type[Sequence[Any]], ...] = (list,)) -> bool:
-    """Return whether JSON can hold the value with all its parts, with `arrays` as the types of arrays."""
-    if isinstance(value, dict):
-        return all(isinstance(key, str) and is_json(each, arrays) for key, each in value.items())
-    if isinstance(value, (list, tuple)):
-        return isinstance(value, arrays) and all(is_json(each, arrays) for each in value)
-    return value is None or isinstance(value, (str, bool, int)) or (isinstance(value, float) and value - value == 0)

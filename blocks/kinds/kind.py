@@ -5,6 +5,7 @@ kind), `json_form` (how its columns are read and written in JSON), `databases/co
 """
 
 import functools
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
@@ -18,6 +19,7 @@ import pyarrow.types as is_
 
 from prefect_batch.blocks.kinds.nanoseconds import (
     NanoTime,
+    TextMoment,
     duration_text,
     moment_text,
     parse_duration,
@@ -98,6 +100,10 @@ def _parse_interval(text: str) -> pa.MonthDayNano:
     return pa.MonthDayNano([int(part) for part in text.split()])
 
 
+def _json_text(value: Any) -> str:
+    return json.dumps(value)
+
+
 def _whole(arrow: pa.DataType) -> Kind:
     return Kind(str(arrow), (arrow,), _only(arrow), (int,), (), str, int, "int", "a number", "digits")
 
@@ -109,6 +115,7 @@ def _binary(name: str, arrow: pa.DataType) -> Kind:
     )  # fmt: skip
 
 
+JSON = pa.json_(pa.string())
 _UNITS = ("s", "ms", "us", "ns")
 _STAMPS = tuple(pa.timestamp(unit) for unit in _UNITS)
 _ZONED = (*(pa.timestamp(unit, "UTC") for unit in _UNITS), pa.timestamp("us", "Europe/Berlin"))
@@ -133,9 +140,9 @@ KINDS: tuple[Kind, ...] = (
         "bytes", (pa.binary(), pa.large_binary(), pa.binary_view(), pa.binary(4)), _is_bytes,
         (bytes,), (bytearray, memoryview), _bytes_text, bytes.fromhex, "bytes", "text in base64", refused=("csv",),
     ),
-    Kind("moment", _STAMPS, _naive, (datetime,), (), moment_text, parse_moment, "datetime",
+    Kind("moment", _STAMPS, _naive, (datetime, TextMoment), (), moment_text, parse_moment, "datetime",
          "text in ISO 8601", "text in ISO 8601"),
-    Kind("moment with zone", _ZONED, _zoned, (datetime,), (), moment_text, parse_moment, "datetime",
+    Kind("moment with zone", _ZONED, _zoned, (datetime, TextMoment), (), moment_text, parse_moment, "datetime",
          "text in ISO 8601, in UTC", "text in ISO 8601, in UTC"),
     Kind("date", (pa.date32(), pa.date64()), is_.is_date, (date,), (), date.isoformat, date.fromisoformat, "date",
          "text in ISO 8601", "text in ISO 8601"),
@@ -146,6 +153,9 @@ KINDS: tuple[Kind, ...] = (
     Kind("interval", (pa.month_day_nano_interval(),), is_.is_interval, (pa.MonthDayNano,), (),
          _interval_text, _parse_interval, "interval", "text: months, days and nanoseconds", refused=("csv", "parquet")),
     Kind("UUID", (pa.uuid(),), _only(pa.uuid()), (UUID,), (), str, UUID, "uuid", "text", "text"),
+    # A document, or a part of one: any value that JSON has. Its text is a column's storage in Arrow.
+    Kind("JSON", (JSON,), _only(JSON), (dict, list, str, int, float, bool), (tuple,), _json_text, json.loads,
+         json="the document itself", csv="its text"),
     Kind("list", (pa.list_(pa.int64()), pa.large_list(pa.string()), pa.list_(pa.float64(), 2)), _is_list, (list,),
          json="an array", refused=("csv",)),
     Kind("struct", (pa.struct([("a", pa.int64()), ("b", pa.string())]),), is_.is_struct, (dict,),
@@ -176,7 +186,7 @@ def kind_of(arrow: pa.DataType) -> Kind:
         KeyError: the table has no row for it, as for unions.
     """
     arrow = plain_type(arrow)
-    if isinstance(arrow, pa.BaseExtensionType) and arrow != pa.uuid():
+    if isinstance(arrow, pa.BaseExtensionType) and arrow not in (pa.uuid(), JSON):
         arrow = arrow.storage_type
     for kind in KINDS:
         if kind.is_arrow(arrow):

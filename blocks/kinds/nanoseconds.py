@@ -41,6 +41,33 @@ class NanoTime(time):
         return parse_time, (time_text(self),)
 
 
+class TextMoment(datetime):
+    """A timestamp that was read from a text other than the one that would be written for it, which it keeps."""
+
+    # What is computed from one has no text.
+    text: str | None = None
+
+    @classmethod
+    def of(cls, text: str) -> "TextMoment":
+        """Return the timestamp of this text.
+
+        Raises:
+            ValueError: the text is no timestamp.
+        """
+        found = cls.fromisoformat(text)
+        found.text = text
+        return found
+
+    @property
+    def plain(self) -> datetime:
+        """The same timestamp, without the text."""
+        parts = self.year, self.month, self.day, self.hour, self.minute, self.second, self.microsecond
+        return datetime(*parts, tzinfo=self.tzinfo, fold=self.fold)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return (TextMoment.of, (self.text,)) if self.text else self.plain.__reduce_ex__(protocol)
+
+
 def nanoseconds_of(value: Any) -> int:
     """Return the nanoseconds beyond the value's last whole microsecond, which is 0 for Python's own types."""
     if isinstance(value, timedelta):
@@ -49,14 +76,17 @@ def nanoseconds_of(value: Any) -> int:
 
 
 def moment_text(value: datetime) -> str:
-    """Return the timestamp in ISO 8601, with nine digits if it has nanoseconds."""
+    """Return the timestamp in ISO 8601, with nine digits if it has nanoseconds, or the text that it keeps."""
+    if isinstance(value, TextMoment) and value.text:
+        return value.text
     return value.isoformat() if nanoseconds_of(value) else datetime.isoformat(value)
 
 
 def parse_moment(text: str) -> datetime:
-    """Return the timestamp that `moment_text` wrote, as one of pandas if it has nanoseconds."""
+    """Return the timestamp that `moment_text` wrote, as one of pandas if it has nanoseconds, or with its text."""
     if len(text.partition(".")[2].partition("+")[0].partition("-")[0]) <= 6:
-        return datetime.fromisoformat(text)
+        value = datetime.fromisoformat(text)
+        return value if value.isoformat() == text else TextMoment.of(text)
     import pandas as pd
 
     found: datetime = pd.Timestamp(text)

@@ -11,9 +11,9 @@ import pyarrow as pa
 from prefect_batch.blocks.errors import DoesNotFit
 from prefect_batch.blocks.kinds.cast import CONVERSION_ERRORS
 from prefect_batch.blocks.kinds.convert import to_arrow
-from prefect_batch.blocks.kinds.kind import python_types
-from prefect_batch.blocks.kinds.nanoseconds import nanoseconds_of
-from prefect_batch.blocks.kinds.plain import plain_value
+from prefect_batch.blocks.kinds.kind import JSON, python_types
+from prefect_batch.blocks.kinds.nanoseconds import TextMoment, nanoseconds_of
+from prefect_batch.blocks.kinds.plain import is_json, plain_value
 from prefect_batch.blocks.kinds.record import Record
 
 _MOST_INT64, _MOST_UINT64 = 2**63 - 1, 2**64 - 1
@@ -59,7 +59,9 @@ def type_of_values(values: Sequence[Any]) -> pa.DataType:
 
 
 def _python_type(value: Any) -> type:
-    """Return the value's type, or Python's own type for a value with nanoseconds."""
+    """Return the value's type, or Python's own type for one with nanoseconds, or with a text."""
+    if isinstance(value, TextMoment):
+        return datetime
     if not nanoseconds_of(value):
         return type(value)
     return next(of for of in (datetime, time, timedelta) if isinstance(value, of))
@@ -90,6 +92,8 @@ def _nested(values: list[Any]) -> pa.DataType:
     try:
         found = pa.infer_type(values)
     except CONVERSION_ERRORS:
+        if all(map(is_json, values)):
+            return JSON
         if len(values) > 1:
             return _nested(values[:1])
         # Of parts for which Arrow has no one type: it is at least known to be no text.

@@ -11,11 +11,11 @@ from uuid import UUID
 import pyarrow as pa
 
 from prefect_batch.blocks.errors import DoesNotFit
-from prefect_batch.blocks.kinds.nanoseconds import NanoTime, nanoseconds_of
+from prefect_batch.blocks.kinds.nanoseconds import NanoTime, TextMoment, nanoseconds_of
 
 # Values of these types stay as they are.
 PLAIN = frozenset(
-    (NoneType, bool, int, float, str, bytes, Decimal, datetime, date, time, timedelta, UUID, dict, list)
+    (NoneType, bool, int, float, str, bytes, Decimal, datetime, TextMoment, date, time, timedelta, UUID, dict, list)
 )  # fmt: skip
 _OWN = PLAIN | {NanoTime, pa.MonthDayNano, bytearray, memoryview, tuple}
 # A subclass holds the same value as its base, such as the member of an enumeration of texts, or a Counter. It is not
@@ -105,3 +105,12 @@ def misfit(column: str, kind: Any, value: Any) -> DoesNotFit:
         f"{column} is {kind}, and cannot hold {shown} ({type(value).__name__}) exactly: change the value, or give the "
         "column another type"
     )
+
+
+def is_json(value: Any, arrays: tuple[type[Sequence[Any]], ...] = (list,)) -> bool:
+    """Return whether JSON can hold the value with all its parts, with `arrays` as the types of arrays."""
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and is_json(each, arrays) for key, each in value.items())
+    if isinstance(value, (list, tuple)):
+        return isinstance(value, arrays) and all(is_json(each, arrays) for each in value)
+    return value is None or isinstance(value, (str, bool, int)) or (isinstance(value, float) and value - value == 0)

@@ -4,9 +4,8 @@ import json
 from typing import Any
 
 from prefect_batch.blocks.errors import DoesNotFit
-from prefect_batch.blocks.kinds.json_form import is_json
 from prefect_batch.blocks.kinds.kind import KINDS, Kind
-from prefect_batch.blocks.kinds.plain import plain_value
+from prefect_batch.blocks.kinds.plain import is_json, plain_value
 
 # Beyond this, JSON readers that hold numbers as doubles (the Prefect UI) would round an integer.
 _JSON_INTEGERS = 2**53

@@ -13,9 +13,11 @@ from prefect_batch.blocks.databases.dialect import Dialect, Explained, Health
 from prefect_batch.blocks.databases.mysql.catalogue import check_target, unique_indexes
 from prefect_batch.blocks.databases.mysql.errors import blame
 from prefect_batch.blocks.databases.mysql.identity import identity
-from prefect_batch.blocks.databases.mysql.values import made_type
+from prefect_batch.blocks.databases.mysql.values import arrow_type, column_fit, made_type
 from prefect_batch.blocks.databases.mysql.write import write_mysql
 from prefect_batch.blocks.databases.statements import explain
+
+_MODES = "NO_AUTO_VALUE_ON_ZERO,STRICT_ALL_TABLES,STRICT_TRANS_TABLES"
 
 
 def _arguments(url: URL) -> dict[str, Any]:
@@ -28,14 +30,15 @@ def _set_up(engine: Engine) -> None:
 
 
 def _set_up_connection(connection: Any, _record: Any) -> None:
-    """Set the session's time zone to UTC, and let 0 in an AUTO_INCREMENT column be 0.
+    """Set the session's time zone to UTC, let 0 in an AUTO_INCREMENT column be 0, and make the session strict.
 
     In a zone with summer time, one hour of TIMESTAMP values a year would be ambiguous as keys. A key 0 would become the
-    next free number each time its chunk is repeated.
+    next free number each time its chunk is repeated. A session that is not strict cuts text, and invents dates and
+    numbers.
     """
     cursor = connection.cursor()
     try:
-        cursor.execute("SET time_zone = '+00:00', sql_mode = concat(@@sql_mode, ',NO_AUTO_VALUE_ON_ZERO')")
+        cursor.execute(f"SET time_zone = '+00:00', sql_mode = concat(@@sql_mode, ',{_MODES}')")
     finally:
         cursor.close()
 
@@ -126,6 +129,8 @@ MYSQL = Dialect(
     refused_key=_refused_key,
     unique_indexes=unique_indexes,
     check_target=check_target,
+    arrow_type=arrow_type,
+    column_fit=column_fit,
     made_type=made_type,
     stream=_stream,
     write=write_mysql,

@@ -1,6 +1,9 @@
-"""Values of MariaDB and MySQL: the columns to create for them, and what the driver accepts."""
+"""Values of MariaDB and MySQL: the kinds of their columns, the columns to create, and what the driver accepts."""
 
-from datetime import UTC, datetime
+from collections.abc import Callable, Sequence
+from datetime import time, timedelta
+from decimal import Decimal
+from math import copysign, isfinite
 from typing import Any
 from uuid import UUID
 
@@ -8,8 +11,9 @@ import pyarrow as pa
 from sqlalchemy import types as sql
 from sqlalchemy.dialects import mysql
 
-from prefect_batch.blocks.databases.column_types import sql_type
-from prefect_batch.blocks.kinds.json_form import json_text
+from prefect_batch.blocks.databases import column_types
+from prefect_batch.blocks.databases.column_types import sql_type, type_text
+from prefect_batch.blocks.kinds.fit import FITS, Fit, document_text, longest, refuse
 from prefect_batch.blocks.kinds.kind import kind_of
 
 # The most that DECIMAL has: digits, and those behind the point.
@@ -41,17 +45,104 @@ def made_type(arrow: pa.DataType, in_key: bool) -> sql.TypeEngine[Any]:
     return (_KEYS.get(name) if in_key else None) or _COLUMNS.get(name) or sql_type(arrow)
 
 
-def storable(value: Any, name: str, column: sql.TypeEngine[Any]) -> Any:
-    """Return the value, converted where the driver would drop a part or refuse it: zones, UUIDs, JSON.
+def _column_kind(column: sql.TypeEngine[Any]) -> str:
+    if isinstance(column, mysql.BIGINT) and column.unsigned:
+        return "uint64"
+    if isinstance(column, mysql.TIME):
+        return "duration"  # Its values may be negative, or longer than a day: the driver gives timedeltas.
+    if isinstance(column, mysql.YEAR):
+        return "int64"
+    if isinstance(column, mysql.FLOAT):
+        return "float32"
+    if isinstance(column, mysql.BIT):
+        return "bytes"
+    if isinstance(column, (sql.Uuid, sql.JSON)):
+        return "text"  # As the driver gives them.
+    return column_types.column_kind(column)
 
-    Raises:
-        DoesNotFit: it has parts that JSON does not have.
-    """
-    if isinstance(value, datetime):
-        # The driver writes a datetime without its zone; the session's zone is UTC.
-        return value.astimezone(UTC).replace(tzinfo=None) if value.tzinfo else value
-    if isinstance(value, UUID):
-        return value.hex if getattr(column, "length", None) == 32 else str(value)
-    if isinstance(value, (dict, list)) and isinstance(column, (sql.JSON, sql.String)):
-        return json_text(value, f"column {name}")  # MariaDB's JSON is a LONGTEXT.
-    return value
+
+def arrow_type(column: sql.TypeEngine[Any]) -> pa.DataType:
+    """Implement `Dialect.arrow_type`."""
+    return column_types.arrow_type(column, _column_kind(column))
+
+
+def column_fit(column: sql.TypeEngine[Any]) -> Fit:
+    """Implement `Dialect.column_fit`."""
+    kind = _column_kind(column)
+    fit = _FITS.get(kind) or FITS[kind]
+    if kind == "text":
+        fit = _text_fit(column, fit)
+    elif isinstance(column, mysql.YEAR):
+        fit = fit.taking(dict.fromkeys((int, float, Decimal), lambda value: _year(fit.one(value))))
+    elif isinstance(column, sql.BINARY) and column.length:
+        length = column.length
+        fit = fit.taking({bytes: lambda value: value if len(value) >= length else refuse(value)})
+    return fit.named(type_text(column) or fit.name)
+
+
+def _year(value: int) -> int:
+    return value if value == 0 or value >= 100 else refuse(value)
+
+
+def _text_fit(column: Any, fit: Fit) -> Fit:
+    """Return what a column of text takes, which may have a form, or a length beyond which it cuts blanks."""
+    if isinstance(column, sql.Uuid):
+        return fit.taking({str: lambda value: str(UUID(value)) if str(UUID(value)) == value else refuse(value)})
+    if isinstance(column, mysql.SET):
+        return fit.taking({str: lambda value: value if value == _set_text(value, column.values) else refuse(value)})
+    if isinstance(column, sql.Enum):
+        return fit.taking({str: lambda value: value if value in column.enums else refuse(value)})
+    if isinstance(column, sql.CHAR) and column.length == 32:
+        return fit.taking({UUID: lambda value: value.hex})
+    if isinstance(column, sql.CHAR) or not column.length:
+        return fit
+    return fit.looking(str, lambda values: longest(values) <= column.length, _not_cut(column.length))
+
+
+def _set_text(value: str, members: Sequence[str]) -> str:
+    given = value.split(",")
+    return ",".join(member for member in members if member in given)
+
+
+def _not_cut(length: int) -> Callable[[str], str]:
+    return lambda value: refuse(value) if len(value) > length and value.endswith(" ") else value
+
+
+def _number(value: float) -> float:
+    """Refuse what its numbers do not have: NaN, infinite ones, and the sign of zero."""
+    return value if isfinite(value) and (value or copysign(1, value) > 0) else refuse(value)
+
+
+def _all_numbers(values: Sequence[Any]) -> bool:
+    return all(value is None or (isfinite(value) and (value or copysign(1, value) > 0)) for value in values)
+
+
+def _decimal(value: Decimal) -> Decimal:
+    return value if value.is_finite() else refuse(value)
+
+
+def _duration_text(value: timedelta) -> str:
+    """Return the text of a TIME. The driver's is wrong for negative ones with microseconds."""
+    size = abs(value)
+    minutes, seconds = divmod(size // timedelta(seconds=1), 60)
+    return f"{'-' if value < size else ''}{minutes // 60}:{minutes % 60:02}:{seconds:02}.{size.microseconds:06}"
+
+
+def _time(value: time) -> time:
+    return value if value.tzinfo is None else refuse(value)
+
+
+_INTEGER = FITS["int64"].taking({bool: int})
+_SINGLE, _DOUBLE = FITS["float32"], FITS["float64"]
+_FITS: dict[str, Fit] = {
+    "bool": _INTEGER,
+    "int64": _INTEGER,
+    "uint64": _INTEGER,
+    "float32": _SINGLE.taking({float: lambda value: _SINGLE.one(_number(value)), bool: float}),
+    "float64": _DOUBLE.taking({bool: float}).looking(float, _all_numbers, _number),
+    "decimal": FITS["decimal"].taking(
+        {Decimal: _decimal, bool: int, float: lambda value: _decimal(Decimal(repr(value)))}
+    ),
+    "text": FITS["text"].taking(dict.fromkeys((dict, list), document_text)),
+    "duration": FITS["duration"].taking({time: _time, timedelta: _duration_text}),
+}

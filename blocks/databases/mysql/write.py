@@ -1,8 +1,10 @@
 """Writes to MariaDB and MySQL: many rows per statement if that is safe, otherwise row by row."""
 
-from sqlalchemy import Connection
+from dataclasses import replace
 
-from prefect_batch.blocks.databases.mysql.values import storable
+from sqlalchemy import Connection
+from sqlalchemy import types as sql
+
 from prefect_batch.blocks.databases.rows import same_columns
 from prefect_batch.blocks.databases.standard import write_rows
 from prefect_batch.blocks.databases.statements import quoted_table
@@ -16,12 +18,16 @@ def write_mysql(connection: Connection, target: Target, write: str, records: lis
     ON DUPLICATE KEY acts on whichever unique key collides, so it is used only if the declared key is the only unique
     one.
     """
-    for same in same_columns(records, target):
-        stored = same.stored(target, storable)
+    for same in (same.fitted(target) for same in same_columns(records, target)):
         if write == "insert" or (write == "upsert" and target.only_key_is_unique):
-            connection.exec_driver_sql(_insert(connection, target, same.names, upsert=write == "upsert"), stored.rows)
+            connection.exec_driver_sql(_insert(connection, target, same.names, upsert=write == "upsert"), same.rows)
         else:
-            write_rows(connection, target, write, stored)
+            write_rows(connection, _untyped(target), write, same)
+
+
+def _untyped(target: Target) -> Target:
+    """Return the target without types, by which SQLAlchemy would convert values that are as the driver takes them."""
+    return replace(target, types=dict.fromkeys(target.types, sql.NullType()))
 
 
 def _insert(connection: Connection, target: Target, names: tuple[str, ...], *, upsert: bool) -> str:

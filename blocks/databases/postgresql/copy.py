@@ -3,22 +3,36 @@
 from collections.abc import Callable, Sequence
 from datetime import date, datetime
 from decimal import Decimal
-from functools import partial
 from operator import attrgetter
 from types import NoneType
 from typing import Any
 from uuid import UUID
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyarrow import csv
 from sqlalchemy import Connection
 from sqlalchemy import types as sql
 
+from prefect_batch.blocks.databases.postgresql.values import column_kind, text_limit
 from prefect_batch.blocks.databases.rows import Same
 from prefect_batch.blocks.databases.target import Target
 from prefect_batch.blocks.kinds.csv_form import as_csv
-from prefect_batch.blocks.kinds.json_form import json_text
+from prefect_batch.blocks.kinds.fit import FITS
+from prefect_batch.blocks.kinds.kind import kind_of
 
+# For each kind of an Arrow column, the kinds of columns that take each of its values as pyarrow writes it.
+_INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
+_TAKEN: dict[str, tuple[str, ...]] = {
+    "null": tuple(FITS),
+    **dict.fromkeys(_INTEGERS, (*_INTEGERS, "decimal", "float64")),
+    "float64": ("float64", "decimal"),
+    "decimal": ("decimal",),
+    **{kind: (kind,) for kind in ("bool", "text", "date", "UUID", "JSON", "moment", "moment with zone")},
+}
+# Beyond it some whole numbers are no floats.
+_WHOLE_FLOATS = 2**53
+# How fitted values are sent as a column of CSV.
 _ARROW: dict[type, pa.DataType] = {
     bool: pa.bool_(),
     int: pa.int64(),
@@ -47,46 +61,25 @@ def copy_table(connection: Connection, table: pa.Table, into: str) -> None:
 
 
 def goes_as_csv(table: pa.Table, target: Target) -> bool:
-    """Return whether `copy_table` writes the same as `copy_rows` would."""
-    return all(_as_csv(field.type, target.types[field.name]) for field in table.schema)
+    """Return whether every column takes the values of the table's as they are, and `copy_table` writes them so."""
+    return all(_as_csv(table.column(place), target.types[field.name]) for place, field in enumerate(table.schema))
 
 
-def _as_csv(arrow: pa.DataType, column: sql.TypeEngine[Any]) -> bool:
-    """Return whether pyarrow writes values of this type as psycopg would, for such a column."""
-    number = isinstance(column, (sql.Numeric, sql.Integer))
-    if pa.types.is_timestamp(arrow):
-        zoned = bool(getattr(column, "timezone", False))
-        return isinstance(column, sql.DateTime) and zoned == (arrow.tz is not None) and arrow.unit != "ns"
-    return (
-        pa.types.is_string(arrow)
-        or pa.types.is_large_string(arrow)
-        or pa.types.is_null(arrow)
-        or (number and pa.types.is_integer(arrow))
-        or (isinstance(column, sql.Numeric) and (arrow == pa.float64() or pa.types.is_decimal(arrow)))
-        or (isinstance(column, sql.Boolean) and pa.types.is_boolean(arrow))
-        or (isinstance(column, sql.Date) and pa.types.is_date32(arrow))
-        or (isinstance(column, sql.Uuid) and arrow == pa.uuid())
-    )
-
-
-def wrapped(names: tuple[str, ...], rows: list[tuple[Any, ...]], target: Target) -> list[tuple[Any, ...]]:
-    """Return the rows with the values of JSON columns marked as JSON.
-
-    psycopg does not convert a dict or a list to JSON by itself.
-    """
-    from psycopg.types.json import Json
-
-    dumps = {
-        place: partial(json_text, column=f"column {name}")
-        for place, name in enumerate(names)
-        if isinstance(target.types[name], sql.JSON)
-    }
-    if not dumps:
-        return rows
-    return [
-        tuple(Json(v, dumps[i]) if i in dumps and isinstance(v, (dict, list)) else v for i, v in enumerate(row))
-        for row in rows
-    ]
+def _as_csv(values: pa.ChunkedArray, column: sql.TypeEngine[Any]) -> bool:
+    try:
+        kind, into = kind_of(values.type).name, column_kind(column)
+    except KeyError:
+        return False
+    if into not in _TAKEN.get(kind, ()) or (kind.startswith("moment") and values.type.unit == "ns"):
+        return False
+    if into == "float64" and pa.types.is_integer(values.type):
+        bounds = pc.min_max(values).as_py()
+        return bounds["min"] is None or max(bounds["max"], -bounds["min"]) <= _WHOLE_FLOATS
+    if kind == "text":
+        longest = pc.max(pc.utf8_length(values.cast(pa.large_string()))).as_py() or 0
+        limit = text_limit(column)
+        return limit is None or longest <= limit
+    return True
 
 
 def cursor_of(connection: Connection) -> Any:
@@ -102,7 +95,7 @@ def quote(name: str) -> str:
 
 
 def plain_table(same: Same) -> pa.Table | None:
-    """Return the rows as an Arrow table whose columns each hold values of one simple type.
+    """Return the fitted rows as an Arrow table whose columns each hold values of one simple type.
 
     Decimals, datetimes and UUIDs become text.
 

@@ -17,6 +17,7 @@ from prefect_batch.blocks.databases.postgresql.health import HEALTH
 from prefect_batch.blocks.databases.postgresql.identity import identity
 from prefect_batch.blocks.databases.postgresql.stream import Stream
 from prefect_batch.blocks.databases.postgresql.tables import carries, fetch_tables
+from prefect_batch.blocks.databases.postgresql.values import arrow_type, column_fit
 from prefect_batch.blocks.databases.postgresql.write import (
     write_postgresql,
     write_postgresql_one_by_one,
@@ -83,6 +84,8 @@ POSTGRESQL = Dialect(
     query_columns=_query_columns,
     unique_indexes=unique_indexes,
     check_target=check_target,
+    arrow_type=arrow_type,
+    column_fit=column_fit,
     made_type=lambda arrow, _in_key: sql_type(arrow),
     stream=_stream,
     table_reader=_table_reader,

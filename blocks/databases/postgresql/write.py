@@ -15,7 +15,6 @@ from prefect_batch.blocks.databases.postgresql.copy import (
     goes_as_csv,
     plain_table,
     quote,
-    wrapped,
 )
 from prefect_batch.blocks.databases.postgresql.errors import blame, note_refused_row
 from prefect_batch.blocks.databases.postgresql.one_by_one import ROW, NumberedRows, write_one_by_one
@@ -30,18 +29,17 @@ from prefect_batch.blocks.kinds.record import Record
 
 def write_postgresql(connection: Connection, target: Target, write: str, records: list[Record]) -> None:
     """Implement `Dialect.write`."""
-    for same in same_columns(records, target):
+    for same in (same.fitted(target) for same in same_columns(records, target)):
         table = plain_table(same)
-        if table is not None and goes_as_csv(table, target):
+        if table is not None:
             _write_table(connection, target, write, table)
             continue
 
         def copy(into: str, same: Same = same) -> None:
-            copy_rows(connection, wrapped(same.names, same.rows, target), into)
+            copy_rows(connection, same.rows, into)
 
         def copy_last(into: str, same: Same = same) -> None:
-            last = last_of_each_key(same, target)
-            copy_rows(connection, wrapped(last.names, last.rows, target), into)
+            copy_rows(connection, last_of_each_key(same, target).rows, into)
 
         _write(connection, target, write, same.names, copy, copy_last)
 
@@ -72,11 +70,17 @@ def write_postgresql_one_by_one(
     same, *others = same_columns(rows, target)
     if others:
         return None
+    same, places, refused = same.fitting(target)
+    found = _write_same_one_by_one(connection, target, write, same) if places else {}
+    return None if found is None else {**refused, **{places[place]: error for place, error in found.items()}}
+
+
+def _write_same_one_by_one(connection: Connection, target: Target, write: str, same: Same) -> Refused | None:
     table = plain_table(same)
-    if table is not None and goes_as_csv(table, target):
+    if table is not None:
         return _write_table_one_by_one(connection, target, write, table)
-    lines = [(place, *row) for place, row in enumerate(wrapped(same.names, same.rows, target))]
-    numbered = NumberedRows(write, same.names, len(rows), lambda into: copy_rows(connection, lines, into))
+    lines = [(place, *row) for place, row in enumerate(same.rows)]
+    numbered = NumberedRows(write, same.names, len(lines), lambda into: copy_rows(connection, lines, into))
     return write_one_by_one(connection, target, _table(target), numbered)
 
 

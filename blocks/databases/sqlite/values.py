@@ -1,20 +1,36 @@
-"""Converts stored values of SQLite, which has only numbers, text and bytes, to Python values and back."""
+"""Values of SQLite, which has only numbers, text and bytes: what its columns take, and what is read from them.
 
-import math
+A column of numbers makes a number of each text that looks like one, and a column of text makes text of each number.
+"""
+
+import re
 from collections.abc import Callable, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from math import copysign
 from typing import Any
 from uuid import UUID
 
 import pyarrow as pa
 from sqlalchemy import types as sql
 
-from prefect_batch.blocks.databases.column_types import sql_type
-from prefect_batch.blocks.errors import DoesNotFit
-from prefect_batch.blocks.kinds.json_form import json_text
+from prefect_batch.blocks.databases.column_types import column_kind, sql_type, type_text
+from prefect_batch.blocks.kinds.fit import FITS, Fit, document_text, refuse
 from prefect_batch.blocks.kinds.kind import kind_of
-from prefect_batch.blocks.kinds.plain import misfit
+from prefect_batch.blocks.kinds.nanoseconds import TextMoment
+
+# The lengths of the texts of timestamps.
+_SECONDS, _MICROSECONDS = len("2024-01-01 00:00:00"), len("2024-01-01 00:00:00.000001")
+_NUMBER = re.compile(r"[ \t\n\v\f\r]*[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?[ \t\n\v\f\r]*", re.ASCII | re.IGNORECASE)
+
+
+def made_type(arrow: pa.DataType, _in_key: bool) -> sql.TypeEngine[Any]:
+    """Implement `Dialect.made_type`."""
+    kind = kind_of(arrow).name
+    if kind.startswith(("int", "uint")) and kind != "interval":
+        return sql.Integer()  # INTEGER, and not BIGINT, is SQLite's own row number.
+    # NUMERIC would round decimals.
+    return sql.Text() if kind in ("decimal", "UUID", "duration") else sql_type(arrow)
 
 
 def _tolerant(convert: Callable[[Any], Any], *kinds: type) -> Callable[[Any], Any]:
@@ -31,74 +47,98 @@ def _tolerant(convert: Callable[[Any], Any], *kinds: type) -> Callable[[Any], An
     return read
 
 
-def _boolean(value: int) -> Any:
-    return bool(value) if value in (0, 1) else value
+def _written_so(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Return a function that reads a text only if the value would be written with the same text."""
+
+    def read(text: str) -> Any:
+        value = parse(text)
+        return value if value.isoformat() == text else text
+
+    return read
 
 
-_READERS: tuple[tuple[type, Callable[[Any], Any]], ...] = (
-    (sql.Boolean, _tolerant(_boolean, int)),
-    (sql.DateTime, _tolerant(datetime.fromisoformat, str)),
-    (sql.TIMESTAMP, _tolerant(datetime.fromisoformat, str)),
-    (sql.Date, _tolerant(date.fromisoformat, str)),
-    (sql.Time, _tolerant(time.fromisoformat, str)),
-)
+def _moment(text: str) -> datetime:
+    value = datetime.fromisoformat(text)
+    usual = text[5] != "W" and text[10] == " " and text[13] == ":" and value.tzinfo is None
+    # As `moment_text` writes it.
+    if usual and (len(text) == _SECONDS or (len(text) == _MICROSECONDS and text[19] == "." and value.microsecond)):
+        return value
+    return TextMoment.of(text)
+
+
+# How stored values are read, by the kind of their column.
+_READERS: dict[str, Callable[[Any], Any]] = {
+    "bool": _tolerant(lambda value: bool(value) if value in (0, 1) else value, int),
+    "moment": _tolerant(_moment, str),
+    "date": _tolerant(_written_so(date.fromisoformat), str),
+    "time": _tolerant(_written_so(time.fromisoformat), str),
+    # By its shortest text a float comes back as the decimal that was stored.
+    "decimal": _tolerant(lambda value: Decimal(str(value)), int, float, str),
+}
 
 
 def reader(column: sql.TypeEngine[Any]) -> Callable[[Any], Any] | None:
     """Return the function that turns this column's stored values into Python values, or None if they already are."""
-    if isinstance(column, sql.Numeric) and not isinstance(column, sql.Float):
-        # By its shortest text a float comes back as the decimal that was stored.
-        return _tolerant(lambda value: Decimal(str(value)), int, float, str)
-    return next((read for kind, read in _READERS if isinstance(column, kind)), None)
+    return _READERS.get(column_kind(column))
 
 
-def made_type(arrow: pa.DataType, _in_key: bool) -> sql.TypeEngine[Any]:
-    """Implement `Dialect.made_type`."""
-    kind = kind_of(arrow).name
-    if kind.startswith(("int", "uint")) and kind != "interval":
-        return sql.Integer()  # INTEGER, and not BIGINT, is SQLite's own row number.
-    # NUMERIC would round decimals.
-    return sql.Text() if kind in ("decimal", "UUID", "duration") else sql_type(arrow)
+def moment_text(value: datetime) -> str:
+    """Return the text that is stored for a timestamp: that of SQLite's own functions, with microseconds if it has some.
 
-
-def storable(value: Any, name: str, column: sql.TypeEngine[Any]) -> Any:
-    """Return the value as SQLite can store it in this column, without loss.
-
-    Raises:
-        DoesNotFit: SQLite cannot store it.
+    One that was read from another text is stored as that text.
     """
-    if value is None or type(value) in (int, float, str, bytes, bool):
-        return value
-    if isinstance(value, datetime):
-        return value.isoformat(" ", "microseconds")
-    if isinstance(value, (date, time)):
-        return value.isoformat()
-    if isinstance(value, Decimal):
-        return _decimal(value, name, column)
-    if isinstance(value, UUID):
-        return value.hex if getattr(column, "length", None) == 32 else str(value)
-    if isinstance(value, (bytearray, memoryview)):
-        return bytes(value)
-    if isinstance(value, (dict, list)) and isinstance(column, sql.JSON):
-        return json_text(value, f"column {name}")
-    if isinstance(value, timedelta) and isinstance(column, sql.String):
-        size = abs(value)
-        return f"{'-' if value < size else ''}PT{size // timedelta(seconds=1)}.{size.microseconds:06}S"
-    raise misfit(f"column {name}", f"{column!r} of SQLite", value)
+    return (isinstance(value, TextMoment) and value.text) or value.isoformat(" ")
 
 
-def _decimal(value: Decimal, name: str, column: sql.TypeEngine[Any]) -> Any:
+def _numbers_only(convert: Callable[[Any], Any]) -> dict[type, Callable[[Any], Any]]:
+    """Return what a column takes that makes numbers of texts: no text that looks like one."""
+    return {str: lambda value: refuse(value) if _NUMBER.fullmatch(value) else value, Decimal: convert}
+
+
+def _no_minus_zero(values: Sequence[Any]) -> bool:
+    return 0.0 not in values or not any(copysign(1, value) < 0 for value in values if value == 0)
+
+
+def _signed(value: float) -> float:
+    return value if value or copysign(1, value) > 0 else refuse(value)
+
+
+def _number(value: Decimal) -> int | float:
+    """Return the decimal as a number of SQLite."""
+    whole = value.is_finite() and value.adjusted() < 19 and value == int(value)
+    return int(value) if whole and -(2**63) <= value < 2**63 else FITS["float64"].one(value)
+
+
+def _duration_text(value: timedelta) -> str:
+    size = abs(value)
+    return f"{'-' if value < size else ''}PT{size // timedelta(seconds=1)}.{size.microseconds:06}S"
+
+
+# Values that SQLite does not have are stored as text. None of these texts looks like a number.
+_TEXTS: dict[type, Callable[[Any], Any]] = {
+    datetime: moment_text,
+    TextMoment: moment_text,
+    date: date.isoformat,
+    time: time.isoformat,
+    UUID: str,
+    bytearray: bytes,
+    memoryview: bytes,
+}
+_STORED = frozenset({type(None), int, bool, float, str, bytes})
+_ANY = Fit("of any type", _STORED, {**_TEXTS, Decimal: _number})
+_NUMBERS = Fit("a number", _STORED, {**_TEXTS, **_numbers_only(_number)}).looking(float, _no_minus_zero, _signed)
+_FRACTIONS = _NUMBERS.taking({int: FITS["float64"].one, Decimal: FITS["float64"].one})
+_TEXT = Fit("text", frozenset({type(None), str, bytes}), {**_TEXTS, Decimal: str, timedelta: _duration_text})
+
+
+def column_fit(column: sql.TypeEngine[Any]) -> Fit:
+    """Implement `Dialect.column_fit`."""
     if isinstance(column, sql.String):
-        return str(value)
-    number = float(value)
-    if math.isfinite(number) and Decimal(repr(number)) == value:
-        return number
-    raise DoesNotFit(f"column {name}: SQLite would round the decimal {value}; declare the column as TEXT")
-
-
-def check_whole(values: Sequence[Any], types: set[type], name: str, column: sql.TypeEngine[Any]) -> None:
-    """Raise DoesNotFit unless a column of floats takes each integer exactly."""
-    if int in types and isinstance(column, sql.Float):
-        largest = max((value for value in values if type(value) is int), key=abs)
-        if float(largest) != largest:
-            raise misfit(f"column {name}", "a number with 53 bits", largest)
+        fit = _TEXT.taking({UUID: lambda value: value.hex}) if column.length == 32 else _TEXT
+    elif isinstance(column, (sql.NullType, sql._Binary)):  # noqa: SLF001 - as in `column_kind`
+        fit = _ANY
+    else:
+        fit = _FRACTIONS if isinstance(column, sql.Float) else _NUMBERS
+    if isinstance(column, sql.JSON):
+        fit = fit.taking(dict.fromkeys((dict, list), document_text))
+    return fit.named(type_text(column) or fit.name)

@@ -4,11 +4,11 @@ import sqlite3
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from sqlalchemy import Connection
 
 from prefect_batch.blocks.databases.dialect import Refused
 from prefect_batch.blocks.databases.rows import Same, check_table, plain_columns, same_columns
-from prefect_batch.blocks.databases.sqlite.values import check_whole, storable
 from prefect_batch.blocks.databases.statements import on_conflict, quoted_table
 from prefect_batch.blocks.databases.target import Target
 from prefect_batch.blocks.errors import RowNotFound
@@ -19,14 +19,14 @@ from prefect_batch.blocks.kinds.record import Record
 def write_sqlite(connection: Connection, target: Target, write: str, records: list[Record]) -> None:
     """Implement `Dialect.write`."""
     for same in same_columns(records, target):
-        _write(connection, target, write, _stored(same, target))
+        _write(connection, target, write, same.fitted(target))
 
 
 def write_sqlite_table(connection: Connection, target: Target, write: str, table: pa.Table) -> None:
     """Implement `Dialect.write_table`."""
     check_table(table, target)
     same = plain_columns(tuple(table.column_names), [_values(column) for column in table.columns])
-    _write(connection, target, write, _stored(same, target))
+    _write(connection, target, write, same.fitted(target))
 
 
 def write_sqlite_one_by_one(
@@ -42,10 +42,10 @@ def write_sqlite_one_by_one(
     same, *others = same_columns(rows, target)
     if others:
         return None
-    statement, values = _statement(connection, target, write, _stored(same, target))
+    same, places, refused = same.fitting(target)
+    statement, values = _statement(connection, target, write, same)
     driver: Any = connection.connection.driver_connection
-    refused: Refused = {}
-    for place, row in enumerate(values):
+    for place, row in zip(places, values, strict=True):
         try:
             if driver.execute(statement, row).rowcount < 1 and write == "update":
                 refused[place] = RowNotFound(target.name, target.key)
@@ -71,15 +71,9 @@ def _statement(connection: Connection, target: Target, write: str, same: Same) -
 
 
 def _values(column: pa.ChunkedArray) -> list[Any]:
-    as_text = column.type in (pa.date32(), pa.timestamp("us"))  # The same text as from `storable`, but faster.
-    return values_of(column.cast(pa.string()) if as_text else column)
-
-
-def _stored(same: Same, target: Target) -> Same:
-    """Return the rows with the values as SQLite stores them."""
-    for name, column, types in zip(same.names, same.columns, same.types, strict=True):
-        check_whole(column, types, name, target.types[name])
-    return same.stored(target, storable)
+    if column.type == pa.timestamp("us"):  # The same texts as by `column_fit`, but faster.
+        return values_of(pc.replace_substring_regex(column.cast(pa.string()), r"\.000000$", ""))
+    return values_of(column.cast(pa.string()) if column.type == pa.date32() else column)
 
 
 def _insert(connection: Connection, target: Target, names: tuple[str, ...], *, upsert: bool) -> str:

@@ -1,0 +1,75 @@
+"""Kinds of PostgreSQL's columns that standard SQL does not have, and what they take."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pyarrow as pa
+from sqlalchemy import types as sql
+from sqlalchemy.dialects import postgresql
+
+from prefect_batch.blocks.databases import column_types
+from prefect_batch.blocks.kinds.fit import FITS, Fit, document_text, list_fit, longest, refuse
+
+# The type "name" silently cuts longer ones.
+_NAME_BYTES = 63
+
+
+def column_kind(column: sql.TypeEngine[Any]) -> str:
+    """Return the kind of the column's values: of a domain, that of its base."""
+    column = _base(column)
+    if isinstance(column, sql.REAL):
+        return "float32"
+    if isinstance(column, postgresql.INTERVAL):
+        return "duration"
+    return "uint32" if isinstance(column, postgresql.OID) else column_types.column_kind(column)
+
+
+def _base(column: sql.TypeEngine[Any]) -> sql.TypeEngine[Any]:
+    while isinstance(column, postgresql.DOMAIN):
+        column = column.data_type
+    return column
+
+
+def arrow_type(column: sql.TypeEngine[Any]) -> pa.DataType:
+    """Implement `Dialect.arrow_type`."""
+    return column_types.arrow_type(_base(column), column_kind(column))
+
+
+def column_fit(column: sql.TypeEngine[Any]) -> Fit:
+    """Implement `Dialect.column_fit`."""
+    column = _base(column)
+    if isinstance(column, sql.ARRAY):
+        return list_fit(column_fit(column.item_type))
+    if isinstance(column, postgresql.HSTORE):
+        return FITS["other"].taking({dict: lambda value: value}).named("HSTORE")
+    fit = column_types.column_fit(column, column_kind(column))
+    if isinstance(column, sql.JSON):
+        return replace(fit, other=document_text)
+    limit = text_limit(column)
+    if limit is None:
+        return fit
+    one = _short_name if _is_name(column) else _not_cut(limit)
+    return fit.looking(str, lambda values: longest(values) <= limit, one)
+
+
+def text_limit(column: sql.TypeEngine[Any]) -> int | None:
+    """Return the number of characters beyond which the column might silently cut text, or None if it never does.
+
+    A VARCHAR cuts blanks at the end. CHAR does too, but they are no part of its values.
+    """
+    if isinstance(column, sql.VARCHAR):
+        return column.length
+    return _NAME_BYTES // 4 if _is_name(column) else None
+
+
+def _is_name(column: sql.TypeEngine[Any]) -> bool:
+    return type(column) is sql.String and column.length is None
+
+
+def _short_name(value: str) -> str:
+    return value if len(value.encode()) <= _NAME_BYTES else refuse(value)
+
+
+def _not_cut(length: int) -> Callable[[str], str]:
+    return lambda value: refuse(value) if len(value) > length and value.endswith(" ") else value
