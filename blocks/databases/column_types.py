@@ -71,8 +71,9 @@ def column_fit(column: sql.TypeEngine[Any], kind: str | None = None) -> Fit:
     kind = kind or column_kind(column)
     if isinstance(column, sql.ARRAY):
         return list_fit(column_fit(column.item_type))
-    fit = TIME_WITH_ZONE if kind == "time" and getattr(column, "timezone", False) else FITS[kind]
-    return fit.named(type_text(column) or fit.name)
+    if getattr(column, "timezone", False):
+        return TIME_WITH_ZONE if kind == "time" else FITS[kind]
+    return FITS[kind].named(type_text(column) or FITS[kind].name)
 
 
 def type_text(column: sql.TypeEngine[Any]) -> str:

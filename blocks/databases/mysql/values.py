@@ -73,7 +73,7 @@ def column_fit(column: sql.TypeEngine[Any]) -> Fit:
     if kind == "text":
         fit = _text_fit(column, fit)
     elif isinstance(column, mysql.YEAR):
-        fit = fit.taking(dict.fromkeys((int, float, Decimal), lambda value: _year(fit.one(value))))
+        fit = fit.taking(dict.fromkeys((int, float, Decimal), lambda value: _year(_INTEGER.one(value))))
     elif isinstance(column, sql.BINARY) and column.length:
         length = column.length
         fit = fit.taking({bytes: lambda value: value if len(value) >= length else refuse(value)})

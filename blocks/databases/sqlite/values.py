@@ -15,9 +15,11 @@ import pyarrow as pa
 from sqlalchemy import types as sql
 
 from prefect_batch.blocks.databases.column_types import column_kind, sql_type, type_text
+from prefect_batch.blocks.errors import DoesNotFit
 from prefect_batch.blocks.kinds.fit import FITS, Fit, document_text, refuse
 from prefect_batch.blocks.kinds.kind import kind_of
 from prefect_batch.blocks.kinds.nanoseconds import TextMoment
+from prefect_batch.blocks.kinds.plain import misfit
 
 # The lengths of the texts of timestamps.
 _SECONDS, _MICROSECONDS = len("2024-01-01 00:00:00"), len("2024-01-01 00:00:00.000001")
@@ -90,9 +92,8 @@ def moment_text(value: datetime) -> str:
     return (isinstance(value, TextMoment) and value.text) or value.isoformat(" ")
 
 
-def _numbers_only(convert: Callable[[Any], Any]) -> dict[type, Callable[[Any], Any]]:
-    """Return what a column takes that makes numbers of texts: no text that looks like one."""
-    return {str: lambda value: refuse(value) if _NUMBER.fullmatch(value) else value, Decimal: convert}
+def _no_number(value: str) -> str:
+    return refuse(value) if _NUMBER.fullmatch(value) else value
 
 
 def _no_minus_zero(values: Sequence[Any]) -> bool:
@@ -126,9 +127,20 @@ _TEXTS: dict[type, Callable[[Any], Any]] = {
 }
 _STORED = frozenset({type(None), int, bool, float, str, bytes})
 _ANY = Fit("of any type", _STORED, {**_TEXTS, Decimal: _number})
-_NUMBERS = Fit("a number", _STORED, {**_TEXTS, **_numbers_only(_number)}).looking(float, _no_minus_zero, _signed)
+_NUMBERS = _ANY.taking({str: _no_number}).looking(float, _no_minus_zero, _signed)
 _FRACTIONS = _NUMBERS.taking({int: FITS["float64"].one, Decimal: FITS["float64"].one})
 _TEXT = Fit("text", frozenset({type(None), str, bytes}), {**_TEXTS, Decimal: str, timedelta: _duration_text})
+
+
+def too_large(names: Sequence[str], columns: Sequence[Sequence[Any]]) -> DoesNotFit | None:
+    """Return the error for the first integer of more than 64 bits, or None if there is none."""
+    for name, values in zip(names, columns, strict=True):
+        for place, value in enumerate(values):
+            if type(value) is int and not -(2**63) <= value < 2**63:
+                error = misfit(f"column {name}", "an integer of 64 bits", value)
+                error.refused_row = place
+                return error
+    return None
 
 
 def column_fit(column: sql.TypeEngine[Any]) -> Fit:

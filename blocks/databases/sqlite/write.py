@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 
 from prefect_batch.blocks.databases.dialect import Refused
 from prefect_batch.blocks.databases.rows import Same, check_table, plain_columns, same_columns
+from prefect_batch.blocks.databases.sqlite.values import too_large
 from prefect_batch.blocks.databases.statements import on_conflict, quoted_table
 from prefect_batch.blocks.databases.target import Target
 from prefect_batch.blocks.errors import RowNotFound
@@ -58,7 +59,10 @@ def write_sqlite_one_by_one(
 
 def _write(connection: Connection, target: Target, write: str, same: Same) -> None:
     statement, rows = _statement(connection, target, write, same)
-    result = connection.exec_driver_sql(statement, rows)
+    try:
+        result = connection.exec_driver_sql(statement, rows)
+    except OverflowError as error:
+        raise too_large(same.names, same.columns) or error from error
     if write == "update" and result.rowcount < len(rows):
         raise RowNotFound(target.name, target.key)
 
