@@ -26,21 +26,23 @@ class Planner:
         self._left = limit
         self._canary = canary
         self._own: dict[ChunkRange, int] = {}
+        self._charged: dict[ChunkRange, int] = {}
 
     def plan(self, position: Position, busy: set[ChunkRange], wanted: int) -> Position:
         """Return the position with more chunks planned, if fewer than `wanted` of its own wait to be started."""
-        exhausted = self._left is not None and self._left <= 0
-        if exhausted or position.fully_planned or len(_waiting(position, busy)) >= wanted:
+        waiting = _waiting(position, busy)
+        # What is planned already, by an earlier run perhaps, comes first.
+        free = None if self._left is None else self._left - sum(map(self._expected, waiting))
+        if (free is not None and free <= 0) or position.fully_planned or len(waiting) >= wanted:
             return position
         assert position.upper is not None
         # Where sizes change, what is planned long before is of the wrong one.
         rows, most = self._sizer.take(), 1 if self._sizer.adapts else max(wanted, AHEAD)
         if self._canary is not None:
             rows, most, self._canary = min(rows, self._canary), 1, None
-        if self._left is not None:
-            rows = min(rows, self._left)
-            most = min(most, self._left // rows)
-            self._left -= rows * most
+        if free is not None:
+            rows = min(rows, free)
+            most = min(most, free // rows)
         edges = self._source.edges(position.planned_upto, position.upper, rows, most)
         planned = position.plan(edges)
         self._own.update(dict.fromkeys((chunk for chunk, _ in planned.ranges()[-len(edges) :]), rows))
@@ -49,25 +51,33 @@ class Planner:
     def learn(self, chunk: ChunkRange, tally: Tally) -> bool:
         """Adapt the size of the next chunks to a finished one, unless an earlier run planned it.
 
+        The limit is charged with what the chunk has read, instead of what was expected.
+
         Returns:
             Whether chunks have just reached their smallest size and still take too long.
         """
         before = self._sizer.at_floor
         if rows := self._own.pop(chunk, None):
             self._sizer.observe(rows, tally)
+        if self._left is not None:
+            self._left += self._charged.pop(chunk, 0) - tally.read
         return self._sizer.at_floor and not before
 
     def take(self, position: Position, busy: set[ChunkRange], most: int) -> list[ChunkRange]:
         """Up to `most` planned chunks to start now, in order, none of them in `busy`."""
         taken = []
         for chunk in _waiting(position, busy)[:most]:
-            if chunk not in self._own and self._left is not None:
-                # An earlier run planned it, and how many rows it has is not known.
+            if self._left is not None and chunk not in self._charged:  # Else it was held back, and is started again.
                 if self._left <= 0:
                     break
-                self._left -= self._sizer.rows
+                self._charged[chunk] = self._expected(chunk)
+                self._left -= self._charged[chunk]
             taken.append(chunk)
         return taken
+
+    def _expected(self, chunk: ChunkRange) -> int:
+        """Return about how many rows the chunk has. If an earlier run planned it, that is not known."""
+        return self._own.get(chunk, self._sizer.rows)
 
 
 def _waiting(position: Position, busy: set[ChunkRange]) -> list[ChunkRange]:
