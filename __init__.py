@@ -58,6 +58,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from prefect_batch.blocks.errors import (
+        AlreadyWritten,
         BadRecords,
         BatchError,
         ChunkFailed,
@@ -88,6 +89,7 @@ if TYPE_CHECKING:
     from prefect_batch.tasks.report.report import Report
 
 __all__ = [
+    "AlreadyWritten",
     "BadRecords",
     "BatchError",
     "ChunkFailed",

@@ -14,6 +14,7 @@ from prefect_batch.blocks.chunks import ChunkRange
 from prefect_batch.blocks.contracts import Source
 from prefect_batch.blocks.dead_letter import Origin
 from prefect_batch.blocks.file_list import FileList
+from prefect_batch.blocks.jobs import PassRef
 from prefect_batch.blocks.key_sum import KeySum
 from prefect_batch.blocks.keys import Key
 from prefect_batch.blocks.kinds.record import Record
@@ -41,6 +42,17 @@ class MeetsItsSource(Protocol):
         Raises:
             BadSink: The sink cannot be written while this source is read.
         """
+
+
+@runtime_checkable
+class AbandonsPasses(Protocol):
+    """An optional capability of a sink whose rows stay when a pass is given up: to tell how many, and to end it."""
+
+    def committed(self, pass_: PassRef) -> int | None:
+        """Return how many rows of an unfinished pass the sink has, or None if it cannot tell."""
+
+    def abandon(self, pass_: PassRef) -> None:
+        """Let no chunk of this pass be committed any more, by a run that was taken for dead."""
 
 
 @runtime_checkable

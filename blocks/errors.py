@@ -9,6 +9,7 @@ BatchError
 │   ├── BadProcessor         the processor cannot be imported or is not decorated
 │   ├── DefinitionChanged    the job was started with another definition
 │   ├── JobIsOwned           another run of this job is active
+│   ├── AlreadyWritten       a new pass would write rows again that an unfinished one has committed
 │   ├── NotFinished          an interrupted run must be finished first
 │   ├── NotAtWork            the job is not running
 │   └── BadCursor            the saved cursor cannot be read by this version
@@ -40,6 +41,7 @@ from prefect_batch.blocks.error_facts import Blame, ErrorCountFacts, PolicyFacts
 from prefect_batch.blocks.passwords import hide_passwords
 
 __all__ = [
+    "AlreadyWritten",
     "BadCursor",
     "BadOutput",
     "BadParameter",
@@ -192,6 +194,21 @@ class JobIsOwned(Refused):
             return f"{self.job} was taken by another run that started at the same moment"
         owner = f"flow run {self.run_id} on {self.host} (pid {self.pid}), since {self.since[:19]} UTC"
         return f"{self.job} is already at work: {owner}; wait for it, or stop it"
+
+
+@dataclass(eq=False, repr=False)
+class AlreadyWritten(Refused):
+    """A new pass would write rows again that an unfinished one has committed. Resume that, or use ``write_again``."""
+
+    job: str
+    sink: str
+    rows: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.sink} has {self.rows:,} rows of the unfinished pass of {self.job}, and a pass from the beginning "
+            "would write them again: resume without restart=True, or delete them and go ahead with write_again=True"
+        )
 
 
 @dataclass(eq=False, repr=False)

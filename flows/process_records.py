@@ -74,6 +74,7 @@ def process_records(
     limit: Annotated[int | None, Tabs(("records", "all"))] = None,
     dry_run: bool = False,
     restart: bool = False,
+    write_again: bool = False,
     max_failure_rate: float = 0.05,
     max_failures: Annotated[int | None, Tabs(("records", "no limit"))] = None,
     min_records: int = 1_000,
@@ -112,6 +113,8 @@ def process_records(
         limit: Stop after about this many records; a later run resumes there.
         dry_run: Process and report, but write nothing and save nothing.
         restart: Abandon an unfinished pass, and start a new one from the beginning.
+        write_again: Do so even where the abandoned pass has committed rows that are then written a second time: where
+            rows are only added, or records changed in the table that they are read from.
         max_failure_rate: The share of failed records, from 0 to 1, that may not be exceeded: 0.05 is 5 %.
         max_failures: The number of failed records that may not be exceeded; no limit if empty.
         min_records: Records of this run that must have been read before the rate is checked.

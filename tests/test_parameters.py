@@ -70,6 +70,7 @@ OTHERS = {
     "limit": 7,
     "dry_run": True,
     "restart": True,
+    "write_again": True,
     "max_failure_rate": 0.5,
     "max_failures": 3,
     "min_records": 5,

@@ -50,6 +50,13 @@ class Ledger:
         """Return the chunk's entry in the ledger."""
         return Entry(self._table, {"job": pass_.job, "pass_id": pass_.id, "chunk": chunk.digest}, pass_.number)
 
+    def rows_written(self, connection: Connection, pass_: PassRef) -> int:
+        """Return how many rows the committed chunks of a pass have written."""
+        rows = self._table.c
+        mine = rows.job == pass_.job, rows.pass_id == pass_.id, rows.chunk != CLOSED
+        results = map(json.loads, connection.execute(select(rows.result).where(*mine)).scalars())
+        return sum(result.get("tally", {}).get("rows_written", 0) for result in results)
+
     def close(self, connection: Connection, pass_: PassRef) -> None:
         """Replace the rows of a pass that is over by the one that closes it. Closing it again changes nothing."""
         rows = self._table.c

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-from sqlalchemy import Connection, NestedTransaction
+from sqlalchemy import Connection, NestedTransaction, Select, inspect, literal_column, select, table
 from sqlalchemy.exc import DBAPIError
 
 from prefect_batch.blocks.chunks import ChunkRange
@@ -281,6 +281,25 @@ class SqlSink(SqlEnd):
         if self.needs_ledger:
             with self.dialect.for_writing(self.engine).begin() as connection:
                 self._ledger.close(connection, pass_)
+
+    def committed(self, pass_: PassRef) -> int | None:
+        """Return how many rows of an unfinished pass the table has, unless there is no ledger.
+
+        None of them is left if somebody has emptied the table.
+        """
+        spec = self.spec
+        any_row: Select[Any] = select(literal_column("1")).select_from(table(spec.name, schema=spec.schema)).limit(1)
+        with self.engine.connect() as connection:
+            inspector = inspect(connection)
+            if not inspector.has_table(spec.name, spec.schema) or connection.execute(any_row).first() is None:
+                return 0
+            if not (self.needs_ledger and inspector.has_table(LEDGER, spec.schema)):
+                return None
+            return self._ledger.rows_written(connection, pass_)
+
+    def abandon(self, pass_: PassRef) -> None:
+        """Close the pass in the ledger, as if it were complete."""
+        self.end_pass(pass_)
 
     def key_side(self, key: tuple[str, ...]) -> SqlKeySide:
         """Return the table's keys by these columns. A record may have written several rows with the same key.

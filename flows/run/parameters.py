@@ -94,6 +94,7 @@ class PassParameters:
     limit: int | None = None
     dry_run: bool = False
     restart: bool = False
+    write_again: bool = False
 
     def __post_init__(self) -> None:
         _check_least(self, 1, "limit")

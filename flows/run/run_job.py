@@ -14,7 +14,7 @@ from prefect.client.schemas.objects import State
 from prefect.context import get_run_context
 from prefect.settings import PREFECT_HOME
 
-from prefect_batch.blocks.capabilities import InPlace, OfFiles
+from prefect_batch.blocks.capabilities import AbandonsPasses, InPlace, OfFiles
 from prefect_batch.blocks.chunks import ChunkResult
 from prefect_batch.blocks.contracts import Sink, Source
 from prefect_batch.blocks.jobs import of_replay
@@ -38,6 +38,7 @@ from prefect_batch.flows.run.parameters import Parameters
 from prefect_batch.flows.run.pass_files import chunk_source, files_definition, pin_files
 from prefect_batch.flows.run.progress_bar import open_bar
 from prefect_batch.flows.run.resources import places_of
+from prefect_batch.flows.run.restart import abandons, check_restart
 from prefect_batch.flows.run.run_limits import RunLimits
 from prefect_batch.flows.run.show import Show, log_start
 from prefect_batch.flows.run.stopping import StopRequest, stop_on_interrupt
@@ -148,6 +149,8 @@ def _prepare(run: _Run, saved: Cursor | None) -> Cursor:
     if saved is None or saved.pass_id != cursor.pass_id:
         if saved is not None:
             forget_cache(job, saved.pass_number, saved.pass_id)
+            if abandons(saved, cursor) and isinstance(run.sink, AbandonsPasses):
+                run.sink.abandon(saved.pass_ref)
         if isinstance(run.source, OfFiles):
             save_files(job, cursor.pass_number, run.source.files, former=saved.pass_number if saved else None)
         run.sink.begin_pass(cursor.pass_ref)
@@ -176,6 +179,8 @@ def _begin(run: _Run, saved: Cursor | None, place: str) -> Cursor:
     if what.source.replay is not None:
         newest = what.source.replay - 1  # Its own number is in its list already.
     cursor = begin(saved, request, run.source, state, newest)
+    if not asked.write_again:
+        check_restart(saved, cursor, run.sink, adds_rows=what.sink.adds_rows, in_place=run.in_place)
     position = cursor.position
     if position.upper is None or position.complete:
         return replace(cursor, estimate=cursor.tally.read)
