@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 from prefect_batch.blocks.jobs import main_job, of_replay
 from prefect_batch.blocks.letters.bury import letter_schema
 from prefect_batch.blocks.letters.ids import LetterSet
+from prefect_batch.blocks.letters.joined import joined_type, with_records
 from prefect_batch.blocks.letters.place import open_place
 from prefect_batch.blocks.letters.replay_list import Run
 from prefect_batch.blocks.letters.status import LetterStatus, read_statuses
@@ -154,15 +155,26 @@ def read_letters(
     Returns:
         A row for each letter. No rows if there are none.
     """
-    schema = letter_schema(pa.schema([]))
-    tables = list(letter_tables(open_place(place), job, schema.names, pass_number, status))
+    opened, schema = open_place(place), letter_schema(pa.schema([]))
+    record = record_type(opened, job, pass_number)
+    tables = [with_records(table, record) for table in letter_tables(opened, job, schema.names, pass_number, status)]
     if not tables:
         empty = schema.empty_table()
         for name in STATUS:
             empty = empty.append_column(name, pa.array([], pa.string()))
         tables = [empty]
-    frame: pd.DataFrame = pa.concat_tables(tables, promote_options="permissive").to_pandas()
+    frame: pd.DataFrame = pa.concat_tables(tables).to_pandas()
     return frame
+
+
+def record_type(place: Store, job: str, pass_number: int | None = None) -> pa.StructType:
+    """Return the type of all records in the letters of a pass and of the replays, or of all passes."""
+    found = []
+    for file in find_letter_files(place, job):
+        if pass_number is None or file.pass_number in (None, pass_number):
+            with place.open(file.path) as opened:
+                found.append(pq.read_schema(opened).field("record").type)
+    return joined_type(found)
 
 
 def count_letters(place: Store, job: str, pass_number: int | None = None) -> dict[LetterStatus, int]:

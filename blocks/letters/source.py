@@ -20,6 +20,7 @@ from prefect_batch.blocks.keys import Key, decode_key, encode_key, key_text
 from prefect_batch.blocks.kinds.record import Record
 from prefect_batch.blocks.letters.bury import letters_folder
 from prefect_batch.blocks.letters.ids import LetterSet
+from prefect_batch.blocks.letters.joined import joined_type
 from prefect_batch.blocks.letters.place import open_place
 from prefect_batch.blocks.letters.read import read_rows
 from prefect_batch.blocks.letters.record_json import RAW, decode_record, shown_columns
@@ -77,17 +78,14 @@ class LettersSource:
 
     @cached_property
     def schema(self) -> pa.Schema:
-        """The records' schema: that of the source, or the letters' own, with text where their types differ."""
+        """The records' schema: that of the source, or the letters' own, with text where no type holds all."""
         if self.origin is not None:
             return self.origin.schema
-        fields: dict[str, pa.DataType] = {}
+        records = []
         for path, _ in self._replay_list.files:
             with self._place.open(path) as file:
-                record = pq.read_schema(file).field("record").type
-            for field in record:
-                same = fields.setdefault(field.name, field.type) == field.type
-                fields[field.name] = field.type if same else pa.string()
-        return pa.schema(list(fields.items()))
+                records.append(pq.read_schema(file).field("record").type)
+        return pa.schema(list(joined_type(records)))
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -114,8 +114,7 @@ def _print_letters(tables: Iterable[Any], *, as_json: bool) -> None:
 
     letters = (letter for table in tables for letter in table.to_pylist())
     if as_json:
-        plain = [{**letter, "key": json.loads(letter["key"])} for letter in letters]
-        say(json.dumps(plain, indent=2, default=str))
+        printing.say_array({**letter, "key": json.loads(letter["key"])} for letter in letters)
         return
     for letter in itertools.islice(letters, SHOWN):
         say(f"{letter['id']}  key {letter['key']}  attempts {letter['attempts']}  {letter['status']}")
@@ -127,22 +126,40 @@ def _print_letters(tables: Iterable[Any], *, as_json: bool) -> None:
 
 def _export(tables: Iterable[Any], kind: str, file: Path) -> int:
     """Write the letters to the file, readable by this user only, and return how many there are."""
-    import pandas as pd
-    import pyarrow as pa
+    found = iter(tables)
+    first = next(found, None)
+    if first is None:
+        raise BadParameter("there are no such letters, so nothing was written")
+    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as opened:
+        write = _write_parquet if kind == "parquet" else _write_csv
+        return write(itertools.chain([first], found), opened)
+
+
+def _write_parquet(tables: Iterable[Any], file: Any) -> int:
     import pyarrow.parquet as pq
 
-    found = list(tables)
-    if not found:
-        raise BadParameter("there are no such letters, so nothing was written")
-    whole = pa.concat_tables(found, promote_options="permissive")
-    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as opened:
-        if kind == "parquet":
-            pq.write_table(whole, opened, compression="zstd")
-        else:
-            frame: pd.DataFrame = whole.drop_columns(["record", "redacted"]).to_pandas()
-            records = pd.DataFrame(whole.column("record").to_pylist()).add_prefix("record.")
-            pd.concat([frame, records], axis=1).to_csv(opened, index=False)
-    return int(whole.num_rows)
+    rows, writer = 0, None
+    for table in tables:
+        writer = writer or pq.ParquetWriter(file, table.schema, compression="zstd")
+        writer.write_table(table)
+        rows += table.num_rows
+    if writer is not None:
+        writer.close()
+    return rows
+
+
+def _write_csv(tables: Iterable[Any], file: Any) -> int:
+    from prefect_batch.blocks.kinds.frames import to_frame
+
+    rows = 0
+    for table in tables:
+        plain = table.drop_columns(["record", "redacted"])
+        record = table.schema.field("record").type
+        for field, column in zip(record, table["record"].combine_chunks().flatten(), strict=True):
+            plain = plain.append_column(f"record.{field.name}", column)
+        to_frame(plain).to_csv(file, index=False, header=not rows)
+        rows += table.num_rows
+    return rows
 
 
 def replay(

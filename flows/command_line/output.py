@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
@@ -98,8 +98,26 @@ def say(text: str) -> None:
     try:
         print(text, flush=True)  # noqa: T201 - a program's output
     except BrokenPipeError:
-        # Python flushes once more when it ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _close_output()
+
+
+def _close_output() -> None:
+    # Python flushes once more when it ends.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def say_array(values: Iterable[Any]) -> None:
+    """Print the values as one JSON array, each as soon as it comes."""
+    opening = "["
+    try:
+        for value in values:
+            text = json.dumps(value, indent=2, default=str).replace("\n", "\n  ")
+            print(opening, text, sep="\n  ", end="")  # noqa: T201 - a program's output
+            opening = ","
+    except BrokenPipeError:
+        _close_output()
+        return
+    say("[]" if opening == "[" else "\n]")
 
 
 def confirm(question: str) -> None:

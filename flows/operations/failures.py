@@ -8,8 +8,9 @@ import pyarrow as pa
 
 from prefect_batch.blocks.errors import BadParameter
 from prefect_batch.blocks.letters.bury import letter_schema
+from prefect_batch.blocks.letters.joined import with_records
 from prefect_batch.blocks.letters.place import open_place
-from prefect_batch.blocks.letters.read import count_letters, letter_tables, read_letters
+from prefect_batch.blocks.letters.read import count_letters, letter_tables, read_letters, record_type
 from prefect_batch.blocks.letters.status import LetterStatus
 from prefect_batch.blocks.state.cursor_store import load_cursor
 from prefect_batch.tasks.error_text import normalise
@@ -118,10 +119,12 @@ def group_number(failures: Failures, number: int) -> FailureGroup:
 
 
 def group_tables(failures: Failures, group: FailureGroup | None) -> Iterator[pa.Table]:
-    """Yield the letters behind the failures, or of one group, with all their columns."""
+    """Yield the letters behind the failures, or of one group, with all their columns, in tables of one schema."""
     place = open_place(load_cursor(failures.job).dead_letters)
     names = letter_schema(pa.schema([])).names
-    for table in letter_tables(place, failures.job, names, failures.pass_number, failures.status):
+    record = record_type(place, failures.job, failures.pass_number)
+    for found in letter_tables(place, failures.job, names, failures.pass_number, failures.status):
+        table = with_records(found, record)
         if group is None:
             yield table
             continue
