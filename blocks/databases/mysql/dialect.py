@@ -21,8 +21,8 @@ _MODES = "NO_AUTO_VALUE_ON_ZERO,STRICT_ALL_TABLES,STRICT_TRANS_TABLES"
 
 
 def _arguments(url: URL) -> dict[str, Any]:
-    charset = {} if "charset" in url.query else {"charset": "utf8mb4"}
-    return {**standard.arguments(url), "connect_args": charset}
+    # Whatever the URL says: in any other encoding some texts cannot be sent.
+    return {**standard.arguments(url), "connect_args": {"charset": "utf8mb4"}}
 
 
 def _set_up(engine: Engine) -> None:
@@ -30,12 +30,14 @@ def _set_up(engine: Engine) -> None:
 
 
 def _set_up_connection(connection: Any, _record: Any) -> None:
-    """Set the session's time zone to UTC, let 0 in an AUTO_INCREMENT column be 0, and make the session strict.
+    """Make the session strict, in UTC and in UTF-8, and let 0 in an AUTO_INCREMENT column be 0.
 
     In a zone with summer time, one hour of TIMESTAMP values a year would be ambiguous as keys. A key 0 would become the
     next free number each time its chunk is repeated. A session that is not strict cuts text, and invents dates and
     numbers.
     """
+    if getattr(connection, "charset", "utf8mb4") != "utf8mb4":
+        connection.set_character_set("utf8mb4")  # A block's engine may have another one.
     cursor = connection.cursor()
     try:
         cursor.execute(f"SET time_zone = '+00:00', sql_mode = concat(@@sql_mode, ',{_MODES}')")

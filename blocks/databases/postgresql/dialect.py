@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Select
+from sqlalchemy import Connection, Engine, Select, event
 from sqlalchemy import types as sql
 from sqlalchemy.engine import URL
 
@@ -34,6 +34,23 @@ def _arguments(url: URL) -> dict[str, Any]:
     return {**standard.arguments(url), "connect_args": named}
 
 
+def _set_up(engine: Engine) -> None:
+    if engine.dialect.driver == "psycopg":
+        event.listen(engine, "connect", _set_up_connection)
+
+
+def _set_up_connection(connection: Any, _record: Any) -> None:
+    """Prepare no statements, and speak UTF-8.
+
+    Behind a pooler such as PgBouncer the next transaction may be in another session, which does not know a prepared
+    statement of this name, or has another one. In any other encoding some texts cannot be sent, and none be copied.
+    """
+    connection.prepare_threshold = None
+    if connection.info.encoding != "utf-8":
+        connection.execute("SET client_encoding TO 'UTF8'")
+        connection.commit()
+
+
 def _query_columns(connection: Connection, statement: str) -> list[SourceColumn]:
     return [SourceColumn(str(field[0]), _type(connection, field)) for field in describe(connection, statement)]
 
@@ -56,12 +73,8 @@ def _stream(connection: Connection) -> Any:
     return Stream(connection.connection.driver_connection)
 
 
-def _table_reader(engine: Engine, columns: list[SourceColumn]) -> TableReader | None:
-    if not all(carries(c.type) for c in columns):
-        return None
-    with engine.connect() as connection:
-        driver: Any = connection.connection.driver_connection
-        return fetch_tables if driver.info.encoding == "utf-8" else None
+def _table_reader(_engine: Engine, columns: list[SourceColumn]) -> TableReader | None:
+    return fetch_tables if all(carries(c.type) for c in columns) else None
 
 
 def _explain(connection: Connection, statement: Select[Any]) -> Explained:
@@ -78,6 +91,7 @@ def _guess_rows(connection: Connection, statement: Select[Any]) -> int:
 POSTGRESQL = Dialect(
     schemes={"postgresql": _OURS, "postgres": _OURS},
     arguments=_arguments,
+    set_up=_set_up,
     row_values=True,
     raw_keys=True,
     identity=identity,
