@@ -183,18 +183,15 @@ class LettersSource:
 
     def key_of(self, row: tuple[Any, ...]) -> Key:
         """Return the record's key in the job's source."""
-        key: Key = row[-1].key
-        return key
+        return _letter(row).key
 
     def origin_of(self, row: tuple[Any, ...]) -> Origin:
         """Return the origin of the letter in this row."""
-        origin: Origin = row[-1].origin
-        return origin
+        return _letter(row).origin
 
     def record_of(self, row: tuple[Any, ...]) -> Record:
         """Return the record, or what the letter has of it."""
-        record: Record = row[-1].record
-        return record
+        return _letter(row).record
 
     def missing(self, row: tuple[Any, ...]) -> Exception | None:
         """Return why there is no record for this letter.
@@ -202,8 +199,7 @@ class LettersSource:
         Returns:
             None if there is one.
         """
-        error: Exception | None = row[-1].missing
-        return error
+        return _letter(row).missing
 
     def settle(self, chunk: ChunkRange, run_id: str) -> None:
         """Resolve the letters of a committed chunk, except those that it buried again."""
@@ -218,6 +214,11 @@ class LettersSource:
             by, now = f"replay {self.spec.replay}", datetime.now(UTC).isoformat()
             decision = Decision("resolved", resolved, by, now, run_id=run_id)
             save_decision(self._place, self.spec.job, f"replay-{self.spec.replay:06d}-{chunk.digest}", decision)
+
+
+def _letter(row: tuple[Any, ...]) -> _Letter:
+    letter: _Letter = row[-1]
+    return letter
 
 
 def _record(text: str) -> dict[str, Any] | Exception:

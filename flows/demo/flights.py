@@ -4,25 +4,15 @@
 versions of setuptools, so its file is read without importing it.
 """
 
-import csv
+import contextlib
 import importlib.metadata
-import io
 import sqlite3
 import sys
-import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from prefect_batch.blocks.errors import BadSource
 from prefect_batch.blocks.processor import processor
-
-_COLUMNS = (
-    "id INTEGER PRIMARY KEY, year INTEGER, month INTEGER, day INTEGER, dep_time INTEGER, sched_dep_time INTEGER, "
-    "dep_delay INTEGER, arr_time INTEGER, sched_arr_time INTEGER, arr_delay INTEGER, carrier TEXT, flight INTEGER, "
-    "tailnum TEXT, origin TEXT, dest TEXT, air_time INTEGER, distance INTEGER, hour INTEGER, minute INTEGER, "
-    "time_hour TEXT"
-)
 
 
 @processor
@@ -55,25 +45,17 @@ def build_flights(database: Path) -> int:
     Raises:
         BadSource: The package with the data is not installed.
     """
+    import pandas as pd
+
+    flights = pd.read_csv(data_file(), dtype_backend="numpy_nullable")
+    flights.insert(0, "id", range(1, len(flights) + 1))
     partial = database.with_suffix(".partial")
     partial.unlink(missing_ok=True)
-    connection = sqlite3.connect(partial)
-    connection.execute(f"CREATE TABLE flights ({_COLUMNS})")
-    places = ", ".join("?" * 20)
-    connection.executemany(f"INSERT INTO flights VALUES ({places})", _rows())
-    count: int = connection.execute("SELECT count(*) FROM flights").fetchone()[0]
-    connection.commit()
-    connection.close()
+    with contextlib.closing(sqlite3.connect(partial)) as connection:
+        flights.to_sql("flights", connection, index=False, dtype={"id": "INTEGER PRIMARY KEY"})
+        connection.commit()
     partial.replace(database)
-    return count
-
-
-def _rows() -> Iterator[tuple[Any, ...]]:
-    with zipfile.ZipFile(data_file()) as archive, archive.open("flights.csv") as binary:
-        lines = csv.reader(io.TextIOWrapper(binary, encoding="utf-8", newline=""))
-        next(lines)
-        for number, line in enumerate(lines, 1):
-            yield (number, *(value if value not in ("", "NA") else None for value in line))
+    return len(flights)
 
 
 def data_file() -> Path:
