@@ -1,5 +1,6 @@
 """Processors: the user's function, given or found by import path, and the mark that makes a path callable."""
 
+import functools
 import importlib
 import inspect
 from collections.abc import Callable
@@ -91,17 +92,20 @@ def resolve_processor(process: str | Callable[..., Any]) -> Processor:
     function = _imported(process) if isinstance(process, str) else process
     if not callable(function):
         raise BadProcessor(f"process must be a function or an import path 'module:function', not {function!r}")
+    name = process if isinstance(process, str) else name_of(function)
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        raise BadProcessor(f"{_name(function)} must return its records, as a list if there are several, and not yield")
+        raise BadProcessor(
+            f"{name_of(function)} must return its records, as a list if there are several, and not yield"
+        )
     options: _Options = getattr(function, _MARK, None) or _Options()
-    name = process if isinstance(process, str) else _name(function)
+    name = process if isinstance(process, str) else name_of(function)
     return Processor(name, function, _form(function, options), options.fallback, options.concurrency)
 
 
 def _form(function: Callable[..., Any], options: _Options) -> Form:
     if inspect.iscoroutinefunction(function):
         if options.vectorized:
-            raise BadProcessor(f"{_name(function)} cannot be both async and vectorized")
+            raise BadProcessor(f"{name_of(function)} cannot be both async and vectorized")
         return "async"
     if not options.vectorized:
         return "record"
@@ -127,6 +131,9 @@ def _imported(path: str) -> Callable[..., Any]:
     return target  # type: ignore[no-any-return]
 
 
-def _name(function: Callable[..., Any]) -> str:
+def name_of(function: Callable[..., Any]) -> str:
+    """Return ``module:qualified.name`` of a function, of that in a `functools.partial`, or of another object's type."""
+    while isinstance(function, functools.partial):
+        function = function.func
     named = function if hasattr(function, "__qualname__") else type(function)
     return f"{named.__module__}:{named.__qualname__}"

@@ -30,10 +30,12 @@ JOB = ChunkJob(
     dead_letters="/letters",
 )
 RANGE = ChunkRange((1,), (9,))
+BOUND = {"arguments": {"tenant": "value 1"}, "variables": {"rate": "value 2"}}
 
 
-def key_of(job=JOB, chunk=RANGE, *, source=None, sink=None, process="shop.orders:clean", **options) -> str:
-    definition = json.dumps(define(source or Table(**TABLE), sink or Table(**SINK), process), sort_keys=True)
+def key_of(job=JOB, chunk=RANGE, *, source=None, sink=None, process="shop.orders:clean", bound=BOUND, **options) -> str:
+    ends = source or Table(**TABLE), sink or Table(**SINK)
+    definition = json.dumps(define(*ends, process, bound), sort_keys=True)
     options = {"retries": 3, "retry_delay_seconds": 1.0, **options}
     task = chunk_task(job, definition=definition, **options)
     return task.cache_policy.compute_key(None, {"job": job, "chunk": chunk}, {})
@@ -116,6 +118,12 @@ def test_each_kind_of_end_has_a_key_of_its_own():
 
 def test_the_processor_is_in_the_key_by_its_name():
     assert key_of(process="shop.orders:clean_all") != key_of()
+
+
+@pytest.mark.parametrize("part", ["arguments", "variables"])
+def test_what_is_bound_to_the_processor_changes_it(part):
+    name = next(iter(BOUND[part]))
+    assert key_of(bound={**BOUND, part: {name: "value 3"}}) != key_of()
 
 
 @pytest.mark.parametrize(

@@ -114,19 +114,25 @@ def know_redaction_key(key: bytes) -> None:
     _known[:] = [key]
 
 
-def redaction_key() -> bytes:
-    """Return the redaction key of this Prefect API, which is made at random on first use."""
+def redaction_key(*, create: bool = True) -> bytes:
+    """Return the redaction key of this Prefect API, which is made at random on first use.
+
+    Without `create`, nothing is saved: where there is no key yet, one is returned that nobody will know again.
+    """
     if not _known:
-        know_redaction_key(_load().encode())
+        try:
+            know_redaction_key(_saved().encode())
+        except ValueError:
+            if not create:
+                return secrets.token_bytes(32)
+            know_redaction_key(_create().encode())
     return _known[0]
 
 
-def _load() -> str:
+def _create() -> str:
     from prefect.blocks.system import Secret
     from pydantic import SecretStr
 
-    with contextlib.suppress(ValueError):
-        return _saved()
     with contextlib.suppress(ValueError):  # Another run may create it at this moment.
         Secret(value=SecretStr(secrets.token_hex(32))).save(BLOCK, _sync=True)  # type: ignore[call-arg]
     return _saved()

@@ -1,5 +1,6 @@
 """The parameters of a run: five values by what they are about, with their defaults, and all of them together."""
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -9,6 +10,7 @@ from typing import Any, Literal, Self
 from prefect_batch.blocks.contracts import Source
 from prefect_batch.blocks.errors import BadParameter
 from prefect_batch.blocks.jobs import check_job, main_job
+from prefect_batch.blocks.letters.redaction import redaction_key
 from prefect_batch.blocks.parameters.failure_policy import FailurePolicy
 from prefect_batch.blocks.parameters.health_check import HealthCheck
 from prefect_batch.blocks.parameters.letters import Letters
@@ -16,6 +18,7 @@ from prefect_batch.blocks.parameters.run_window import RunWindow
 from prefect_batch.blocks.parameters.specs import SinkSpec, SourceSpec
 from prefect_batch.blocks.processor import Processor, resolve_processor
 from prefect_batch.tasks.plan.begin import define
+from prefect_batch.tasks.plan.bound import bound_to
 
 
 def part_of(part: Any, given: Mapping[str, Any]) -> Any:
@@ -51,7 +54,7 @@ class JobParameters:
 
     def __post_init__(self) -> None:
         check_job(self.job if self.source.replay is None else main_job(self.job))
-        _ = self.definition
+        _ = self.processor
 
     def check_redact(self, source: Source) -> None:
         """Raise unless the redacted columns are columns of the source, and none of them part of its key.
@@ -75,10 +78,13 @@ class JobParameters:
         """The function and its form."""
         return resolve_processor(self.process)
 
-    @property
-    def definition(self) -> dict[str, Any]:
-        """What must not change while a pass is unfinished."""
-        return define(self.source, self.sink, self.processor.name)
+    def define(self, *, leave_no_trace: bool = False) -> dict[str, Any]:
+        """Return what must not change while a pass is unfinished.
+
+        With `leave_no_trace`, the key for values that are bound to the function is not made if there is none.
+        """
+        processor, key = self.processor, functools.partial(redaction_key, create=not leave_no_trace)
+        return define(self.source, self.sink, processor.name, bound_to(processor.function, main_job(self.job), key))
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from prefect_batch.blocks.parameters.specs import SourceSpec
 from prefect_batch.blocks.state.cursor import Cursor
 from prefect_batch.blocks.state.job_files import load_files
 from prefect_batch.flows.run.parameters import Parameters
+from prefect_batch.tasks.plan.begin import define
 
 SHOWN = 10
 
@@ -27,7 +28,8 @@ def pin_files(source: Source, parameters: Parameters, saved: Cursor | None, log:
     if parameters.pass_.overlap:
         raise BadParameter("overlap is for the keys of tables: an incremental pass over files reads new files whole")
     anew = saved is None or saved.status == "reset" or parameters.pass_.restart
-    if anew or saved is None or saved.definition.get("source") != parameters.what.definition["source"]:
+    present = define(parameters.what.source, parameters.what.sink, "", {})["source"]
+    if anew or saved is None or saved.definition.get("source") != present:
         return source
     if saved.status != "complete":
         return source.with_files(_unchanged(source, saved))

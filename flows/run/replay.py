@@ -89,7 +89,7 @@ def _interrupted(asked: Replay, main: Cursor, saved: Cursor) -> Parameters | Non
         return None
     before = saved.definition["source"].get("records", "letter")
     parameters = _parameters(asked, main, saved.pass_number, asked.records or before, frozenset(saved.run.redact))
-    return None if differences(saved.definition, parameters.what.definition) else parameters
+    return None if differences(saved.definition, parameters.what.define()) else parameters
 
 
 def _chosen_anew(asked: Replay, main: Cursor, saved: Cursor | None) -> Parameters:
@@ -159,8 +159,20 @@ def _parameters(
         dead_letters=main.dead_letters,
         redact=sorted({*main.run.redact, *redacted}) or None,
     )
+    if asked.process is None:
+        _check_whole(what, main)
     this_pass = PassParameters(limit=asked.limit, dry_run=asked.dry_run, restart=restart)
     return Parameters(what, this_pass, asked.failures, asked.chunks, asked.run)
+
+
+def _check_whole(what: JobParameters, main: Cursor) -> None:
+    """Raise BadProcessor if arguments were given to the job's function that are not there when it is found by name."""
+    lost = main.definition.get("arguments", {}).keys() - what.define(leave_no_trace=True)["arguments"].keys()
+    if lost:
+        raise BadProcessor(
+            f"the function of {main.job} had arguments that cannot be restored ({', '.join(sorted(lost))}): "
+            "name the function for this replay with process=…"
+        )
 
 
 def specs_of(cursor: Cursor) -> tuple[SourceSpec, SinkSpec]:

@@ -169,7 +169,7 @@ def _begin(run: _Run, saved: Cursor | None, place: str) -> Cursor:
     state = RunState(run.run_id, now, policy=asdict(run.parameters.failures.policy), redact=tuple(what.redact or ()))
     request = PassRequest(
         job=what.job,
-        definition={**what.definition, **files_definition(run.source)},
+        definition={**what.define(leave_no_trace=asked.dry_run or not run.run_id), **files_definition(run.source)},
         mode=asked.mode,
         restart=asked.restart,
         overlap=asked.overlap,

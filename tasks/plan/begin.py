@@ -2,6 +2,7 @@
 
 import json
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Literal
@@ -16,6 +17,7 @@ from prefect_batch.blocks.parameters.specs import SinkSpec, SourceSpec
 from prefect_batch.blocks.state.cursor import Cursor, RunState
 from prefect_batch.blocks.state.position import Position
 from prefect_batch.blocks.state.statuses import check_change
+from prefect_batch.tasks.plan.bound import PARTS, bound_differences
 
 
 @dataclass(frozen=True)
@@ -30,19 +32,29 @@ class PassRequest:
     dead_letters: str
 
 
-def define(source: SourceSpec | Letters, sink: SinkSpec, processor_name: str) -> dict[str, Any]:
-    """Return the definition of a job as JSON: what must not change while a pass is unfinished."""
+def define(source: SourceSpec | Letters, sink: SinkSpec, process: str, bound: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the definition of a job as JSON: what must not change while a pass is unfinished.
+
+    `process` is the function's name, and `bound` what `bound_to` returned for it.
+    """
     parts: dict[str, Any] = {"source": source.define_source(), "sink": sink.define_sink()}
     parts = {part: {k: v for k, v in fields.items() if v is not None} for part, fields in parts.items()}
-    parsed: dict[str, Any] = json.loads(json.dumps({**parts, "process": processor_name}))
+    parsed: dict[str, Any] = json.loads(json.dumps({**parts, "process": process, **bound}))
     return parsed
 
 
 def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """Return one line for each part of the definition that differs."""
-    flat_before, flat_now = _flat(before), _flat(now)
+    """Return one line for each part of the definition that differs.
+
+    A definition that an earlier version saved has nothing that is bound to the function, and one name for all partials.
+    """
+    known = "arguments" in before and "arguments" in now
+    lines = bound_differences(before, now) if known else []
+    if not known and before.get("process") == "functools:partial":
+        before = {**before, "process": now.get("process")}
+    flat_before, flat_now = (_flat({k: v for k, v in one.items() if k not in PARTS}) for one in (before, now))
     changed = [k for k in sorted(flat_before.keys() | flat_now.keys()) if flat_before.get(k) != flat_now.get(k)]
-    return [f"{k}: was {flat_before.get(k)!r}, is now {flat_now.get(k)!r}" for k in changed]
+    return [*(f"{k}: was {flat_before.get(k)!r}, is now {flat_now.get(k)!r}" for k in changed), *lines]
 
 
 def _flat(definition: dict[str, Any]) -> dict[str, Any]:
@@ -72,7 +84,9 @@ def begin(saved: Cursor | None, asked: PassRequest, source: Source, run: RunStat
         if saved.position.complete and not saved.run.finished_at:
             # The former run died between its last chunk and the judgement: it is judged as part of this one.
             run = replace(run, tally=saved.run.tally, errors=saved.run.errors)
-        return replace(saved.become("running", ""), run=run, dead_letters=asked.dead_letters)
+        # Of its definition, an earlier version saved less.
+        resumed = replace(saved.become("running", ""), definition=asked.definition)
+        return replace(resumed, run=run, dead_letters=asked.dead_letters)
     if asked.mode == "full":
         return _new_pass(saved, asked, source, run, newest_letters, start=None)
     _check_same(saved, asked, "goes on incrementally from a pass that had", but="files")
