@@ -37,6 +37,7 @@ Where each part of the picture is, from the bottom up; a folder imports only fro
     flows/reporting     artifacts, events and alerts
     flows/run           one run: checks, ownership, the walk over the pass, the end
     flows/operations    status, failures, stop, tune, discard, reset, from outside a run
+    flows/scaffold      the files that `prefect-batch init` makes
     flows/command_line  the same as `prefect-batch …`
 
 The main calls:

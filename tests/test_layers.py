@@ -81,7 +81,10 @@ ROOMS = (
         "flows.replay_dead_letters": "The flow that replays dead letters.",
         "flows.reconcile": "The flow that reconciles a job.",
     },
-    {"flows.demo": "What `make demo` runs."},
+    {
+        "flows.demo": "What `make demo` runs.",
+        "flows.scaffold": "The files of a new job.",
+    },
     {
         "flows.command_line": "The commands of `prefect-batch`.",
         "flows.__main__": "The command line as a module.",

@@ -1,13 +1,15 @@
 """The commands that run flows: ``plan`` and ``run`` for a job described in a file, ``reconcile`` and ``demo``."""
 
+import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 from cyclopts import Parameter
 
 from prefect_batch.blocks.errors import BadParameter
-from prefect_batch.flows.command_line.output import AsJson, Ending, announce_server, print_found, print_outcome
+from prefect_batch.flows.command_line.output import AsJson, Ending, announce_server, print_found, print_outcome, say
 
 if TYPE_CHECKING:
     from prefect_batch.tasks.reconcile.reconciliation import Reconciliation
@@ -46,6 +48,26 @@ def run(file: Path, *, param: Changes = None, as_json: AsJson = False) -> Ending
     from prefect_batch.flows.process_records import process_records
 
     return print_outcome(process_records(**parameters, return_state=True), as_json=as_json)
+
+
+def doctor(file: Path | None = None, *, as_json: AsJson = False) -> Ending:
+    """Examine what a run needs: versions, the Prefect API, workers and, of a job, both ends. Nothing is changed.
+
+    Parameters
+    ----------
+    file:
+        A YAML file with the parameters of process_records.
+    """
+    from prefect_batch.flows.operations.doctor import examine
+
+    found = []
+    for finding in examine(None if file is None else partial(_read, file, None)):
+        found.append(finding)
+        if not as_json:
+            say(str(finding))
+    if as_json:
+        say(json.dumps([finding.encode() for finding in found], indent=2))
+    return Ending.REFUSED if any(finding.verdict == "fault" for finding in found) else Ending.DONE
 
 
 def reconcile(

@@ -7,7 +7,8 @@ from cyclopts import App, CycloptsError
 
 from prefect_batch.blocks.errors import BatchError
 from prefect_batch.flows.command_line.control import stop, tune
-from prefect_batch.flows.command_line.jobs import demo, plan, reconcile, run
+from prefect_batch.flows.command_line.init import init
+from prefect_batch.flows.command_line.jobs import demo, doctor, plan, reconcile, run
 from prefect_batch.flows.command_line.letters import discard, failures, purge, replay
 from prefect_batch.flows.command_line.output import Ending, ending_of
 from prefect_batch.flows.command_line.secret import secret
@@ -15,6 +16,8 @@ from prefect_batch.flows.command_line.state import history, reset, status
 
 app = App(name="prefect-batch", help="Run functions over large tables, restartably, on Prefect.")
 for command in (
+    init,
+    doctor,
     plan,
     run,
     status,

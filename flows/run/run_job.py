@@ -135,13 +135,13 @@ def preview(parameters: Parameters, saved: Cursor | None, log: Any) -> tuple[Sou
     source, sink = open_source(what.source), open_sink(what.sink)
     in_place, warnings = _check_ends(source, sink)
     run = _Run(parameters, pin_files(source, parameters, saved, log), sink, "", 1, log, "", in_place)
-    return run.source, _begin(run, saved, full_place(what.dead_letters or _default_place())), warnings
+    return run.source, _begin(run, saved, full_place(what.dead_letters or default_place())), warnings
 
 
 def _prepare(run: _Run, saved: Cursor | None) -> Cursor:
     """Return the cursor to start from, after checking the dead letters' place and removing leftovers."""
     job, sink = run.parameters.what.job, run.parameters.what.sink
-    place = full_place(run.parameters.what.dead_letters or (saved.dead_letters if saved else "") or _default_place())
+    place = full_place(run.parameters.what.dead_letters or (saved.dead_letters if saved else "") or default_place())
     DeadLetters(place, job, 1, run.source.schema).check()
     cursor = replace(_begin(run, saved, place), history=remember(saved))
     if sentence := caution(saved, cursor, appends=sink.adds_rows):
@@ -157,7 +157,8 @@ def _prepare(run: _Run, saved: Cursor | None) -> Cursor:
     return cursor
 
 
-def _default_place() -> str:
+def default_place() -> str:
+    """Return where dead letters are kept if nothing else is said: below PREFECT_HOME of this machine."""
     return str(Path(PREFECT_HOME.value()) / "prefect-batch" / "dead-letters")
 
 
