@@ -1,4 +1,4 @@
-"""The commands that run flows: ``plan`` and ``run`` for a job described in a file, ``reconcile`` and ``demo``."""
+"""The commands for a job described in a file (``plan``, ``run``, ``doctor``), and ``reconcile`` and ``demo``."""
 
 import json
 import sys
