@@ -95,9 +95,11 @@ def _job(
 
 
 def _reachable(connection: str, directory: Path) -> str:
-    """Return the connection as it is from the directory: an SQLite file is named by its full path."""
-    start = "sqlite:///"
-    path = connection.removeprefix(start)
-    if not connection.startswith(start) or path.startswith(("/", ":", "file:")) or directory.resolve() == Path.cwd():
+    """Return the connection as it is from the directory: a database in a file is named by its full path."""
+    from prefect_batch.blocks.credentials import check_url, parse_url
+    from prefect_batch.blocks.databases.connections import file_of
+
+    check_url(connection)
+    if "://" not in connection or directory.resolve() == Path.cwd() or not (file := file_of(connection)):
         return connection
-    return f"{start}{Path(path).resolve()}"
+    return parse_url(connection).set(database=str(file.resolve())).render_as_string()

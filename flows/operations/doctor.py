@@ -1,6 +1,5 @@
 """What stands in the way of a run: versions, the Prefect API, workers, and both ends of a job."""
 
-import importlib.util
 import platform
 import time
 from collections.abc import Callable, Iterator
@@ -12,7 +11,9 @@ from typing import Any, Literal
 import httpx
 from packaging.version import Version
 from prefect.settings import PREFECT_API_URL
+from sqlalchemy import make_url
 
+from prefect_batch.blocks.databases.known_dialects import DIALECTS
 from prefect_batch.blocks.errors import BatchError
 from prefect_batch.blocks.passwords import hide_passwords
 from prefect_batch.blocks.prefect_api import call_api
@@ -21,7 +22,6 @@ OLDEST_SERVER = Version("3.9.1")
 _ANSWER_SECONDS = 5.0
 # An owner that gives no sign for 90 seconds counts as dead; clocks that differ by much less do no harm.
 _CLOCK_SECONDS = 10.0
-_DRIVERS = {"PostgreSQL": "psycopg", "MariaDB and MySQL": "pymysql"}
 
 
 @dataclass(frozen=True)
@@ -63,12 +63,15 @@ def examine(parameters: Callable[[], dict[str, Any]] | None = None) -> Iterator[
 
 
 def _drivers() -> Iterator[Finding]:
-    for databases, module in _DRIVERS.items():
-        if importlib.util.find_spec(module) is None:
-            extra = "postgresql" if module == "psycopg" else "mysql"
-            yield Finding(
-                "drivers", "note", f"none for {databases}: pip install 'prefect-batch[{extra}]' if you use it"
-            )
+    """Yield the databases that have no driver here. An extra has the name of its database's first URL scheme."""
+    for dialect in DIALECTS:
+        for name, scheme in [*dialect.schemes.items()][:1]:
+            try:
+                make_url(f"{scheme}://").get_dialect().import_dbapi()
+            except ImportError:
+                yield Finding(
+                    "drivers", "note", f"none for {name}:// yet: pip install 'prefect-batch[{name}]' to use it"
+                )
 
 
 def _api() -> Iterator[Finding]:

@@ -17,6 +17,11 @@ EXAMPLES: dict[Kind, str] = {
 }
 
 
+def example_url(file: str) -> str:
+    """Return the connection to an SQLite file in the directory of the job."""
+    return f"sqlite:///{file}"
+
+
 def write_example(kind: Kind, path: Path) -> None:
     """Write the orders to a file of this kind, which must not exist."""
     rows = [{"id": n, "qty": None if n % 100 == 7 else n % 9, "price": n % 7 + 0.5} for n in range(1, 1001)]

@@ -19,7 +19,7 @@ from prefect_batch.blocks.errors import BadParameter
 from prefect_batch.blocks.opening import open_source
 from prefect_batch.blocks.parameters.files import Files, Format
 from prefect_batch.blocks.parameters.tables import Table
-from prefect_batch.flows.scaffold.examples import COLUMNS, EXAMPLES, Kind, write_example
+from prefect_batch.flows.scaffold.examples import COLUMNS, EXAMPLES, Kind, example_url, write_example
 
 _TEMPLATES = {
     "job.yaml": "job.yaml",
@@ -59,7 +59,7 @@ def example_job(kind: Kind, to: Kind, job: str | None = None) -> NewJob:
     """Return a job that reads an example of this kind."""
     place = EXAMPLES[kind]
     if kind == "table":
-        source: dict[str, Any] = {"connection": f"sqlite:///{place}", "name": "orders", "key": "id"}
+        source: dict[str, Any] = {"connection": example_url(place), "name": "orders", "key": "id"}
     else:
         source = {"path": place, **({"schema": COLUMNS} if kind == "csv" else {})}
     return NewJob(job or "orders", source, _sink(to, "totals", "id"), COLUMNS, kind)
@@ -150,7 +150,7 @@ def _sample(kind: str) -> str:
     return next((sample for start, sample in _SAMPLES.items() if kind.startswith(start)), "None")
 
 
-def _sink(to: Kind, name: str, key: Any, connection: str = "sqlite:///results.db") -> dict[str, Any]:
+def _sink(to: Kind, name: str, key: Any, connection: str = example_url("results.db")) -> dict[str, Any]:
     if to == "table":
         return {"connection": connection, "name": name, "key": key, "create": True}
     return {"path": name, "format": to}
