@@ -153,6 +153,12 @@ def test_a_flow_run_that_prefect_starts_anew_replaces_itself(job):
         pass
 
 
+def test_a_flow_run_that_prefect_starts_anew_waits_for_a_process_that_still_lives(job):
+    run_id = make_flow_run(Running())
+    with own_job(job, run_id, 1), pytest.raises(JobIsOwned), own_job(job, run_id, 2):
+        pass
+
+
 def test_of_many_that_start_at_once_one_wins(job):
     put(job, an_owner(pid=2**22 + 1))
     results, together, hold = [], threading.Barrier(8), threading.Event()

@@ -10,7 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefect_batch import FailureRateExceeded, Table, dead_letters, failures, process_records, replay_dead_letters
+from prefect_batch import (
+    FailureRateExceeded,
+    Table,
+    dead_letters,
+    failures,
+    process_records,
+    reconcile,
+    replay_dead_letters,
+)
 from prefect_batch.blocks.dead_letter import DeadLetter
 from prefect_batch.blocks.errors import BadParameter, RunStopped
 from prefect_batch.blocks.letters.redaction import TOKEN, Redaction
@@ -102,9 +110,29 @@ def run(people, job, place, process=picky, **parameters):
         process=process,
         sink=Table(people.url, "out", key="id"),
         dead_letters=str(place),
-        redact=["email"],
-        **{"max_failure_rate": 1, "workers": "threads", **parameters},
+        **{"redact": ["email"], "max_failure_rate": 1, "workers": "threads", **parameters},
     )
+
+
+@pytest.mark.parametrize("how", ["resumed", "repaired", "replayed"])
+def test_whoever_goes_on_with_a_pass_redacts_what_it_redacts(people, job, tmp_path, monkeypatch, how):
+    """Without naming the columns again."""
+    monkeypatch.syspath_prepend(HERE)
+    people.run("DELETE FROM people WHERE id > 50")
+    letters = tmp_path / "letters"
+    run(people, job, letters, "redacting_job:picky", chunk_size=30, limit=30 if how == "resumed" else None)
+    if how == "resumed":
+        run(people, job, letters, "redacting_job:picky", redact=None)
+    elif how == "repaired":
+        lost = people.rows("SELECT id FROM out LIMIT 1")[0][0]
+        people.run(f"DELETE FROM out WHERE id = {lost}")
+        assert reconcile(job, repair=True).repaired == 1
+    else:
+        replay_dead_letters(job, max_failure_rate=1)
+    frame = dead_letters(job)
+    assert len(frame) == 10
+    assert set(map(tuple, frame["redacted"])) == {("email",)}
+    assert b"@example.org" not in everything_in(letters)
 
 
 def everything_in(place):

@@ -90,8 +90,6 @@ def _now() -> datetime:
 
 def is_dead(owner: Owner, run_id: str, attempt: int, *, flow_run_ended: bool) -> bool:
     """Return whether the owner can no longer be running, as far as this process can know."""
-    if owner.run_id == run_id and owner.attempt < attempt:
-        return True  # Prefect itself restarted this flow run.
     if owner.host == _host():
         try:
             same = abs(_started_at(owner.pid) - owner.started_at) < 1
@@ -99,6 +97,8 @@ def is_dead(owner: Owner, run_id: str, attempt: int, *, flow_run_ended: bool) ->
         except psutil.NoSuchProcess:
             return True
         return not same or zombie or (owner.pid == os.getpid() and owner.token not in _alive_here)
+    if owner.run_id == run_id and owner.attempt < attempt:
+        return True  # Prefect itself restarted this flow run.
     return flow_run_ended or _now() - datetime.fromisoformat(owner.heartbeat) > LEASE
 
 

@@ -18,6 +18,7 @@ from prefect_batch.blocks.errors import (
     CircuitOpen,
     FailureRateExceeded,
     JobIsOwned,
+    LostOwnership,
     Refused,
     RunStopped,
 )
@@ -79,8 +80,8 @@ def enforce_threshold(flow: AnyFlow, flow_run: FlowRun, state: State[Any]) -> No
 def report_failure(flow: AnyFlow, flow_run: FlowRun, state: State[Any]) -> None:  # noqa: ARG001
     """Publish the report of a run that failed, and send its alerts."""
     error = state.result(raise_on_failure=False)
-    if isinstance(error, JobIsOwned):
-        return  # The run that owns the job reports its own end.
+    if isinstance(error, JobIsOwned) or (isinstance(error, LostOwnership) and _cursor_of(flow_run)):
+        return  # The run that owns the job, or another start of this one, reports its own end.
     cause = _CAUSES.get(type(error), "refused" if isinstance(error, Refused) else "error")
     numbers = {"refused_chunks": error.chunks, "refused_records": error.records} if type(error) is CircuitOpen else {}
     _tell(flow_run, _ended(flow_run, state, "failed"), state.message or "", cause, numbers)

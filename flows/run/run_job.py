@@ -182,6 +182,10 @@ def _begin(run: _Run, saved: Cursor | None, place: str) -> Cursor:
     cursor = begin(saved, request, run.source, state, newest)
     if not asked.write_again:
         check_restart(saved, cursor, run.sink, adds_rows=what.sink.adds_rows, in_place=run.in_place)
+    if saved is not None and saved.pass_id == cursor.pass_id:
+        # Whoever resumes the pass may not know what its letters hide.
+        redact = tuple(sorted({*saved.run.redact, *cursor.run.redact}))
+        cursor = replace(cursor, run=replace(cursor.run, redact=redact))
     position = cursor.position
     if position.upper is None or position.complete:
         return replace(cursor, estimate=cursor.tally.read)
@@ -282,7 +286,7 @@ def _chunk_job(run: _Run, cursor: Cursor) -> ChunkJob:
         record_retries=chunks.record_retries,
         record_timeout=chunks.record_timeout,
         dry_run=run.parameters.pass_.dry_run,
-        redact=tuple(what.redact or ()),
+        redact=cursor.run.redact,
         in_place=run.in_place,
     )
 
