@@ -101,6 +101,39 @@ class KeySide(Protocol):
 
 
 @runtime_checkable
+class KeySet(Protocol):
+    """A sink's side of a comparison, if the sink has no order in which ranges of its keys could be read.
+
+    Attributes:
+        doubt: What is wrong with the sink itself, as a sentence, or empty.
+    """
+
+    doubt: str
+
+    def has(self, keys: Iterable[Key]) -> set[Key]:
+        """Return those of these keys of the source that it has.
+
+        Raises:
+            TypeError: The keys are of other types, so that none could be equal.
+        """
+
+    def others(self, most: int) -> tuple[int, list[Key]]:
+        """Return how many keys `has` was never asked for, and at most `most` of them."""
+
+
+@runtime_checkable
+class HoldsKeys(Protocol):
+    """An optional capability of a sink: to return the keys of its complete passes, for `reconcile` to compare."""
+
+    def key_set(self, key: tuple[str, ...]) -> KeySet:
+        """Return the keys by these columns, which are those of the source's key.
+
+        Raises:
+            BadSink: The sink does not have these columns, or no complete pass.
+        """
+
+
+@runtime_checkable
 class ComparesKeys(Protocol):
     """An optional capability of an end: to return its keys without its records, for `reconcile` to compare."""
 

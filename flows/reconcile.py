@@ -14,7 +14,7 @@ from prefect.states import Completed
 from pydantic import BeforeValidator, WithJsonSchema
 
 from prefect_batch.blocks.errors import BadParameter, BatchError, KeysDiffer
-from prefect_batch.blocks.opening import open_sink, open_source
+from prefect_batch.blocks.opening import introduce, open_sink, open_source
 from prefect_batch.blocks.prefect_api import call_api
 from prefect_batch.blocks.state.cursor_store import CursorStore, load_cursor
 from prefect_batch.blocks.state.ownership import own_job
@@ -83,8 +83,9 @@ def _reconcile(job: str, most_keys: int) -> Reconciled:
     cursor = load_cursor(job)
     if cursor.position.upper is None:
         return reconcile_pass(cursor, None, None, most_keys)
-    source, sink = specs_of(cursor)
-    return reconcile_pass(cursor, open_source(source), open_sink(sink), most_keys)
+    read, written = specs_of(cursor)
+    source, sink = open_source(read), open_sink(written)
+    return reconcile_pass(cursor, source, sink, most_keys, introduce(sink, source))
 
 
 def _tell(found: Reconciliation, *, strict: bool) -> State[Any]:
@@ -126,11 +127,8 @@ def _repair(job: str, reconciled: Reconciled, process: Any) -> int:
         if cursor is None or cursor.pass_id != reconciled.pass_id:
             raise BadParameter(f"{job} has begun another pass meanwhile; reconcile that one")
         source, sink = specs_of(cursor)
-        if sink.adds_rows:
-            raise BadParameter(
-                f"{job} only adds rows to its sink: ranges that are done again would be written twice. Delete their "
-                "rows from the sink and run the job with restart=True, or write the missing ones by hand"
-            )
+        if reason := sink.forbids_repair:
+            raise BadParameter(f"{job} {reason}")
         forget_cache(job, cursor.pass_number, cursor.pass_id)
         store.save(reopen(cursor, reconciled.accounts, again))
     limits = {name: cursor.run.policy[name] for name in ("max_failure_rate", "max_failures")}

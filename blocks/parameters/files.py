@@ -113,6 +113,9 @@ class Files:
     replay: ClassVar[None] = None
     # A full pass replaces what is there, and a repeated chunk its own part.
     adds_rows: ClassVar[bool] = False
+    forbids_repair: ClassVar[str] = (
+        "writes files, and those of a complete pass are not changed: write all of them anew with restart=True"
+    )
     forbids_overlap: ClassVar[str] = "a sink of files would then hold them twice"
 
     @field_validator("path")

@@ -86,6 +86,16 @@ class Table:
         return f"write={self.write!r} would write them twice: use write='upsert'" if self.adds_rows else None
 
     @property
+    def forbids_repair(self) -> str | None:
+        """Why ranges of a pass must not be done again, with the way out, or None if they may."""
+        return (
+            "only adds rows to its sink: ranges that are done again would be written twice. Delete their rows from the "
+            "sink and run the job with restart=True, or write the missing ones by hand"
+            if self.adds_rows
+            else None
+        )
+
+    @property
     def made_again(self) -> "Table":
         """The same sink for a replay, before which it may have got no row, and so may be missing."""
         return replace(self, create=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from math import comb
 
-from prefect_batch.blocks.capabilities import KeySide
+from prefect_batch.blocks.capabilities import KeySet, KeySide
 from prefect_batch.blocks.chunks import ChunkRange
 from prefect_batch.blocks.key_sum import KeySum, sum_of_keys
 from prefect_batch.blocks.keys import Key
@@ -38,7 +38,7 @@ class Comparison:
     """
 
     source: KeySide
-    sink: KeySide
+    sink: KeySide | KeySet
     whole: ChunkRange
     most: int
     _noted: set[Key] = field(default_factory=set)
@@ -63,6 +63,10 @@ class Comparison:
     def _part(self, found: Compared, part: ChunkRange) -> Iterable[Key]:
         """Yield the source's keys that are not in the sink, and add the sink's extra keys to `found`."""
         wanted = {self.source.comparable(key): key for key in self.source.keys(part)}
+        if isinstance(self.sink, KeySet):
+            there = self.sink.has(wanted)
+            found.source, found.sink = found.source + len(wanted), found.sink + len(there)
+            return [key for comparable, key in wanted.items() if comparable not in there]
         missing, surplus = dict(wanted), []
         for key in self.sink.keys(part):
             comparable = self.sink.comparable(key)
@@ -84,6 +88,7 @@ class Comparison:
         return any(isinstance(value, str) for value in self.whole.upto)
 
     def _note_surplus(self, found: Compared, keys: list[Key]) -> None:
+        assert not isinstance(self.sink, KeySet)
         if keys and self._is_text:
             there = self.source.has(keys, self.whole.after, self.whole.upto)
             # In the sink's order of text the ranges may overlap.

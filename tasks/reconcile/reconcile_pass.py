@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from prefect_batch.blocks.capabilities import ComparesKeys, KeySide
+from prefect_batch.blocks.capabilities import AbandonsPasses, ComparesKeys, HoldsKeys, InPlace, KeySet, KeySide
 from prefect_batch.blocks.chunks import ChunkRange, Tally
 from prefect_batch.blocks.contracts import Sink, Source
 from prefect_batch.blocks.errors import BadSink
@@ -37,10 +37,12 @@ class Reconciled(NamedTuple):
     pass_id: str
 
 
-def reconcile_pass(cursor: Cursor, source: Source | None, sink: Sink | None, most: int) -> Reconciled:
+def reconcile_pass(
+    cursor: Cursor, source: Source | None, sink: Sink | None, most: int, in_place: InPlace = "no"
+) -> Reconciled:
     """Compare source and sink over the finished ranges of the cursor's pass, naming at most `most` keys of a kind.
 
-    They may be None for a pass that has found no record.
+    They may be None for a pass that has found no record. `in_place`: whether the sink writes to what the source reads.
     """
     place = open_place(cursor.dead_letters)
     letters = sum_letters(place, cursor.job, cursor.pass_number)
@@ -53,25 +55,50 @@ def reconcile_pass(cursor: Cursor, source: Source | None, sink: Sink | None, mos
         return Reconciled(found, accounts, [], letters.decided, cursor.pass_id)
     assert source is not None
     assert sink is not None
-    sides = _sides(source, sink)
+    by_counts = replace(found, by_keys=False)
+    if in_place == "yes":
+        doubts += _doubts_in_place(cursor, accounts, letters, sink)
+        return Reconciled(replace(by_counts, doubts=tuple(doubts)), accounts, [], letters.decided, cursor.pass_id)
+    sides = _sides(cursor, source, sink)
     if isinstance(sides, str):
-        return Reconciled(replace(found, doubts=(sides, *doubts)), accounts, [], letters.decided, cursor.pass_id)
+        return Reconciled(replace(by_counts, doubts=(sides, *doubts)), accounts, [], letters.decided, cursor.pass_id)
     whole = ChunkRange(cursor.position.start, cursor.position.upper)
     try:
         return _Pass(cursor, accounts, letters, Comparison(*sides, whole, most)).reconcile(found)
     except (SQLAlchemyError, TypeError) as error:
         said = hide_passwords(str(own_error(error))).strip().partition("\n")[0]
         doubt = f"the keys of source and sink could not be compared: {said}"
-        return Reconciled(replace(found, doubts=(doubt, *doubts)), accounts, [], letters.decided, cursor.pass_id)
+        return Reconciled(replace(by_counts, doubts=(doubt, *doubts)), accounts, [], letters.decided, cursor.pass_id)
 
 
-def _sides(source: Source, sink: Sink) -> tuple[KeySide, KeySide] | str:
+def _doubts_in_place(cursor: Cursor, accounts: Sequence[Account], letters: LetterSums, sink: Sink) -> list[str]:
+    """Return what does not match where source and sink are one table, whose keys therefore show nothing.
+
+    Each failed record has a letter until that is purged, and the ledger has the rows of a pass that is not complete.
+    """
+    known = [account for account in accounts if not account.filtered.is_unknown]
+    doubts = [f"{account.range.text}: {NO_ACCOUNT}" for account in accounts if account.filtered.is_unknown]
+    failed, buried = sum(account.tally.failed for account in known), sum(letters.by_status.values())
+    if buried != failed:
+        doubts.append(f"{failed:,} records have failed, and there are {buried:,} letters: were some purged, or lost?")
+    if not cursor.position.complete and isinstance(sink, AbandonsPasses):
+        rows, noted = sum(account.tally.rows_written for account in known), sink.committed(cursor.pass_ref)
+        if noted is not None and noted < rows:
+            doubts.append(f"{rows:,} rows were written, and the ledger beside {sink.name} has {noted:,} of them")
+    return doubts
+
+
+def _sides(cursor: Cursor, source: Source, sink: Sink) -> tuple[KeySide, KeySide | KeySet] | str:
     """Return the keys of both ends, or why they cannot be compared at all."""
     if not isinstance(source, ComparesKeys):
         return f"{source.name} cannot be asked for keys without reading it"
-    if not isinstance(sink, ComparesKeys):
-        return f"{sink.name} cannot be asked for keys"
     try:
+        if isinstance(sink, HoldsKeys):
+            if not cursor.position.complete:
+                return f"the pass is not complete, and {sink.name} has none of its files before it is"
+            return source.key_side(source.key), sink.key_set(source.key)
+        if not isinstance(sink, ComparesKeys):
+            return f"{sink.name} cannot be asked for keys"
         return source.key_side(source.key), sink.key_side(source.key)
     except BadSink as error:
         return str(error)
@@ -110,6 +137,8 @@ def _of_nothing(
         discarded=by_status["discarded"],
         resolved=by_status["resolved"],
         doubts=tuple(doubts),
+        read=sum(account.tally.read for account in accounts),
+        written=sum(account.tally.written for account in accounts),
     )
 
 
@@ -143,6 +172,11 @@ class _Pass:
             if difference and difference.missing:
                 to_repair.append(account)
         differences += self._beyond()
+        if isinstance(sink := self.comparison.sink, KeySet) and sink.doubt:
+            doubts.append(sink.doubt)
+        if not source_keys and found.read:
+            doubts.append(f"the source has none of the {found.read:,} records any more that were read")
+            found = replace(found, by_keys=False)
         found = replace(
             found,
             source_keys=source_keys,
@@ -153,9 +187,10 @@ class _Pass:
         return Reconciled(found, list(self.accounts), to_repair, self.letters.decided, self.cursor.pass_id)
 
     def _sums(self, account: Account) -> tuple[KeySum, KeySum] | None:
-        if not are_integers(account.range.upto):
+        sink = self.comparison.sink
+        if isinstance(sink, KeySet) or not are_integers(account.range.upto):
             return None
-        return self.comparison.source.sum(account.range), self.comparison.sink.sum(account.range)
+        return self.comparison.source.sum(account.range), sink.sum(account.range)
 
     def _matches(self, account: Account, source: KeySum, sink: KeySum) -> bool:
         """Return whether the sums show that nothing is missing: all are in the sink, or all but filtered and failed."""
@@ -167,7 +202,11 @@ class _Pass:
         upper = self.cursor.position.upper
         if upper is None or not self.cursor.position.complete or self.cursor.mode != "full":
             return []
-        beyond = self.comparison.sink.beyond(upper)
+        sink = self.comparison.sink
+        if isinstance(sink, KeySet):
+            count, keys = sink.others(self.comparison.most)
+            return [RangeDifference("(start, end]", 0, count, (), tuple(map(key_text, keys)))] if count else []
+        beyond = sink.beyond(upper)
         return [RangeDifference(f"({key_text(upper)}, end]", 0, beyond, (), ())] if beyond else []
 
 

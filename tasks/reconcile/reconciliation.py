@@ -44,7 +44,8 @@ class Reconciliation:
 
     `status` is ``agrees``, ``differs`` or ``could not verify``, which is neither right nor wrong; `doubts` are
     sentences that say what could not be verified, and why. `source_keys` and `sink_keys` are counted now; `filtered`,
-    and the letters by their status, are those of the pass. `repaired` are the ranges that were then done again.
+    and the letters by their status, are those of the pass. `repaired` are the ranges that were then done again. Without
+    `by_keys` no keys could be compared, and the counts are what the pass has `read` and `written`.
     """
 
     job: str
@@ -59,6 +60,9 @@ class Reconciliation:
     differences: tuple[RangeDifference, ...] = ()
     doubts: tuple[str, ...] = ()
     repaired: int = 0
+    read: int = 0
+    written: int = 0
+    by_keys: bool = True
 
     @property
     def status(self) -> Verdict:
@@ -81,6 +85,8 @@ class Reconciliation:
 
     def _sums(self) -> str:
         letters = f"{self.open:,} in open letters, {self.discarded:,} in discarded ones"
+        if not self.by_keys:
+            return f"{self.read:,} read: {self.written:,} written, {self.filtered:,} filtered, {letters}"
         return (
             f"{self.source_keys:,} in the source: {self.sink_keys:,} in the sink, {self.filtered:,} filtered, {letters}"
         )

@@ -11,6 +11,7 @@ import pyarrow as pa
 from prefect_batch.blocks.chunks import ChunkRange
 from prefect_batch.blocks.credentials import storage_options
 from prefect_batch.blocks.errors import BadParameter, BadSink
+from prefect_batch.blocks.files.writing.key_set import FileKeys, read_file_keys
 from prefect_batch.blocks.files.writing.manifest import Manifest, load_manifest
 from prefect_batch.blocks.files.writing.part_writer import PartFormat, written_schema
 from prefect_batch.blocks.files.writing.publish import COMPACT_BYTES, clean, is_part, publish
@@ -41,7 +42,7 @@ def open_files_sink(spec: Files) -> "FilesSink":
     schema = schema_of(spec.schema) if spec.schema else None
     connections = () if spec.storage is None else (spec.storage,)
     store = open_store(spec.path, storage_options(spec.storage))
-    return FilesSink(store, part_format, schema, COMPACT_BYTES if spec.compact else None, connections)
+    return FilesSink(store, part_format, schema, COMPACT_BYTES if spec.compact else None, connections, spec)
 
 
 def _check_written(spec: Files) -> None:
@@ -59,7 +60,7 @@ class FilesSink:
     """A sink that writes files to a directory. What a pass writes counts when the pass is complete.
 
     `schema` is the schema of every file, or None if the first records decide. With `compact_bytes`, the parts of a
-    pass are joined at its end into files of about that size.
+    pass are joined at its end into files of about that size. By `spec` the files are read again.
     """
 
     # The chunks' notes are its ledger. A chunk that is repeated without a note replaces its own part.
@@ -74,7 +75,9 @@ class FilesSink:
         schema: pa.Schema | None = None,
         compact_bytes: int | None = None,
         connections: tuple[str, ...] = (),
+        spec: Files | None = None,
     ) -> None:
+        self._spec = spec
         self.name = f"the files in {store.place}"
         self._store, self._format, self._compact_bytes = store, part_format, compact_bytes
         self._given = schema
@@ -200,3 +203,8 @@ class FilesSink:
         """Publish the pass's parts, and write the manifest."""
         now = datetime.now(UTC).isoformat(timespec="seconds")
         publish(self._store, pass_, self._format, now, self._compact_bytes)
+
+    def key_set(self, key: tuple[str, ...]) -> FileKeys:
+        """Return the keys in the files that the manifest names."""
+        spec = self._spec or Files(self._store.place, self._format.name)
+        return read_file_keys(spec, self._store.place, load_manifest(self._store), key)
