@@ -9,6 +9,8 @@ from prefect_batch.blocks.keys import Key
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from prefect_batch.blocks.kinds.record import Record
+
 
 # A batch has fewer rows than it may if they take more bytes than about this.
 BATCH_BYTES = 32 * 2**20
@@ -69,16 +71,19 @@ class Batch:
 
 @dataclass(frozen=True)
 class Unreadable:
-    """A record of a file that cannot be read, with its raw bytes and the reason.
+    """A record that cannot be read, and the reason.
 
     Attributes:
+        raw: The bytes of a record of a file.
         line: The number of the record's line, from 1. None if it is not known.
+        record: The record of another source, with what could not be read as an object that shows its text.
     """
 
     key: Key
-    raw: bytes
-    line: int | None
-    reason: str
+    raw: bytes = b""
+    line: int | None = None
+    reason: str = ""
+    record: "Record | None" = None
 
 
 class FileBatch(Batch):

@@ -524,7 +524,10 @@ class RecordTimeout(BatchError):
 
 
 class UnreadableRecord(RecordError):
-    """A line of a file cannot be parsed. It becomes a dead letter with its bytes as ``__raw__``."""
+    """A record cannot be read: a line that cannot be parsed, or a value for which the driver has no Python value.
+
+    It becomes a dead letter, with the bytes of the line as ``__raw__``, or with the value as text.
+    """
 
 
 @dataclass(eq=False, repr=False)

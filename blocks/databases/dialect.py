@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from sqlalchemy import Connection, Engine, Select
+from sqlalchemy import ColumnElement, Connection, Engine, Select
 from sqlalchemy import types as sql
 from sqlalchemy.engine import URL
 
@@ -101,10 +101,11 @@ class Dialect:
         column_fit: Returns what a column of this type takes, and how the driver is to be given it.
         made_type: Returns the type of a column to create for values of an Arrow type, so that none is cut, rounded or
             mistaken for another. It is passed whether the column is part of the key. Raises KeyError if there is none.
+        read_column: Returns what to select for a column of this type, so that the driver gives its values exactly.
         read_value: Returns the function that turns stored values of such a column into Python values, or None if they
             already are.
         stream: Returns the driver's own cursor, which streams and avoids SQLAlchemy's objects for every row, or None if
-            there is none.
+            there is none. Rows with values that the driver cannot decode come as `DamagedRows`.
         table_reader: Returns the function that reads a statement's rows in batches with a table, or None if a table
             might change a value of these columns. A batch has rows, as the driver returns them, if a table cannot hold
             them.
@@ -141,6 +142,7 @@ class Dialect:
     arrow_type: Callable[[sql.TypeEngine[Any]], pa.DataType] = column_types.arrow_type
     column_fit: Callable[[sql.TypeEngine[Any]], Fit] = column_types.column_fit
     made_type: Callable[[pa.DataType, bool], sql.TypeEngine[Any]] = standard.made_type
+    read_column: Callable[[ColumnElement[Any], sql.TypeEngine[Any]], ColumnElement[Any]] = lambda column, _type: column
     read_value: Callable[[sql.TypeEngine[Any]], Callable[[Any], Any] | None] = lambda _type: None
 
     stream: Callable[[Connection], Any] = lambda _connection: None

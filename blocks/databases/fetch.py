@@ -9,8 +9,8 @@ from sqlalchemy import Connection, Engine, Select
 
 from prefect_batch.blocks.batches import BATCH_BYTES
 from prefect_batch.blocks.databases.statements import compiled
+from prefect_batch.blocks.databases.undecoded import DamagedRows, Rows
 
-Rows = list[tuple[Any, ...]]
 # Rows are fetched so many at a time until a batch has enough: they may suddenly become wide, so few are taken blindly.
 FIRST_ROWS, STEP_ROWS = 8, 64
 # One row of so many is measured, always another one of them.
@@ -22,7 +22,8 @@ def fetch_batches(
 ) -> Iterator[Rows]:
     """Yield the statement's rows in lists of at most `batch_rows`, or of fewer if rows are wide.
 
-    Only one list is in memory at a time. `stream` is the dialect's.
+    Only one list is in memory at a time. A list with rows that could not be decoded is one of `DamagedRows`. `stream`
+    is the dialect's.
     """
     with engine.connect() as connection:
         cursor = stream(connection)
@@ -48,18 +49,19 @@ def _gathered(fetch: Callable[[int, int], Sequence[tuple[Any, ...]]], batch_rows
     """
     count, turn = FIRST_ROWS, 0
     rows: Rows = []
-    size = 0
+    size, damaged = 0, False
     while step := fetch(now := min(count, batch_rows - len(rows)), batch_rows - len(rows) if now == STEP_ROWS else now):
         rows.extend(step)
+        damaged = damaged or isinstance(step, DamagedRows)
         width = _width(step[turn % min(MEASURED, len(step)) :: MEASURED])
         size += width * len(step)
         turn += 1
         if len(rows) >= batch_rows or size + width > BATCH_BYTES:
-            yield rows
-            rows, size = [], 0
+            yield DamagedRows(rows) if damaged else rows
+            rows, size, damaged = [], 0, False
         count = max(1, min(STEP_ROWS, (BATCH_BYTES - size) // width))
     if rows:
-        yield rows
+        yield DamagedRows(rows) if damaged else rows
 
 
 def row_bytes(rows: Rows) -> int:

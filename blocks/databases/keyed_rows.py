@@ -4,12 +4,14 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, column, literal_column, select, table, text
+from sqlalchemy import ColumnElement, Connection, Select, and_, column, literal_column, select, table, text
 from sqlalchemy import types as sql
+from sqlalchemy.exc import DataError
 
 from prefect_batch.blocks.databases.columns import SourceColumn, escape_colons, missing_table, table_columns
 from prefect_batch.blocks.databases.end import SqlEnd
 from prefect_batch.blocks.databases.keyset import beyond, up_to
+from prefect_batch.blocks.databases.undecoded import undecoded_key
 from prefect_batch.blocks.errors import BadSource
 from prefect_batch.blocks.keys import Key, encode_key, plain_key
 from prefect_batch.blocks.parameters.tables import Query, Table
@@ -112,7 +114,7 @@ class KeyedRows(SqlEnd):
         with self.engine.connect() as connection:
             while len(found) < most and after != upto:
                 statement = self.select(*self.key_expressions).where(self.within(after, upto))
-                row = connection.execute(statement.order_by(*self.key_expressions).offset(rows - 1).limit(1)).first()
+                row = self._first(connection, statement.order_by(*self.key_expressions).offset(rows - 1).limit(1))
                 after = upto if row is None else plain_key(row)
                 found.append(after)
         return found
@@ -125,5 +127,11 @@ class KeyedRows(SqlEnd):
 
     def _one(self, statement: Select[Any]) -> Key | None:
         with self.engine.connect() as connection:
-            row = connection.execute(statement.limit(1)).first()
+            row = self._first(connection, statement.limit(1))
         return None if row is None else plain_key(row)
+
+    def _first(self, connection: Connection, statement: Select[Any]) -> Any:
+        try:
+            return connection.execute(statement).first()
+        except DataError as error:
+            raise undecoded_key(self.name, str(error.orig).strip()) from error

@@ -8,7 +8,7 @@ import pyarrow as pa
 from sqlalchemy import ColumnElement, Select, column
 from sqlalchemy import types as sql
 
-from prefect_batch.blocks.batches import Batch
+from prefect_batch.blocks.batches import Batch, Unreadable
 from prefect_batch.blocks.chunks import ChunkRange
 from prefect_batch.blocks.databases.check_source import check_source
 from prefect_batch.blocks.databases.dialect import TableReader
@@ -17,6 +17,7 @@ from prefect_batch.blocks.databases.fetch import fetch_batches, row_bytes
 from prefect_batch.blocks.databases.key_side import SqlKeySide
 from prefect_batch.blocks.databases.keyed_rows import KeyedRows
 from prefect_batch.blocks.databases.keyset import one_of
+from prefect_batch.blocks.databases.undecoded import DamagedRows, separated
 from prefect_batch.blocks.keys import Key, plain_key
 
 
@@ -90,13 +91,20 @@ class SqlSource(KeyedRows):
 
     def _statement(self, condition: ColumnElement[bool]) -> Select[Any]:
         types = {c.name: sql.NullType() if self.dialect.raw_keys else c.type for c in self.columns}
-        columns: list[ColumnElement[Any]] = [column(name, type_) for name, type_ in types.items()]
+        read = self.dialect.read_column
+        columns = [read(column(c.name, types[c.name]), c.type) for c in self.columns]
         if self._key_places[0] >= len(columns):
             columns += [c.label(f"batch_key_{place}") for place, c in enumerate(self.key_expressions)]
         return self.select(*columns).where(condition).order_by(*self.key_expressions)
 
     def _batch(self, rows: list[tuple[Any, ...]]) -> Batch:
-        return Batch(self.names, self._converted(rows) if self._readers else rows, row_bytes(rows))
+        size = row_bytes(rows)
+        unreadable: list[Unreadable] = []
+        if isinstance(rows, DamagedRows):
+            rows, unreadable = separated(rows, self.names, self.key_of, self.name)
+        batch = Batch(self.names, self._converted(rows) if self._readers and rows else rows, size)
+        batch.unreadable = unreadable
+        return batch
 
     def _converted(self, rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
         by_column: list[Any] = list(zip(*rows, strict=True))

@@ -174,12 +174,17 @@ class LettersSource:
     def _find(self, source: Source, keys: Sequence[Key]) -> list[dict[str, Any] | Exception]:
         """Return the source's record for each key, or why there is not exactly one."""
         found: dict[str, list[dict[str, Any]]] = {}
+        unreadable: dict[str, Exception] = {}
         for start in range(0, len(keys), FIND_KEYS):
             for batch in _batches_of(source, keys[start : start + FIND_KEYS]):
+                for gone in batch.unreadable:
+                    unreadable[_text(gone.key)] = UnreadableRecord(
+                        f"{source.name}, {key_text(gone.key)}: {gone.reason}"
+                    )
                 for row in batch.rows:
                     record = dict(zip(batch.names, row, strict=False))
                     found.setdefault(_text(source.key_of(row)), []).append(record)
-        return [_only(found.get(_text(key), []), source, key) for key in keys]
+        return [unreadable.get(_text(key)) or _only(found.get(_text(key), []), source, key) for key in keys]
 
     def key_of(self, row: tuple[Any, ...]) -> Key:
         """Return the record's key in the job's source."""

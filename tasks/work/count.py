@@ -113,9 +113,8 @@ def _letter(batch: Batch, source: Source, replays: Replays | None, failure: Fail
 
 
 def letter_of(record: Unreadable) -> DeadLetter:
-    """Return the letter of a record that could not be read, with its bytes, and with its line if that is known."""
-    place = f"byte {record.key[1]:,}" if record.line is None else f"line {record.line:,}"
-    error = UnreadableRecord(f"{place} of {record.key[0]}: {record.reason}")
+    """Return the letter of a record that could not be read: with its bytes if it is of a file."""
+    error = UnreadableRecord(f"{_place(record)}: {record.reason}")
     return DeadLetter(
         key=record.key,
         stage="read",
@@ -124,8 +123,15 @@ def letter_of(record: Unreadable) -> DeadLetter:
         traceback=trace_text(error, None),
         attempts=1,
         failed_at=datetime.now(UTC),
-        record={RAW: record.raw, LINE: record.line},
+        record={RAW: record.raw, LINE: record.line} if record.record is None else record.record,
     )
+
+
+def _place(record: Unreadable) -> str:
+    if record.record is not None:
+        return f"the record with the key {key_text(record.key)}"
+    place = f"byte {record.key[1]:,}" if record.line is None else f"line {record.line:,}"
+    return f"{place} of {record.key[0]}"
 
 
 def sum_filtered(batch: Batch, outputs: Sequence[Outputs], failures: Sequence[Failure], source: Source) -> KeySum:

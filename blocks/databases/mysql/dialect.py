@@ -13,7 +13,8 @@ from prefect_batch.blocks.databases.dialect import Dialect, Explained, Health
 from prefect_batch.blocks.databases.mysql.catalogue import check_target, unique_indexes
 from prefect_batch.blocks.databases.mysql.errors import blame
 from prefect_batch.blocks.databases.mysql.identity import identity
-from prefect_batch.blocks.databases.mysql.values import arrow_type, column_fit, made_type
+from prefect_batch.blocks.databases.mysql.stream import Stream
+from prefect_batch.blocks.databases.mysql.values import arrow_type, column_fit, made_type, read_column, reader
 from prefect_batch.blocks.databases.mysql.write import write_mysql
 from prefect_batch.blocks.databases.statements import explain
 
@@ -57,7 +58,8 @@ def _type(field: Any) -> sql.TypeEngine[Any]:
 
     kinds: dict[int, type[sql.TypeEngine[Any]]] = {
         **dict.fromkeys((KIND.TINY, KIND.SHORT, KIND.LONG, KIND.LONGLONG, KIND.INT24, KIND.YEAR), sql.BigInteger),
-        **dict.fromkeys((KIND.FLOAT, KIND.DOUBLE), sql.Double),
+        KIND.FLOAT: mysql.FLOAT,
+        KIND.DOUBLE: sql.Double,
         **dict.fromkeys((KIND.TIMESTAMP, KIND.DATETIME), sql.DateTime),
         KIND.DATE: sql.Date,
         KIND.BIT: mysql.BIT,
@@ -88,10 +90,7 @@ def _refused_key(kind: sql.TypeEngine[Any]) -> str | None:
 
 
 def _stream(connection: Connection) -> Any:
-    from pymysql.cursors import SSCursor
-
-    driver: Any = connection.connection.driver_connection
-    return driver.cursor(SSCursor)
+    return Stream(connection.connection.driver_connection)
 
 
 def _explain(connection: Connection, statement: Select[Any]) -> Explained:
@@ -134,6 +133,8 @@ MYSQL = Dialect(
     arrow_type=arrow_type,
     column_fit=column_fit,
     made_type=made_type,
+    read_column=read_column,
+    read_value=reader,
     stream=_stream,
     write=write_mysql,
     explain=_explain,

@@ -4,10 +4,12 @@ from collections.abc import Callable, Sequence
 from datetime import time, timedelta
 from decimal import Decimal
 from math import copysign, isfinite
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
+import numpy as np
 import pyarrow as pa
+from sqlalchemy import ColumnClause, ColumnElement, literal_column
 from sqlalchemy import types as sql
 from sqlalchemy.dialects import mysql
 
@@ -64,6 +66,20 @@ def _column_kind(column: sql.TypeEngine[Any]) -> str:
 def arrow_type(column: sql.TypeEngine[Any]) -> pa.DataType:
     """Implement `Dialect.arrow_type`."""
     return column_types.arrow_type(column, _column_kind(column))
+
+
+def read_column(expression: ColumnElement[Any], column: sql.TypeEngine[Any]) -> ColumnElement[Any]:
+    """Implement `Dialect.read_column`. As text a FLOAT has six digits only."""
+    if not isinstance(column, mysql.FLOAT):
+        return expression
+    return (expression + literal_column("0e0")).label(cast("ColumnClause[Any]", expression).name)
+
+
+def reader(column: sql.TypeEngine[Any]) -> Callable[[Any], Any] | None:
+    """Implement `Dialect.read_value`: the number of a FLOAT is that of its shortest text."""
+    if not isinstance(column, mysql.FLOAT):
+        return None
+    return lambda value: value if value is None else float(str(np.float32(value)))
 
 
 def column_fit(column: sql.TypeEngine[Any]) -> Fit:

@@ -12,6 +12,7 @@ from prefect_batch.blocks.databases.column_types import sql_type
 from prefect_batch.blocks.databases.columns import SourceColumn, describe
 from prefect_batch.blocks.databases.dialect import Dialect, Explained, TableReader
 from prefect_batch.blocks.databases.postgresql.catalogue import check_target, unique_indexes
+from prefect_batch.blocks.databases.postgresql.decode import register_interval
 from prefect_batch.blocks.databases.postgresql.errors import blame
 from prefect_batch.blocks.databases.postgresql.health import HEALTH
 from prefect_batch.blocks.databases.postgresql.identity import identity
@@ -40,12 +41,13 @@ def _set_up(engine: Engine) -> None:
 
 
 def _set_up_connection(connection: Any, _record: Any) -> None:
-    """Prepare no statements, and speak UTF-8.
+    """Prepare no statements, speak UTF-8, and read intervals exactly.
 
     Behind a pooler such as PgBouncer the next transaction may be in another session, which does not know a prepared
     statement of this name, or has another one. In any other encoding some texts cannot be sent, and none be copied.
     """
     connection.prepare_threshold = None
+    register_interval(connection)
     if connection.info.encoding != "utf-8":
         connection.execute("SET client_encoding TO 'UTF8'")
         connection.commit()
@@ -61,12 +63,11 @@ def _type(connection: Connection, field: Any) -> sql.TypeEngine[Any]:
     dialect: Any = connection.dialect
     info = psycopg.adapters.types.get(field[1])
     kind = dialect.ischema_names.get(info.regtype if info else "", sql.NullType)
-    if kind is sql.NUMERIC:
+    if kind is sql.NUMERIC and field[1] == info.oid:
         return sql.Numeric(field[4], field[5])
-    if issubclass(kind, (sql.DateTime, sql.TIMESTAMP)):
-        return sql.DateTime(timezone="with time zone" in info.regtype)
-    found: sql.TypeEngine[Any] = kind()
-    return found
+    zone = info is not None and "with time zone" in info.regtype
+    found: sql.TypeEngine[Any] = kind(timezone=zone) if issubclass(kind, (sql.TIMESTAMP, sql.TIME)) else kind()
+    return sql.ARRAY(found) if info is not None and field[1] == info.array_oid else found
 
 
 def _stream(connection: Connection) -> Any:

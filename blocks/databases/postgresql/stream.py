@@ -3,6 +3,9 @@
 import contextlib
 from typing import Any
 
+from prefect_batch.blocks.databases.postgresql.decode import decoded, decoders_of
+from prefect_batch.blocks.databases.undecoded import marked
+
 # libpq gives the rows of a result in portions since then: https://www.postgresql.org/docs/17/libpq-single-row-mode.html
 _PORTIONS = 170000
 
@@ -31,8 +34,13 @@ class Stream:
 
     def fetchmany(self, count: int) -> list[tuple[Any, ...]]:
         """Return the next rows, about so many, and none after the last one."""
+        from psycopg import DataError
+
         if not self._in_portions:
-            found: list[tuple[Any, ...]] = self._named.fetchmany(count)
+            try:
+                found: list[tuple[Any, ...]] = self._named.fetchmany(count)
+            except DataError:
+                found = self._decoded(self._named.pgresult)
             return found
         rows = self._portion() if self._asked else []
         if not rows:
@@ -55,14 +63,17 @@ class Stream:
         Raises:
             psycopg.Error: The server ended the SELECT.
         """
-        from psycopg.errors import error_from_result
+        from psycopg.errors import DataError, error_from_result
         from psycopg.pq import ExecStatus
 
         result = self._result()
         if result is not None and result.status == ExecStatus.TUPLES_CHUNK:
             self._transformer.set_pgresult(result, set_loaders=not self._knows_types)
             self._knows_types = True
-            rows: list[tuple[Any, ...]] = self._transformer.load_rows(0, result.ntuples, tuple)
+            try:
+                rows: list[tuple[Any, ...]] = self._transformer.load_rows(0, result.ntuples, tuple)
+            except DataError:
+                rows = self._decoded(result)
             return rows
         while self._result() is not None:
             pass
@@ -70,6 +81,9 @@ class Stream:
         if result is not None and result.status != ExecStatus.TUPLES_OK:
             raise error_from_result(result, encoding=self._driver.info.encoding)
         return []
+
+    def _decoded(self, result: Any) -> list[tuple[Any, ...]]:
+        return marked(decoded(result, decoders_of(result, self._transformer)))
 
     def _result(self) -> Any:
         from psycopg import generators

@@ -11,6 +11,8 @@ from sqlalchemy import types as sql
 
 from prefect_batch.blocks.batches import BATCH_BYTES, Batch
 from prefect_batch.blocks.databases.fetch import row_bytes
+from prefect_batch.blocks.databases.postgresql.decode import decode
+from prefect_batch.blocks.databases.undecoded import marked
 
 _CARRIED = (sql.Boolean, sql.Integer, sql.Float, sql.Date, sql.DateTime, sql.String)
 
@@ -112,7 +114,6 @@ def _rows(engine: Engine, statement: Select[Any], lines: bytes, schema: pa.Schem
         loads = [transformer.get_loader(field[1], Format.TEXT).load for field in described.description]
     texts = _parsed(lines, [pa.field(name, pa.binary()) for name in schema.names])
     columns = [
-        [None if value is None else load(value) for value in column.to_pylist()]
-        for load, column in zip(loads, texts.columns, strict=True)
+        [decode(load, value) for value in column.to_pylist()] for load, column in zip(loads, texts.columns, strict=True)
     ]
-    return list(zip(*columns, strict=True))
+    return marked(list(zip(*columns, strict=True)))

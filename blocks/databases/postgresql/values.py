@@ -9,6 +9,7 @@ from sqlalchemy import types as sql
 from sqlalchemy.dialects import postgresql
 
 from prefect_batch.blocks.databases import column_types
+from prefect_batch.blocks.databases.postgresql.decode import interval_text
 from prefect_batch.blocks.kinds.fit import FITS, Fit, document_text, list_fit, longest, refuse
 
 # The type "name" silently cuts longer ones.
@@ -44,6 +45,8 @@ def column_fit(column: sql.TypeEngine[Any]) -> Fit:
     if isinstance(column, postgresql.HSTORE):
         return FITS["other"].taking({dict: lambda value: value}).named("HSTORE")
     fit = column_types.column_fit(column, column_kind(column))
+    if isinstance(column, postgresql.INTERVAL):
+        return fit.taking({pa.MonthDayNano: interval_text})
     if isinstance(column, sql.JSON):
         return replace(fit, other=document_text)
     limit = text_limit(column)

@@ -13,15 +13,16 @@ from sqlalchemy import Connection, Engine, Select
 
 from prefect_batch.blocks.batches import Batch
 from prefect_batch.blocks.databases.fetch import fetch_batches, row_bytes
+from prefect_batch.blocks.databases.sqlite.stream import Stream
 
 # With more digits, two decimals may be the same float.
 _FLOAT_DIGITS = 15
 
 
 def stream(connection: Connection) -> Any:
-    """Return the driver's own cursor."""
-    driver: Any = connection.connection.driver_connection
-    return driver.cursor()
+    """Return the driver's own cursor, in a transaction."""
+    connection.begin()
+    return Stream(connection.connection.driver_connection)
 
 
 def fetch_tables(engine: Engine, statement: Select[Any], batch_rows: int, schema: pa.Schema) -> Iterator[Batch]:
