@@ -524,10 +524,7 @@ class RecordTimeout(BatchError):
 
 
 class UnreadableRecord(RecordError):
-    """A record cannot be read: a line that cannot be parsed, or a value for which the driver has no Python value.
-
-    It becomes a dead letter, with the bytes of the line as ``__raw__``, or with the value as text.
-    """
+    """A line of a file (the letter's ``__raw__``) cannot be parsed, or a value of a database not be decoded."""
 
 
 @dataclass(eq=False, repr=False)
