@@ -221,6 +221,18 @@ def test_a_connection_that_is_none():
         Table("shop.db", "orders", key="id")
 
 
+@pytest.mark.parametrize("end", ["source", "sink", "query"])
+def test_a_file_of_a_database_that_does_not_exist_is_not_made(run, end, tmp_path):
+    place = tmp_path / "missing" / "shop.db"
+    place.parent.mkdir()
+    url = f"sqlite:///{place}"
+    ends = {"query": Query(url, "SELECT * FROM orders", key="id")}
+    named = {"source" if end == "query" else end: ends.get(end, Table(url, "orders", key="id"))}
+    with refused(BadSink if end == "sink" else BadSource, f"there is no file {place}"):
+        run(**named)
+    assert not list(place.parent.iterdir())
+
+
 def test_a_block_that_does_not_exist(run):
     with refused(BadParameter, "there is no block secret/nothing"):
         run(source=Table("secret/nothing", "orders", key="id"))

@@ -1,6 +1,7 @@
 """What a table has as a source and as a sink: its database."""
 
 from functools import cached_property
+from pathlib import Path
 
 from sqlalchemy import Engine
 
@@ -24,6 +25,12 @@ class SqlEnd:
     def dialect(self) -> Dialect:
         """The dialect of the database."""
         return dialect_of(self.engine)
+
+    @property
+    def missing_file(self) -> Path | None:
+        """The file that the database would be in, if there is none. Connecting would create it, empty."""
+        file = self.dialect.file(self.engine.url)
+        return None if file is None or file.exists() else file
 
     @property
     def connections(self) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ def is_in_place(source: KeyedRows, sink: SqlEnd, spec: Table) -> InPlace:
     Databases of one kind are asked what the names stand for. A query or a view may read any table that its database
     has: if its text names the sink's table, it is taken to read it, and otherwise nobody knows.
     """
-    if source.dialect.schemes != sink.dialect.schemes:
+    if source.dialect.schemes != sink.dialect.schemes or sink.missing_file:
         return "no"
     written = _identity(sink, spec)
     if isinstance(source.spec, Query):

@@ -31,8 +31,10 @@ class KeyedRows(SqlEnd):
         """All columns of the table or query, including those that are not read.
 
         Raises:
-            BadSource: the table does not exist.
+            BadSource: the table does not exist, or the file of its database.
         """
+        if file := self.missing_file:
+            raise BadSource(f"{self.name} cannot be read: there is no file {file}; correct the connection", self.name)
         if isinstance(self.spec, Query):
             with self.engine.connect() as connection:
                 return self.dialect.query_columns(connection, self.spec.sql)

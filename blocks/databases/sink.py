@@ -164,6 +164,9 @@ class SqlSink(SqlEnd):
                 f"{self.name} is in a database without savepoints, so one record that it refuses would undo those "
                 "written before it: write to another database, or to files"
             )
+        if not self.spec.create and (file := self.missing_file):
+            way_on = "Correct the connection, or let it be made from the first records with create=True"
+            raise BadSink(f"{self.name} cannot be written: there is no file {file}. {way_on}", self.name)
         warnings: list[str] = []
         try:
             target = self._describe()
