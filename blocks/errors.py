@@ -21,6 +21,7 @@ BatchError
 ├── LostOwnership            another run took the job over, and this one stopped without saving
 ├── ChunkIsDone              another run has committed this chunk, and its result is in the ledger
 ├── RunStopped               the run was asked to stop, and the pass can be resumed
+├── ApiUnavailable           the Prefect API does not answer where PREFECT_API_URL says
 ├── UnknownJob               the job has no cursor: it never ran against this Prefect API
 └── KeysDiffer               a reconciliation found that source and sink differ, or could not verify it
 Raised by processors: SkipRecord (filters the record), StopBatch (aborts the run), BadRecords (names bad ones)
@@ -42,6 +43,7 @@ from prefect_batch.blocks.passwords import hide_passwords
 
 __all__ = [
     "AlreadyWritten",
+    "ApiUnavailable",
     "BadCursor",
     "BadOutput",
     "BadParameter",
@@ -401,6 +403,24 @@ class RunStopped(BatchError):
 
     def __str__(self) -> str:
         return self.reason if self.job is None else f"{self.job}: {self.reason}"
+
+
+@dataclass(eq=False, repr=False)
+class ApiUnavailable(BatchError):
+    """The Prefect API does not answer. Correct ``PREFECT_API_URL``, or start the server.
+
+    Attributes:
+        url: Where it was looked for, without a password.
+        reason: What came instead of its answer.
+    """
+
+    url: str
+    reason: str
+
+    def __str__(self) -> str:
+        ends = "" if self.url.rstrip("/").endswith("/api") else ", which ends with /api"
+        way_out = "and whether the server runs (prefect server start)"
+        return f"the Prefect API at {self.url} does not answer ({self.reason}): check PREFECT_API_URL{ends}, {way_out}"
 
 
 @dataclass(eq=False, repr=False)

@@ -9,10 +9,33 @@ import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.settings import PREFECT_API_URL
 
+from prefect_batch.blocks.errors import ApiUnavailable
+from prefect_batch.blocks.passwords import hide_passwords
+
 _Answer = TypeVar("_Answer")
 _PASSING_STATUS = {408, 429, 500, 502, 503, 504}
 # Prefect's own timeout is a minute, and a server on SQLite may hang for as long.
 _ANSWER_SECONDS = 10.0
+
+
+# A person waits for this answer.
+_LOOK_SECONDS = 5.0
+
+
+def look_up_api(url: str) -> httpx.Response:
+    """Return the answer of the Prefect API at this URL to the question for its version.
+
+    Raises:
+        ApiUnavailable: it does not answer within 5 seconds, or with an error, or something else answers there.
+    """
+    shown = hide_passwords(url)
+    try:
+        answer = httpx.get(f"{url.rstrip('/')}/admin/version", timeout=_LOOK_SECONDS)
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+        raise ApiUnavailable(shown, hide_passwords(str(error)) or type(error).__name__) from error
+    if answer.is_success and answer.headers.get("content-type", "").startswith("application/json"):
+        return answer
+    raise ApiUnavailable(shown, f"the answer to {shown.rstrip('/')}/admin/version is {answer.status_code}")
 
 
 class _Line(NamedTuple):

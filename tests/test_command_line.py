@@ -11,6 +11,7 @@ import time
 
 import psutil
 import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from prefect_batch import Table, process_records, status
 from prefect_batch.blocks.credentials import url_of
@@ -116,16 +117,23 @@ def test_a_reader_that_has_gone_is_no_error(flown):
     assert (child.stderr.read(), child.wait()) == (b"", Ending.DONE)
 
 
-def test_a_server_that_is_away_is_said_in_a_sentence(monkeypatch, capsys):
-    from prefect_batch.blocks import prefect_api as api
-
-    monkeypatch.setattr(api.call_api, "__kwdefaults__", {"patience_seconds": 0})
-    from prefect.settings import PREFECT_API_URL, temporary_settings
-
+@pytest.mark.parametrize("command", [("status",), ("history", "x"), ("stop", "x"), ("failures", "x"), ("secret", "x")])
+def test_a_server_that_is_away_is_said_in_a_sentence_at_once(command, capsys):
+    began = time.monotonic()
     with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
-        assert call("status") == Ending.NO_SERVER
-    sentence = r"prefect-batch: the Prefect API does not answer \(.*\); check PREFECT_API_URL"
+        assert call(*command) == Ending.NO_SERVER
+    assert time.monotonic() - began < 6
+    sentence = r"prefect-batch: the Prefect API at http://127.0.0.1:9/api does not answer \(.*\): check PREFECT_API_URL"
     assert re.match(sentence, capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    ("url", "way_out"), [("{}", "which ends with /api"), ("nonsense", "which ends"), ("{}/x/api", "404")]
+)
+def test_an_address_where_there_is_no_api(url, way_out, server, capsys):
+    with temporary_settings({PREFECT_API_URL: url.format(server.url.removesuffix("/api"))}):
+        assert call("status") == Ending.NO_SERVER
+    assert way_out in capsys.readouterr().err
 
 
 def start_demo(directory, **streams):

@@ -194,6 +194,11 @@ def test_the_history_of_a_job(shop, job, capsys):
     store.load()
     store.save(cursor.__class__(**{**vars(cursor), "status": "running", "message": ""}))
     assert [run.status for run in history(job).runs] == ["died", "stopped"]
+    assert (status(job).status, status(job).seconds_left) == ("died", None)
+    assert status(job).message == "the run ended without saving how; the next run resumes the pass"
+    assert call("status", job) == Ending.DONE
+    assert call("status", job, "--watch") == Ending.STOPPED
+    assert f"{job}: pass 1 (full) died" in capsys.readouterr().out
     call("run", file, "-p", "restart=true")
     capsys.readouterr()
     assert call("history", job) == Ending.DONE

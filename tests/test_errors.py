@@ -122,7 +122,7 @@ def test_it_passes_the_connection_between_a_run_and_its_workers(error):
         assert_same(theirs.recv().doomed[7], error)
         theirs.send(_remote(error))
         told = ours.recv()
-    assert isinstance(told, (RemoteError, SinkRefuses, errors.StopBatch))
+    assert isinstance(told, (RemoteError, SinkRefuses, errors.LostOwnership, errors.StopBatch))
     assert str(error) in str(told)
 
 

@@ -19,6 +19,7 @@ from prefect_batch import LostOwnership, Table, process_records, status
 from prefect_batch.blocks.errors import JobIsOwned
 from prefect_batch.blocks.prefect_api import call_api
 from prefect_batch.blocks.state import ownership
+from prefect_batch.blocks.state.cursor_store import load_cursor
 from prefect_batch.blocks.state.ownership import Owner, own_job
 
 pytestmark = pytest.mark.usefixtures("server")
@@ -218,6 +219,13 @@ def test_who_was_taken_for_dead_stops_without_saving(job, sqlite, tmp_path):
             dead_letters=str(tmp_path),
         )
     assert status(job).tally.read == 2000
-    assert status(job).status == "running"
+    assert load_cursor(job).status == "running"
     # And the new owner's right is left alone.
     assert not gone(job)
+    taken = call_api(lambda client: client.read_variable_by_name(ownership._variable(job)))
+    call_api(lambda client: ownership._delete(client, taken.id))
+    put(job, an_owner(token="killed", heartbeat="2026-01-02T03:04:05+00:00"))
+    assert status(job).status == "died"
+    assert status(job).message == (
+        "the run gave its last sign of life at 2026-01-02 03:04:05 UTC; the next run resumes the pass"
+    )

@@ -206,17 +206,23 @@ def _acquire(job: str, owner: Owner) -> Ownership:
     raise JobIsOwned(job)
 
 
+def last_owner(job: str) -> tuple[Owner, bool] | None:
+    """Return the latest owner that did not release the job, and whether it still runs it. None if there is none."""
+    existing = call_api(lambda client: client.read_variable_by_name(_variable(job)))
+    if existing is None:
+        return None
+    owner = _owner(existing.value)
+    return owner, not is_dead(owner, "", 0, flow_run_ended=_flow_run_ended(owner.run_id))
+
+
 def living_owner(job: str) -> Owner | None:
     """Return the owner that runs the job now.
 
     Returns:
         None if there is none, or only a dead one.
     """
-    existing = call_api(lambda client: client.read_variable_by_name(_variable(job)))
-    if existing is None:
-        return None
-    owner = _owner(existing.value)
-    return None if is_dead(owner, "", 0, flow_run_ended=_flow_run_ended(owner.run_id)) else owner
+    owner, lives = last_owner(job) or (None, False)
+    return owner if lives else None
 
 
 @contextlib.contextmanager

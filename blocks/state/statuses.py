@@ -16,7 +16,7 @@ MEANINGS: Mapping[str, str] = {
     "failed": "The run failed before the end of its pass. What it did before is saved.",
     "complete": "The pass is complete: every record is written, filtered, or kept as a dead letter.",
     "reset": "The pass was given up by hand. The next run starts a new one.",
-    "died": "The run ended without saving how. The job's status is still running until the next run resumes it.",
+    "died": "The run ended without saving how, as one that was killed. The next run resumes the pass.",
     "dry run": "A dry run: nothing was written, and nothing saved.",
 }
 

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 from cyclopts import Parameter
 
-from prefect_batch.blocks.errors import BatchError, FailureRateExceeded, JobIsOwned, LostOwnership, RunStopped
+from prefect_batch.blocks.errors import (
+    ApiUnavailable,
+    BatchError,
+    FailureRateExceeded,
+    JobIsOwned,
+    LostOwnership,
+    RunStopped,
+)
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
@@ -38,6 +45,8 @@ def ending_of(error: BatchError) -> Ending:
         return Ending.LIMIT
     if isinstance(error, JobIsOwned):
         return Ending.AT_WORK
+    if isinstance(error, ApiUnavailable):
+        return Ending.NO_SERVER
     if isinstance(error, (RunStopped, LostOwnership)):
         return Ending.STOPPED
     return Ending.REFUSED
@@ -136,8 +145,16 @@ def confirm(question: str) -> None:
 
 
 def announce_server() -> None:
-    """Say why nothing happens for a while, when Prefect is about to start a server of its own."""
+    """Say why nothing happens for a while, when Prefect is about to start a server of its own.
+
+    Raises:
+        ApiUnavailable: A server is configured, and does not answer.
+    """
     from prefect.settings import PREFECT_API_URL
 
-    if not PREFECT_API_URL.value():
+    from prefect_batch.blocks.prefect_api import look_up_api
+
+    if url := PREFECT_API_URL.value():
+        look_up_api(url)
+    else:
         print("No Prefect server is configured (PREFECT_API_URL); starting a temporary one …", file=sys.stderr)  # noqa: T201

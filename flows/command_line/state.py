@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from prefect_batch.blocks.errors import BadCursor
-from prefect_batch.flows.command_line.output import AsJson, Done, Yes, announce_server, confirm, print_found, say
+from prefect_batch.flows.command_line.output import (
+    AsJson,
+    Done,
+    Ending,
+    Yes,
+    announce_server,
+    confirm,
+    print_found,
+    say,
+)
 
 if TYPE_CHECKING:
     from prefect_batch.flows.operations.status import JobStatus
@@ -21,7 +30,7 @@ CLEAR = "\x1b[H\x1b[2J"
 
 def status(
     job: str | None = None, *, watch: Annotated[bool, Parameter(negative=())] = False, as_json: AsJson = False
-) -> None:
+) -> Ending:
     """Show the status of a job, or of all jobs.
 
     Parameters
@@ -42,16 +51,18 @@ def status(
         return [status_of(job)] if job else status_of_all()
 
     if watch:
-        _watch(look, as_json=as_json)
-        return
+        return _watch(look, as_json=as_json)
     found = look()
     print_found(found[0] if job else found, as_json=as_json, nothing="no job has run against this Prefect API")
+    return Ending.DONE
 
 
-def _watch(look: Callable[[], "list[JobStatus]"], *, as_json: bool) -> None:
-    """Show each change until no run is active: in place on a terminal, one after the other elsewhere."""
-    from prefect_batch.flows.operations.control import is_at_work
+def _watch(look: Callable[[], "list[JobStatus]"], *, as_json: bool) -> Ending:
+    """Show each change until no run is active: in place on a terminal, one after the other elsewhere.
 
+    Returns:
+        The exit code: whether a run has died.
+    """
     in_place = sys.stdout.isatty() and not as_json
     shown = ""
     while True:
@@ -60,8 +71,8 @@ def _watch(look: Callable[[], "list[JobStatus]"], *, as_json: bool) -> None:
         if text != shown:
             say(f"{CLEAR if in_place else ''}{text}")
             shown = text
-        if not any(one.status == "running" and is_at_work(one.job) for one in found):
-            return
+        if not any(one.status == "running" for one in found):
+            return Ending.STOPPED if any(one.status == "died" for one in found) else Ending.DONE
         time.sleep(WATCH_SECONDS)
 
 

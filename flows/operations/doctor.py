@@ -14,9 +14,9 @@ from prefect.settings import PREFECT_API_URL
 from sqlalchemy import make_url
 
 from prefect_batch.blocks.databases.known_dialects import DIALECTS
-from prefect_batch.blocks.errors import BatchError
+from prefect_batch.blocks.errors import ApiUnavailable, BatchError
 from prefect_batch.blocks.passwords import hide_passwords
-from prefect_batch.blocks.prefect_api import call_api
+from prefect_batch.blocks.prefect_api import call_api, look_up_api
 
 OLDEST_SERVER = Version("3.9.1")
 _ANSWER_SECONDS = 5.0
@@ -84,22 +84,13 @@ def _api() -> Iterator[Finding]:
             "seconds: run `prefect server start`, and prefect config set PREFECT_API_URL=http://127.0.0.1:4200/api",
         )
         return
-    shown = hide_passwords(url)
     try:
-        answer = httpx.get(f"{url.rstrip('/')}/admin/version", timeout=_ANSWER_SECONDS)
-        answer.raise_for_status()
+        answer = look_up_api(url)
         found = Version(answer.json())
-    except httpx.HTTPStatusError as error:
-        code = error.response.status_code
-        slash = "" if url.rstrip("/").endswith("/api") else "; its URL ends with /api"
-        yield Finding(
-            "Prefect API", "fault", f"{shown} answers {code}: check PREFECT_API_URL and PREFECT_API_KEY{slash}"
-        )
+    except ApiUnavailable as error:
+        yield Finding("Prefect API", "fault", str(error))
         return
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-        reason = str(error) or type(error).__name__
-        yield Finding("Prefect API", "fault", f"{shown} does not answer ({reason}): check PREFECT_API_URL")
-        return
+    shown = hide_passwords(url)
     if found < OLDEST_SERVER:
         yield Finding(
             "Prefect API", "fault", f"{shown} is Prefect {found}: update the server to {OLDEST_SERVER} or later"

@@ -5,12 +5,12 @@ from datetime import datetime
 from typing import Any
 
 from prefect_batch.blocks.chunks import Tally
-from prefect_batch.blocks.jobs import of_replay, pass_title
+from prefect_batch.blocks.jobs import main_job, of_replay, pass_title
 from prefect_batch.blocks.keys import key_text
 from prefect_batch.blocks.state.cursor import Cursor, PastRun, past_run
 from prefect_batch.blocks.state.cursor_store import load_all, load_cursor
-from prefect_batch.blocks.state.ownership import living_owner
-from prefect_batch.blocks.state.statuses import Status
+from prefect_batch.blocks.state.ownership import last_owner, living_owner
+from prefect_batch.blocks.state.statuses import PastStatus
 from prefect_batch.tasks.report.progress import duration_text
 
 
@@ -18,12 +18,13 @@ from prefect_batch.tasks.report.progress import duration_text
 class JobStatus:
     """The state of a job. `tally` counts its pass, `total` is the estimated number of the pass's records.
 
-    `status` is ``running``, ``stopped``, ``failed``, ``complete`` or ``reset``. `rate` is records per second. While the
-    job runs, `waiting` is why it starts no further chunk, if so. `limits` and `resources` are those of the run.
+    `status` is ``running``, ``stopped``, ``failed``, ``complete``, ``reset`` or ``died``. `rate` is records per second.
+    While the job runs, `waiting` is why it starts no further chunk, if so. `limits` and `resources` are those of the
+    run.
     """
 
     job: str
-    status: Status
+    status: PastStatus
     message: str
     pass_number: int
     mode: str
@@ -86,10 +87,11 @@ class JobStatus:
 
 def _status(cursor: Cursor) -> JobStatus:
     prefix = cursor.position.prefix
+    found, message = _now(cursor)
     return JobStatus(
         job=cursor.job,
-        status=cursor.status,
-        message=cursor.message,
+        status=found,
+        message=message,
         pass_number=cursor.pass_number,
         mode=cursor.mode,
         tally=cursor.tally,
@@ -103,6 +105,21 @@ def _status(cursor: Cursor) -> JobStatus:
         limits=cursor.run.limits,
         resources=cursor.run.resources,
     )
+
+
+def _now(cursor: Cursor) -> tuple[PastStatus, str]:
+    """Return the status and its message, after a look whether the run of a cursor that says running still runs."""
+    if cursor.status != "running":
+        return cursor.status, cursor.message
+    owner, lives = last_owner(main_job(cursor.job)) or (None, False)
+    if lives:
+        return "running", cursor.message
+    seen = (
+        f"gave its last sign of life at {owner.heartbeat[:19].replace('T', ' ')} UTC"
+        if owner
+        else "ended without saving how"
+    )
+    return "died", f"the run {seen}; the next run resumes the pass"
 
 
 def status(job: str) -> JobStatus:

@@ -19,3 +19,8 @@ def blame(error: BaseException) -> Blame | None:
         return Blame.PASSING
     # A missing table has no code of its own.
     return Blame.END if code in _OF_SINK or str(error).startswith("no such table") else Blame.RECORD
+
+
+def is_undecoded(error: sqlite3.Error) -> bool:
+    """Return whether a text of the row just read is not UTF-8. Python's module raises it, without a code."""
+    return "decode to UTF-8" in str(error)

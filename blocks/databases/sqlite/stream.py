@@ -3,6 +3,7 @@
 import sqlite3
 from typing import Any
 
+from prefect_batch.blocks.databases.sqlite.errors import is_undecoded
 from prefect_batch.blocks.databases.undecoded import DamagedRows, Undecoded
 
 
@@ -30,7 +31,7 @@ class Stream:
         try:
             found: list[tuple[Any, ...]] = self._cursor.fetchmany(count)
         except sqlite3.OperationalError as error:
-            if self._tolerant or "decode to UTF-8" not in str(error):
+            if self._tolerant or not is_undecoded(error):
                 raise
             self._begin_again()
             return self.fetchmany(count)
