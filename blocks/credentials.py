@@ -12,7 +12,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError
 
 from prefect_batch.blocks.errors import BadParameter
-from prefect_batch.blocks.passwords import hide_passwords
+from prefect_batch.blocks.passwords import gives_access, hide_passwords
 
 # What stands for a text that nobody may read: a Secret block, and an environment variable.
 SECRETS = ("secret/", "env/")
@@ -35,7 +35,7 @@ def check_url(url: str) -> None:
     """
     if url.startswith(_NAMED):
         return
-    if hide_passwords(url) != url or parse_url(url).password:
+    if hide_passwords(url) != url or gives_access(url) or parse_url(url).password:
         raise BadParameter(
             f"the connection carries a password, and flow parameters can be read by everybody: {HOW_TO_NAME}"
         )

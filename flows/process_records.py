@@ -15,6 +15,7 @@ from prefect_batch.flows.reporting.hooks import enforce_threshold, report_cancel
 from prefect_batch.flows.run.ending import failed
 from prefect_batch.flows.run.parameters import Parameters
 from prefect_batch.flows.run.run_job import run_job
+from prefect_batch.flows.run.secret_parameters import keep_secrets_out
 from prefect_batch.tasks.report.report import Report
 
 # No `from __future__ import annotations` here: Prefect builds the parameters' form from the real types.
@@ -55,6 +56,7 @@ Process = Annotated[
 ]
 
 
+@keep_secrets_out
 @flow(
     name="process-records",
     flow_run_name="{job}",

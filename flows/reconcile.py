@@ -22,6 +22,7 @@ from prefect_batch.flows.process_records import check_process, process_records
 from prefect_batch.flows.reporting.publish import publish_event
 from prefect_batch.flows.run.ending import failed
 from prefect_batch.flows.run.replay import specs_of
+from prefect_batch.flows.run.secret_parameters import keep_secrets_out
 from prefect_batch.tasks.reconcile.reconcile_pass import Reconciled, reconcile_pass
 from prefect_batch.tasks.reconcile.reconciliation import Reconciliation
 from prefect_batch.tasks.reconcile.reopen import reopen
@@ -37,6 +38,7 @@ def _check_process(process: Any) -> Any:
 Process = Annotated[Any, BeforeValidator(_check_process), WithJsonSchema({"type": "string"})]
 
 
+@keep_secrets_out
 @flow(name="reconcile", flow_run_name="{job} reconcile", validate_parameters=True)
 def reconcile(
     job: str,

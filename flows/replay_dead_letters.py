@@ -13,12 +13,14 @@ from prefect_batch.flows.reporting.hooks import enforce_threshold, report_cancel
 from prefect_batch.flows.run.ending import failed
 from prefect_batch.flows.run.parameters import ChunkParameters, FailureParameters, RunParameters, part_of
 from prefect_batch.flows.run.replay import Replay, replay
+from prefect_batch.flows.run.secret_parameters import keep_secrets_out
 from prefect_batch.tasks.letters.choose import Selection
 from prefect_batch.tasks.report.report import Report
 
 # No `from __future__ import annotations` here: Prefect builds the parameters' form from the real types.
 
 
+@keep_secrets_out
 @flow(
     name="replay-dead-letters",
     flow_run_name="{job} replay",

@@ -6,7 +6,7 @@ Files are named by their path below the place: ``clean-orders/pass-000001/3f2aâ€
 import secrets
 
 from prefect_batch.blocks.errors import BadPlace
-from prefect_batch.blocks.passwords import hide_passwords
+from prefect_batch.blocks.passwords import gives_access
 from prefect_batch.blocks.stores.opening import open_store
 from prefect_batch.blocks.stores.store import Store, full_name, local_path, put
 
@@ -21,7 +21,7 @@ def full_place(place: str) -> str:
     """
     if path := local_path(place):
         return str(path.absolute())
-    if hide_passwords(place) != place or "@" in place.partition("://")[2].partition("/")[0]:
+    if gives_access(place) or "@" in place.partition("://")[2].partition("/")[0]:
         raise BadPlace(
             "the place of the dead letters carries credentials, and parameters can be read by everybody: leave "
             "them to the environment, where fsspec finds them (for s3:// AWS_ACCESS_KEY_ID, or ~/.aws)"

@@ -11,7 +11,7 @@ from prefect_batch.blocks.credentials import SECRETS
 from prefect_batch.blocks.errors import BadParameter
 from prefect_batch.blocks.kinds.names import schema_of
 from prefect_batch.blocks.parameters.text_form import text_form
-from prefect_batch.blocks.passwords import hide_passwords
+from prefect_batch.blocks.passwords import gives_access
 
 Format = Literal["parquet", "csv", "jsonl"]
 # The endings of each format's files; text may have one of COMPRESSIONS behind it, by its codec.
@@ -23,8 +23,6 @@ ENDINGS: dict[str, tuple[str, ...]] = {
 COMPRESSIONS = {"gzip": ".gz", "zstd": ".zst"}
 # The values a person typed are not repeated in errors: one of them may be a password.
 _CONFIG = ConfigDict(extra="forbid", hide_input_in_errors=True)
-# Parts of a URL's query that give access to whoever has the URL.
-_KEYS_IN_URL = ("signature=", "token=", "sig=", "secret=", "key=")
 
 
 def ending_of(path: str) -> tuple[str | None, str | None]:
@@ -121,10 +119,7 @@ class Files:
     @field_validator("path")
     @classmethod
     def _no_secret(cls, path: str) -> str:
-        place, _, query = path.partition("?")
-        login = place.partition("://")[2].partition("/")[0]
-        signed = "://" in path and any(word in query.lower() for word in _KEYS_IN_URL)
-        if hide_passwords(path) != path or signed or ("@" in login and ":" in login):
+        if gives_access(path):
             raise BadParameter(
                 "the path carries a password or a key, and flow parameters can be read by everybody: store the options "
                 "of the storage as JSON (prefect-batch secret lake) and write storage='secret/lake', or set them in an "
