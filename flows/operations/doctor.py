@@ -1,6 +1,7 @@
 """What stands in the way of a run: versions, the Prefect API, workers, and both ends of a job."""
 
 import platform
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -167,7 +168,7 @@ def _tried(subject: str, name: str, check: Callable[[], list[str]]) -> Iterator[
     try:
         warnings = check()
     except Exception as error:  # noqa: BLE001 - drivers have errors of their own, and each is an answer
-        yield Finding(subject, "fault", hide_passwords(" ".join(str(error).split())) or type(error).__name__)
+        yield Finding(subject, "fault", hide_passwords(re.sub(r"\s+", " ", str(error))) or type(error).__name__)
         return
     yield Finding(subject, "ok", name)
     for warning in warnings:
