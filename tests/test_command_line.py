@@ -181,7 +181,7 @@ def test_the_demo_from_its_start_to_its_end_over_what_another_one_left(tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "336,776 rows in" in done.stdout
     assert "failed        9,430 (2.80%)" in done.stdout
-    assert "flights-killed: pass 1 (full) running" in done.stdout
+    assert "flights-killed: pass 1 (full) died" in done.stdout
     assert "the same 327,346 rows and the same 9,430 letters" in done.stdout
     assert "The same 327,346 rows, in the same order, in the Parquet files" in done.stdout
     assert "agrees: 336,776 in the source: 336,776 in the sink, 0 filtered, 0 in open letters" in done.stdout
