@@ -5,11 +5,20 @@ import re
 import traceback
 from collections.abc import Callable, Iterator
 from types import CodeType, TracebackType
-from typing import Any
+from typing import Any, NamedTuple
+
+from sqlalchemy.exc import DBAPIError
+
+from prefect_batch.blocks.error_facts import Blame
+from prefect_batch.blocks.errors import RemoteError
 
 # Deeper stacks are those of a recursion, which seldom come twice; of all others so many are remembered.
 MOST_FRAMES, MOST_STACKS = 50, 500
 ATTEMPTS = 3
+# What a message and a stack may have in a letter, a state and a log.
+MOST_CHARACTERS, MOST_TRACE_CHARACTERS = 10_000, 50_000
+# Without a look at what a user's class makes of these attributes.
+_cause, _context, _traceback = (BaseException.__dict__[f"__{name}__"] for name in ("cause", "context", "traceback"))
 
 # The text of a stack: with the source lines, and the marks below them, it takes a tenth of a millisecond to make.
 _stacks: dict[tuple[tuple[CodeType, int, int], ...], str] = {}
@@ -27,8 +36,67 @@ def printed(lines: Callable[..., list[str]], *args: Any) -> str:
     return ""
 
 
+class ErrorText(NamedTuple):
+    """An error as text that any store and any JSON can hold. Its text is the message."""
+
+    kind: str
+    message: str
+    traceback: str
+
+    def __str__(self) -> str:
+        return self.message
+
+
+def text_of(error: BaseException, tb: TracebackType | None = None) -> ErrorText:
+    """Return the error as text, with this part of its traceback, or with all of it.
+
+    The error may be one of a user's with anything in it: its methods may raise, its message may be of any length.
+    """
+    own = own_error(error)
+    return ErrorText(type_name(own), message_of(own), trace_text(own, tb or _traceback.__get__(own)))
+
+
+def remote_error(error: BaseException, blame: Blame) -> RemoteError:
+    """Return the error as one that any process can hold, and that keeps nothing of this one alive."""
+    if type(error) is RemoteError:
+        return error
+    text = text_of(error)
+    return RemoteError(text.kind, text.message, text.traceback, blame)
+
+
+def message_of(error: BaseException) -> str:
+    """Return the message of any error, shortened if it is very long."""
+    try:
+        return storable(str(own_error(error)), MOST_CHARACTERS)
+    except BaseException as second:  # noqa: BLE001 - a user's class may raise whatever it likes
+        return f"the error has no message: {type_name(second)} was raised when it was asked for it"
+
+
+def storable(text: str, most: int) -> str:
+    """Return at most so many characters of the text, as a text that every file and database can hold.
+
+    Lone surrogates, as in a file name that is no UTF-8, and NULs are written as escapes.
+    """
+    length = str.__len__(text)
+    if length > most:
+        left, right = (
+            str.__getitem__(text, slice(most * 3 // 4)),
+            str.__getitem__(text, slice(length - most // 4, None)),
+        )
+        text = f"{left} … ({length:,} characters) … {right}"
+    return str.encode(text, "utf-8", "backslashreplace").decode().replace("\0", "\\x00")
+
+
 def trace_text(error: BaseException, tb: TracebackType | None) -> str:
     """Return the error as Python prints it, with this part of its traceback."""
+    try:
+        return storable(_trace_text(error, tb), MOST_TRACE_CHARACTERS)
+    except BaseException:  # noqa: BLE001 - a user's class may raise whatever it likes
+        stack = printed(traceback.format_tb, tb)
+        return storable(f"{stack}{type_name(error)}: {message_of(error)}", MOST_TRACE_CHARACTERS)
+
+
+def _trace_text(error: BaseException, tb: TracebackType | None) -> str:
     alone = error.__cause__ is None and (error.__context__ is None or error.__suppress_context__)
     places = tuple((at.tb_frame.f_code, at.tb_lasti, at.tb_lineno) for at in _frames(tb))
     last = "".join(traceback.format_exception_only(type(error), error))
@@ -49,14 +117,15 @@ def own_error(error: BaseException) -> BaseException:
 
     The wrapper would repeat the statement and its parameters.
     """
-    return getattr(error, "orig", None) or error
+    wrapper: Any = error if issubclass(type(error), DBAPIError) else None
+    return error if wrapper is None or wrapper.orig is None else wrapper.orig
 
 
 def type_name(error: BaseException) -> str:
     """Return the qualified name of the error's type, without the module for errors of Python and of a script."""
     kind = type(error)
     bare = kind.__module__ in ("builtins", "__main__")
-    return kind.__qualname__ if bare else f"{kind.__module__}.{kind.__qualname__}"
+    return storable(kind.__qualname__ if bare else f"{kind.__module__}.{kind.__qualname__}", MOST_CHARACTERS)
 
 
 def let_go(error: BaseException) -> None:
@@ -71,8 +140,8 @@ def let_go(error: BaseException) -> None:
         one = pending.pop()
         if one is not None and id(one) not in seen:
             seen.add(id(one))
-            one.__traceback__ = None
-            pending += [one.__cause__, one.__context__]
+            _traceback.__set__(one, None)
+            pending += [_cause.__get__(one), _context.__get__(one)]
 
 
 def _frames(tb: TracebackType | None) -> Iterator[TracebackType]:

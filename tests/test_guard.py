@@ -1,5 +1,6 @@
 """The time limit of a record, in the process that works on it."""
 
+import ctypes
 import mmap
 import signal
 import threading
@@ -9,13 +10,13 @@ from contextlib import contextmanager
 import pytest
 
 from prefect_batch.blocks.errors import RecordTimeout
-from prefect_batch.tasks.work.record_guard import IDLE, SHARED_BYTES, RecordGuard
+from prefect_batch.tasks.work.record_guard import ALARM, IDLE, SHARED_BYTES, RecordGuard
 
 
 @contextmanager
 def record_in_hand(limit):
     """A guard with a record in hand from now on, beside a thread that would take the signal of a deaf main thread."""
-    former, ended = signal.getsignal(signal.SIGALRM), threading.Event()
+    former, ended = signal.getsignal(ALARM), threading.Event()
     other = threading.Thread(target=ended.wait)
     other.start()
     guard = RecordGuard(mmap.mmap(-1, SHARED_BYTES), limit)
@@ -27,7 +28,7 @@ def record_in_hand(limit):
         guard.in_hand[0] = IDLE
         ended.set()
         other.join()
-        signal.signal(signal.SIGALRM, former)
+        signal.signal(ALARM, former)
 
 
 def busy(seconds):
@@ -53,7 +54,7 @@ def test_what_must_not_be_disturbed_is_finished_first():
 
 def test_a_record_within_its_limit_goes_on_after_it():
     with record_in_hand(60) as guard, guard.undisturbed():
-        signal.raise_signal(signal.SIGALRM)
+        signal.raise_signal(ALARM)
         busy(0.01)
     with record_in_hand(10) as guard:
         with guard.undisturbed():
@@ -74,3 +75,18 @@ def test_other_threads_leave_the_limit_alone():
             busy(60)
         finally:
             thread.join()
+
+
+def test_the_limit_leaves_alarms_to_the_function_and_interrupts_no_compiled_code_before():
+    libc = ctypes.CDLL(None)
+    rung = []
+    former = signal.signal(signal.SIGALRM, lambda number, _frame: rung.append(number))
+    try:
+        with record_in_hand(0.4) as guard:
+            guard.begun[0] += 0.2  # The record began after the guard was made.
+            assert libc.usleep(250_000) == 0  # Else -1: interrupted.
+            signal.setitimer(signal.ITIMER_REAL, 0.01)
+            busy(0.03)
+        assert rung == [signal.SIGALRM]
+    finally:
+        signal.signal(signal.SIGALRM, former)

@@ -33,8 +33,8 @@ from prefect_batch.blocks.state.position import Position
 from prefect_batch.flows.command_line.main import main
 from prefect_batch.tasks.reconcile.reconcile_pass import reconcile_pass
 from prefect_batch.tasks.work.count import sum_filtered
+from prefect_batch.tasks.work.failure import Failure
 from prefect_batch.tasks.work.outputs import Item
-from prefect_batch.tasks.work.process_record import Failure
 from tests.conftest import Database
 
 ROWS = 500

@@ -79,20 +79,20 @@ class SqlTransaction:
         nested = self._connection.begin_nested()
         try:
             yield
-        except Exception as error:
+        except BaseException as error:
             if not self._is_over(error):
                 self._go_back(nested, error)
             raise
         nested.commit()
 
-    def _is_over(self, error: Exception) -> bool:
+    def _is_over(self, error: Any) -> bool:
         """Return whether the savepoint is gone, as after a lost connection or a deadlock."""
-        if isinstance(error, (ConnectionError, TimeoutError)):
+        if issubclass(type(error), (ConnectionError, TimeoutError)):
             return True
-        of_driver = self._dialect.blame(getattr(error, "orig", None) or error)
+        of_driver = self._dialect.blame(error.orig if issubclass(type(error), DBAPIError) else error)
         return Blame.PASSING in (standard.blame(error), of_driver)
 
-    def _go_back(self, nested: NestedTransaction, error: Exception) -> None:
+    def _go_back(self, nested: NestedTransaction, error: BaseException) -> None:
         try:
             nested.rollback()
         except DBAPIError:

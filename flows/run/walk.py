@@ -29,6 +29,7 @@ from prefect_batch.flows.run.circuit_breaker import Circuit
 from prefect_batch.flows.run.memory import mind_memory
 from prefect_batch.flows.run.run_limits import RunLimits
 from prefect_batch.flows.run.watch import RunWatch
+from prefect_batch.tasks.error_text import message_of
 from prefect_batch.tasks.plan.planner import Planner
 from prefect_batch.tasks.report.progress import Progress
 from prefect_batch.tasks.report.report import count_errors, failures_exceeded
@@ -215,7 +216,7 @@ class Walk:
                 refuse_waiting(self.job.run_id)
             return
         if isinstance(error, StopBatch):
-            limits.problem = RunStopped(f"the processor stopped the run: {error}", self.job.job)
+            limits.problem = RunStopped(f"the processor stopped the run: {message_of(error)}", self.job.job)
             return
         limits.problem = ChunkFailed(self.job.job, chunk, _described(error))
         limits.problem.__cause__ = error
@@ -245,4 +246,4 @@ class Walk:
 
 
 def _described(error: BaseException) -> str:
-    return str(error) if isinstance(error, RemoteError) else f"{type(error).__name__}: {error}"
+    return str(error) if isinstance(error, RemoteError) else f"{type(error).__name__}: {message_of(error)}"

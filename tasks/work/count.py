@@ -22,9 +22,9 @@ from prefect_batch.blocks.kinds.convert import values_of
 from prefect_batch.blocks.letters.record_json import LINE, RAW
 from prefect_batch.blocks.letters.redaction import Redaction
 from prefect_batch.blocks.passwords import hide_passwords
-from prefect_batch.tasks.error_text import let_go, normalise, own_error, trace_text, type_name
+from prefect_batch.tasks.error_text import normalise, storable, text_of
+from prefect_batch.tasks.work.failure import Failure
 from prefect_batch.tasks.work.outputs import Outputs, first_records, places
-from prefect_batch.tasks.work.process_record import Failure
 
 TOP_ERRORS = 20
 MESSAGE_CHARACTERS = 300
@@ -57,14 +57,13 @@ class Count:
             self._filtered = self._filtered + sum_filtered(batch, outputs, failures, source)
         letters = [self._unread(record) for record in batch.unreadable]
         replays = source if isinstance(source, Replays) else None
-        for failure in sorted(failures, key=lambda f: f.index):
-            letters.append(self._letter(batch, source, replays, failure))
-            let_go(failure.error)
+        in_order = sorted(failures, key=lambda f: f.index)
+        letters.extend(self._letter(batch, source, replays, failure) for failure in in_order)
         for letter in letters:
             self._kinds[letter.error_type] += 1
             if letter.error_type not in self._examples:
                 message = hide_passwords(letter.error_message)[:MESSAGE_CHARACTERS]
-                self._examples[letter.error_type] = (key_text(letter.key), message)
+                self._examples[letter.error_type] = (storable(key_text(letter.key), MESSAGE_CHARACTERS), message)
         return letters
 
     def _letter(self, batch: Batch, source: Source, replays: Replays | None, failure: Failure) -> DeadLetter:
@@ -95,16 +94,12 @@ def _letter(batch: Batch, source: Source, replays: Replays | None, failure: Fail
     origin, record = None, dict(zip(batch.names, row, strict=False))
     if replays is not None:
         origin, record = replays.origin_of(row), replays.record_of(row)
-    error = own_error(failure.error)
-    tb = error.__traceback__
-    if failure.stage == "process" and tb is not None and tb.tb_next is not None:
-        tb = tb.tb_next  # The first frame is ours.
     return DeadLetter(
         key=source.key_of(row),
         stage=failure.stage,
-        error_type=type_name(error),
-        error_message=str(error),
-        traceback=trace_text(error, tb),
+        error_type=failure.error.kind,
+        error_message=failure.error.message,
+        traceback=failure.error.traceback,
         attempts=failure.attempts + (origin.attempts if origin else 0),
         failed_at=datetime.now(UTC),
         record=record,
@@ -114,13 +109,13 @@ def _letter(batch: Batch, source: Source, replays: Replays | None, failure: Fail
 
 def letter_of(record: Unreadable) -> DeadLetter:
     """Return the letter of a record that could not be read: with its bytes if it is of a file."""
-    error = UnreadableRecord(f"{_place(record)}: {record.reason}")
+    error = text_of(UnreadableRecord(f"{_place(record)}: {record.reason}"))
     return DeadLetter(
         key=record.key,
         stage="read",
-        error_type=type_name(error),
-        error_message=str(error),
-        traceback=trace_text(error, None),
+        error_type=error.kind,
+        error_message=error.message,
+        traceback=error.traceback,
         attempts=1,
         failed_at=datetime.now(UTC),
         record={RAW: record.raw, LINE: record.line} if record.record is None else record.record,

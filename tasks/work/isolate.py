@@ -12,6 +12,7 @@ from prefect_batch.blocks.capabilities import WritesOneByOne
 from prefect_batch.blocks.contracts import SinkTransaction
 from prefect_batch.blocks.errors import WriteAgain
 from prefect_batch.tasks.error_text import let_go
+from prefect_batch.tasks.work.failure import came_by_signal
 from prefect_batch.tasks.work.outputs import Outputs, row_count, rows_of, write_outputs
 from prefect_batch.tasks.work.refusals import Refusals
 
@@ -19,14 +20,10 @@ from prefect_batch.tasks.work.refusals import Refusals
 # to write each row for itself; of a few rows it is not.
 DENSE_ROWS, FEW_ROWS = 200, 16
 
-_Refused = list[tuple[Outputs, Exception]]
+_Refused = list[tuple[Outputs, BaseException]]
 
 
-def isolate(
-    transaction: SinkTransaction,
-    outputs: Outputs,
-    refusals: Refusals | None = None,
-) -> list[tuple[Outputs, Exception]]:
+def isolate(transaction: SinkTransaction, outputs: Outputs, refusals: Refusals | None = None) -> _Refused:
     """Write the outputs, and return those that the sink refuses.
 
     Every attempt is made under a savepoint: after an error PostgreSQL refuses each further statement of a transaction.
@@ -67,12 +64,21 @@ def isolate(
     return refused
 
 
-def _seems_dense(outputs: Outputs, error: Exception) -> bool:
+def _seems_dense(outputs: Outputs, error: BaseException) -> bool:
     """Return whether so many records may be bad that writing each one alone is less work than searching for them."""
     if len(outputs) <= FEW_ROWS or row_count(outputs) != len(outputs):
         return False
-    blamed = getattr(error, "refused_row", None)
+    blamed = _refused_row(error)
     return blamed is None or blamed < DENSE_ROWS
+
+
+def _refused_row(error: BaseException) -> int | None:
+    """Return the row that the error names, if it is one of the sink's and does so."""
+    try:
+        found = getattr(error, "refused_row", None)
+    except Exception:  # noqa: BLE001 - a user's class may raise whatever it likes
+        return None
+    return found if type(found) is int else None
 
 
 def _write_one_by_one(transaction: SinkTransaction, outputs: Outputs) -> tuple[_Refused, list[Outputs]] | None:
@@ -105,17 +111,17 @@ def _write_one_by_one(transaction: SinkTransaction, outputs: Outputs) -> tuple[_
     return bad, unclear
 
 
-def _divided(outputs: Outputs, error: Exception) -> tuple[_Refused, list[Outputs]]:
+def _divided(outputs: Outputs, error: BaseException) -> tuple[_Refused, list[Outputs]]:
     """Return the refused record when it is only one, and otherwise what to write next."""
     return ([], _parts(outputs, error)) if len(outputs) > 1 else ([(outputs, error)], [])
 
 
-def _parts(outputs: Outputs, error: Exception) -> list[Outputs]:
+def _parts(outputs: Outputs, error: BaseException) -> list[Outputs]:
     """Return what to write instead, in order.
 
     These are both halves, or the records before and after the row that the error names.
     """
-    blamed, count = getattr(error, "refused_row", None), len(outputs)
+    blamed, count = _refused_row(error), len(outputs)
     if blamed is None or blamed >= count or row_count(outputs) != count:
         return [outputs[: count // 2], outputs[count // 2 :]]
     # The rest in halves, too: each attempt at it is wasted if it has another bad row.
@@ -124,10 +130,11 @@ def _parts(outputs: Outputs, error: Exception) -> list[Outputs]:
     return [outputs[start:end] for start, end in itertools.pairwise(cuts) if start < end]
 
 
-def _attempt(transaction: SinkTransaction, outputs: Outputs) -> Exception | None:
+def _attempt(transaction: SinkTransaction, outputs: Outputs) -> BaseException | None:
     """Write the outputs, and return the error if that failed.
 
-    It is not raised: an error raised while it is handled would carry it along, with the data of other records.
+    It is not raised: an error raised while it is handled would carry it along, with the data of other records. A value
+    of a user's class may raise anything at all.
     """
     try:
         with contextlib.suppress(WriteAgain):
@@ -136,6 +143,8 @@ def _attempt(transaction: SinkTransaction, outputs: Outputs) -> Exception | None
             return None
         with transaction.savepoint():
             write_outputs(transaction, outputs)
-    except Exception as error:  # noqa: BLE001 - whatever the sink raises, there is a reason
+    except BaseException as error:
+        if came_by_signal(error):
+            raise
         return error
     return None

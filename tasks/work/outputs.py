@@ -116,7 +116,7 @@ def write_outputs(transaction: SinkTransaction, outputs: Outputs) -> None:
         transaction.write(records_of(outputs.table))
 
 
-def written(outputs: list[Outputs], refused: list[tuple[Outputs, Exception]]) -> tuple[int, int]:
+def written(outputs: list[Outputs], refused: list[tuple[Outputs, BaseException]]) -> tuple[int, int]:
     """Return how many records were written, and how many rows."""
     records, rows = sum(map(len, outputs)), sum(map(row_count, outputs))
     return records - len(refused), rows - sum(row_count(one) for one, _ in refused)

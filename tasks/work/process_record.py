@@ -4,28 +4,16 @@ import functools
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from prefect_batch.blocks.batches import Batch
-from prefect_batch.blocks.dead_letter import Stage
 from prefect_batch.blocks.errors import BadOutput, RecordTimeout, SkipRecord, StopBatch, WorkerDied
 from prefect_batch.blocks.kinds.record import Record
+from prefect_batch.tasks.work.failure import Failure, check_blames_record
 from prefect_batch.tasks.work.outputs import Item, ItemRows
 from prefect_batch.tasks.work.record_guard import IDLE, RecordGuard
 
 Function = Callable[[Record], Any]
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A record that failed: its index in the batch, the stage, the error, the attempts, and the refused rows if any."""
-
-    index: int
-    stage: Stage
-    error: Exception
-    attempts: int
-    output: Any = None
 
 
 def process_batch(
@@ -40,6 +28,7 @@ def process_batch(
 
     Raises:
         StopBatch: The function raised it.
+        RemoteError: This process lacks something, such as memory or descriptors.
     """
     if guard is None:
         return _process(_Calls(function, batch, [IDLE], None, 0), record_retries)
@@ -80,7 +69,7 @@ def _process(calls: _Calls, record_retries: int) -> tuple[Sequence[Item], list[F
             continue
         except StopBatch:
             raise
-        except Exception as error:  # noqa: BLE001 - whatever a user's function raises fails its record
+        except BaseException as error:  # noqa: BLE001 - whatever a user's function raises fails its record
             output, failure = _try_again(calls, index, error, record_retries)
             if failure:
                 failures.append(failure)
@@ -97,14 +86,17 @@ def _items(places: list[int], outputs: list[Any]) -> Sequence[Item]:
     return [Item(p, output if type(output) is list else [output]) for p, output in zip(places, outputs, strict=True)]
 
 
-def _try_again(calls: _Calls, index: int, error: Exception, record_retries: int) -> tuple[list[Record], Failure | None]:
+def _try_again(
+    calls: _Calls, index: int, error: BaseException, record_retries: int
+) -> tuple[list[Record], Failure | None]:
     """Return the output of a later attempt, or the failure of the last one.
 
     The wait before each attempt grows up to a second.
     """
+    check_blames_record(error)
     attempt = 1
     make = record_maker(calls.batch.names)
-    while attempt <= record_retries and not isinstance(error, (RecordTimeout, WorkerDied)):
+    while attempt <= record_retries and type(error) not in (RecordTimeout, WorkerDied):
         time.sleep(random.uniform(0.5, 1) * min(1.0, 0.05 * 2**attempt))  # noqa: S311 - jitter is no secret
         attempt += 1
         try:
@@ -119,10 +111,10 @@ def _try_again(calls: _Calls, index: int, error: Exception, record_retries: int)
             return [], None
         except StopBatch:
             raise
-        except Exception as again:  # noqa: BLE001 - as above
+        except BaseException as again:  # noqa: BLE001 - as above
+            check_blames_record(again)
             error = again
-    stage: Stage = "timeout" if isinstance(error, RecordTimeout) else "process"
-    return [], Failure(index, stage, error, attempt)
+    return [], Failure(index, "timeout" if type(error) is RecordTimeout else "process", error, attempt)
 
 
 @functools.lru_cache(maxsize=16)

@@ -1,6 +1,7 @@
 """A vectorized function over a batch: whole where it can be, in halves down to the records that fail."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from types import NoneType
 from typing import Any
 
@@ -16,8 +17,9 @@ from prefect_batch.blocks.kinds.json_form import json_text
 from prefect_batch.blocks.kinds.of_values import type_of_values
 from prefect_batch.blocks.kinds.record import Record
 from prefect_batch.blocks.processor import Processor
+from prefect_batch.tasks.work.failure import Failure, check_blames_record
 from prefect_batch.tasks.work.outputs import Item, ItemTable, Outputs, join_tables
-from prefect_batch.tasks.work.process_record import Failure, process_batch
+from prefect_batch.tasks.work.process_record import process_batch
 
 # The column with the record of the batch that a row of a Table comes from. A DataFrame has its index for that.
 RECORD = "__record__"
@@ -30,13 +32,15 @@ Outcome = tuple[list[Outputs], list[Failure]]
 def process_vectorized(processor: Processor, batch: Batch, schema: pa.Schema, record_retries: int) -> Outcome:
     """Call the vectorized function for the batch's records.
 
-    A call that raises is repeated with both halves of its records; one that raises `BadRecords`, without those records.
+    A call that raises is repeated with both halves of its records, down to the one that it was raised for; a call that
+    raises `BadRecords` is repeated without those records.
 
     Returns:
         The outputs and the failures. A record in neither was filtered.
 
     Raises:
         StopBatch: The function raised it.
+        RemoteError: This process lacks something, such as memory for a single record, or descriptors.
     """
     table, failures = (batch.table, []) if batch.table is not None else arrow_table(batch, schema)
     places = np.delete(np.arange(len(batch)), [failure.index for failure in failures])
@@ -64,13 +68,12 @@ class _Halving:
             return self._call(places), []
         except StopBatch:
             raise
-        except SkipRecord:
-            return [], []
-        except BadRecords as named:
-            return self._without(named, places)
-        except Exception as error:  # noqa: BLE001 - whatever a user's function raises is narrowed down to its records
+        except BaseException as error:  # noqa: BLE001 - whatever a user's function raises is narrowed down to its records
+            if type(error) is BadRecords and (named := _named(error, len(places))):
+                return self._without(named, places)
+            check_blames_record(error, records=len(places))
             if len(places) == 1:
-                return [], [Failure(int(places[0]), "process", error, 1)]
+                return [], self._one(int(places[0]), error)
         middle = len(places) // 2
         (outputs, failures), (more, others) = self.work(places[:middle]), self.work(places[middle:])
         return outputs + more, failures + others
@@ -88,32 +91,45 @@ class _Halving:
         frame.index = pd.Index(places)
         return _of_frame(self._processor.function(frame), places, self._table.schema)
 
-    def _without(self, named: BadRecords, places: "np.ndarray[Any, Any]") -> Outcome:
-        bad = _positions(named.bad, len(places))
-        reasons = [named.reasons] * len(bad) if isinstance(named.reasons, str) else list(named.reasons)
-        if not bad or len(reasons) != len(bad):
+    def _without(self, named: dict[int, str], places: "np.ndarray[Any, Any]") -> Outcome:
+        failures = [Failure(int(places[p]), "process", BadRecord(reason), 1) for p, reason in named.items()]
+        outputs, more = self.work(np.delete(places, list(named)))
+        return outputs, failures + more
+
+    def _one(self, place: int, error: BaseException) -> list[Failure]:
+        """Return the failure of the only record of a call, or none if it was filtered."""
+        if issubclass(type(error), SkipRecord):
+            return []
+        if type(error) is BadRecords:
             error = BadOutput(
                 "BadRecords must name at least one record of the batch, with a reason for each or for all"
             )
-            return [], [Failure(place, "process", error, 1) for place in places.tolist()]
-        failures = [Failure(int(places[p]), "process", BadRecord(str(r)), 1) for p, r in zip(bad, reasons, strict=True)]
-        outputs, more = self.work(np.delete(places, bad))
-        return outputs, failures + more
+        return [Failure(place, "process", error, 1)]
 
     def _one_by_one(self, function: Callable[[Record], Any], places: list[int]) -> Outcome:
         rows = [self._batch.rows[place] for place in places]
         items, failures = process_batch(function, Batch(self._batch.names, rows), self._record_retries)
         return (
             [[Item(places[item.index], item.rows) for item in items]],
-            [Failure(places[f.index], f.stage, f.error, f.attempts) for f in failures],
+            [replace(failure, index=places[failure.index]) for failure in failures],
         )
+
+
+def _named(named: BadRecords, rows: int) -> dict[int, str]:
+    """Return the reason for each position that `BadRecords` names, or none if it names no such records."""
+    try:
+        bad = _positions(named.bad, rows)
+        reasons = [named.reasons] * len(bad) if isinstance(named.reasons, str) else list(map(str, named.reasons))
+        return dict(zip(bad, reasons, strict=True))
+    except Exception:  # noqa: BLE001 - a user's values, which may be anything
+        return {}
 
 
 def _positions(bad: Any, rows: int) -> list[int]:
     """Return the positions that a mask or a list of positions names, or none if one of them does not exist."""
     values = bad.to_pylist() if isinstance(bad, (pa.Array, pa.ChunkedArray)) else list(bad)
-    if len(values) == rows and all(type(value).__name__ in ("bool", "bool_") for value in values):
-        return [position for position, is_bad in enumerate(values) if is_bad]
+    if any(type(value).__name__ in ("bool", "bool_") for value in values):
+        return [position for position, is_bad in enumerate(values) if is_bad] if len(values) == rows else []
     positions = sorted({int(value) for value in values})
     return positions if all(0 <= position < rows for position in positions) else []
 

@@ -16,6 +16,8 @@ from prefect_batch.blocks.kinds.record import Record
 IDLE = -1
 # The record in hand, and the rate limit.
 SHARED_BYTES = 16
+# A signal that functions do not use for limits of their own, where there is one: macOS has none to spare.
+ALARM = int(getattr(signal, "SIGRTMAX", signal.SIGALRM + 1)) - 1
 
 
 class RecordGuard:
@@ -35,7 +37,8 @@ class RecordGuard:
         self._doomed: Mapping[int, Exception] = {}
         self._deaf = self._missed = False
         if timeout_seconds is not None:
-            signal.signal(signal.SIGALRM, self._ring)
+            signal.signal(ALARM, self._ring)
+            threading.Thread(target=self._watch, args=(timeout_seconds,), name="batch-limit", daemon=True).start()
 
     def begin_chunk(self, doomed: Mapping[int, Exception]) -> None:
         """Count a chunk's records from its first. Those in `doomed`, by their number, fail with the error there."""
@@ -51,13 +54,17 @@ class RecordGuard:
         """
         first = self._next
         self._next += rows
-        if self.timeout is not None:
-            signal.setitimer(signal.ITIMER_REAL, self.timeout)
         try:
             yield first
         finally:
             self.in_hand[0] = IDLE  # An alarm at the very end of a record may have come before that.
-            signal.setitimer(signal.ITIMER_REAL, 0)
+
+    def let_go(self) -> None:
+        """In a forked process: leave the shared memory to the one that works on the record.
+
+        Should the function return there, its caller fails at ``in_hand``, and the process ends.
+        """
+        self.in_hand.release()
 
     def spared(self, function: Callable[[Record], Any]) -> Callable[[Record], Any]:
         """Return the function, except that doomed records fail before it is called."""
@@ -90,15 +97,29 @@ class RecordGuard:
                 self._missed = False
                 self._ring()
 
-    def _ring(self, _number: int = signal.SIGALRM, _frame: FrameType | None = None) -> None:
+    def _watch(self, timeout: float) -> None:
+        """Ring when a record is over its limit, and again if that did not end it.
+
+        No record that keeps to its limit is disturbed: a signal would end waiting in compiled code.
+        """
+        main = threading.main_thread().ident
+        assert main is not None
+        while True:
+            left = self._left() if self.in_hand[0] != IDLE else timeout
+            if left > 0:
+                time.sleep(left)
+            else:
+                signal.pthread_kill(main, ALARM)
+                time.sleep(timeout)
+
+    def _left(self) -> float:
+        """Return the seconds that the record in hand may still take."""
+        assert self.timeout is not None
+        return self.timeout - (time.monotonic() - self.begun[0])
+
+    def _ring(self, _number: int = ALARM, _frame: FrameType | None = None) -> None:
         if self._deaf:
             self._missed = True
-            return
-        # One alarm for many records, rather than one for each, which would cost them a microsecond.
-        assert self.timeout is not None
-        left = self.timeout
-        if self.in_hand[0] != IDLE:
-            left -= time.monotonic() - self.begun[0]
-        signal.setitimer(signal.ITIMER_REAL, left if left > 0 else self.timeout)
-        if left <= 0:
+        elif self.in_hand[0] != IDLE and self._left() <= 0:
+            assert self.timeout is not None
             raise RecordTimeout(self.timeout)

@@ -11,7 +11,7 @@ from prefect_batch.blocks.batches import Batch
 from prefect_batch.blocks.blame import blame_of
 from prefect_batch.blocks.errors import LostOwnership, RemoteError, RunStopped, SinkRefuses, StopBatch
 from prefect_batch.blocks.letters.redaction import Redaction, redaction_key
-from prefect_batch.tasks.error_text import normalise, own_error, printed, type_name
+from prefect_batch.tasks.error_text import message_of, normalise, printed, text_of
 
 # The batch that each thread has in hand, and what redacts it.
 _in_hand = threading.local()
@@ -63,11 +63,13 @@ def redacted_errors(redaction: Redaction | None) -> Iterator[None]:
 def _redacted(error: Exception) -> Exception:
     # By the values where the batch is in hand; the placeholders take care of those that are not.
     if isinstance(error, StopBatch):
-        return StopBatch(_text(str(error)))
+        return StopBatch(_text(message_of(error)))
     if isinstance(error, SinkRefuses):
         return SinkRefuses(error.records, normalise(_text(error.error)))
-    name, message = type_name(error), normalise(_text(str(own_error(error))))
-    frames = printed(traceback.format_tb, error.__traceback__)
+    name, message, _ = text_of(error)
+    if isinstance(error, RemoteError):
+        name, message = error.kind, error.message
+    message, frames = normalise(_text(message)), printed(traceback.format_tb, error.__traceback__)
     return RemoteError(name, message, f"{frames}{name}: {message}", blame_of(error))
 
 

@@ -2,7 +2,7 @@
 
 from prefect_batch.blocks.errors import RecordError, SinkRefuses
 from prefect_batch.blocks.passwords import hide_passwords
-from prefect_batch.tasks.error_text import own_error
+from prefect_batch.tasks.error_text import message_of, own_error
 
 # So many records refused one after the other, and none taken, say enough: isolating all of them takes minutes.
 ENOUGH_RECORDS = 500
@@ -15,13 +15,13 @@ class Refusals:
     def __init__(self, *, hold: bool) -> None:
         self._undecided = hold
         self._count = 0
-        self._latest: Exception | None = None
+        self._latest: BaseException | None = None
 
     def taken(self) -> None:
         """Take note that the sink took a record."""
         self._undecided = False
 
-    def refused(self, error: Exception) -> None:
+    def refused(self, error: BaseException) -> None:
         """Take note of one more record that the sink refused, with its error.
 
         Raises:
@@ -29,7 +29,7 @@ class Refusals:
         """
         if not self._undecided:
             return
-        if isinstance(error, RecordError):
+        if issubclass(type(error), RecordError):
             self._undecided = False  # The record's own fault, found before the database was asked.
             return
         self._count, self._latest = self._count + 1, error
@@ -47,6 +47,6 @@ class Refusals:
 
     def _raise(self) -> None:
         assert self._latest is not None
-        error = own_error(self._latest)
-        message = " ".join(hide_passwords(str(error)).split())[:MESSAGE_CHARACTERS]
-        raise SinkRefuses(self._count, f"{type(error).__name__}: {message}") from self._latest
+        name = type(own_error(self._latest)).__name__
+        message = " ".join(hide_passwords(message_of(self._latest)).split())[:MESSAGE_CHARACTERS]
+        raise SinkRefuses(self._count, f"{name}: {message}") from self._latest

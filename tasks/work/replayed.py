@@ -4,7 +4,7 @@ from prefect_batch.blocks.batches import Batch
 from prefect_batch.blocks.capabilities import Replays
 from prefect_batch.blocks.chunks import ChunkRange
 from prefect_batch.blocks.contracts import Source
-from prefect_batch.tasks.work.process_record import Failure
+from prefect_batch.tasks.work.failure import Failure
 
 
 def settle(source: Source, chunk: ChunkRange, run_id: str) -> None:

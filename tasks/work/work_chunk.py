@@ -19,10 +19,11 @@ from prefect_batch.blocks.parameters.letters import Letters
 from prefect_batch.blocks.parameters.specs import SinkSpec, SourceSpec
 from prefect_batch.blocks.processor import Processor, resolve_processor
 from prefect_batch.tasks.work.count import Count
+from prefect_batch.tasks.work.failure import Failure, errors_only
 from prefect_batch.tasks.work.isolate import isolate
 from prefect_batch.tasks.work.outputs import Item, Outputs, first_records, places, written
 from prefect_batch.tasks.work.process_async import process_async
-from prefect_batch.tasks.work.process_record import Failure, process_batch
+from prefect_batch.tasks.work.process_record import process_batch
 from prefect_batch.tasks.work.process_vectorized import process_vectorized
 from prefect_batch.tasks.work.rate_limit import forget_rate_limit, rate_limit_of
 from prefect_batch.tasks.work.record_guard import RecordGuard
@@ -113,7 +114,7 @@ def work_chunk(
         Exception: The chunk failed as a whole, and nothing of it was written.
     """
     ends = _open(job)
-    with redacted_errors(ends.redaction):
+    with redacted_errors(ends.redaction), errors_only():
         return _work(job, chunk, ends, guard, before_commit)
 
 
@@ -212,7 +213,7 @@ class _Writing:
     def __exit__(self, *exc_info: object) -> None:
         self._stack.close()  # Rolls back what is not committed.
 
-    def write(self, outputs: list[Outputs]) -> list[tuple[Outputs, Exception]]:
+    def write(self, outputs: list[Outputs]) -> list[tuple[Outputs, BaseException]]:
         """Write the outputs, and return the records that the sink refuses, each alone with its error.
 
         Raises:

@@ -1,30 +1,29 @@
 """The worker processes of a run, below Prefect's tasks: each works on a chunk at a time."""
 
-import mmap
-import multiprocessing
-import os
+import contextlib
 import pickle
 import queue
-import subprocess
-import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any, Self
 
 from prefect_batch.blocks.blame import blame_of
 from prefect_batch.blocks.chunks import ChunkRange, ChunkResult
-from prefect_batch.blocks.errors import RecordTimeout, RunStopped, SinkRefuses, WorkerDied
-from prefect_batch.tasks.work.rate_limit import RateLimit
-from prefect_batch.tasks.work.record_guard import IDLE, SHARED_BYTES
+from prefect_batch.blocks.errors import RecordTimeout, RemoteError, RunStopped, SinkRefuses, WorkerDied
+from prefect_batch.tasks.error_text import remote_error
+from prefect_batch.tasks.work.record_guard import IDLE
 from prefect_batch.tasks.work.stop_signals import NOT_BEGUN, ROLLED_BACK, abandon, refuse
 from prefect_batch.tasks.workers.messages import LogLine, WorkerSetup, WorkOrder
+from prefect_batch.tasks.workers.worker_process import WorkerProcess, end_workers
 
 Log = Callable[[int, str], None]
 # A record that no alarm can interrupt is ended with its worker after this many times its limit.
 PATIENCE = 1.25
+# How often a chunk's worker is looked at.
+LOOK_SECONDS = 0.2
 
 _pools: dict[str, "WorkerPool"] = {}
 
@@ -54,60 +53,27 @@ def stop_at_once(run_id: str) -> None:
         pool.kill()
 
 
-class _Worker:
-    """One worker process, seen from its parent. `hung` is the record for which it was killed."""
+@dataclass(eq=False)
+class _Seat:
+    """A place for a worker, which is empty when one has died and until another can be started."""
 
-    hung: int | None = None
-
-    def __init__(self, setup: bytes) -> None:
-        ours, theirs = multiprocessing.Pipe()
-        with theirs, tempfile.TemporaryFile() as file:
-            file.truncate(SHARED_BYTES)
-            self._shared = mmap.mmap(file.fileno(), SHARED_BYTES)
-            self._in_hand = memoryview(self._shared).cast("q")
-            self.rate_limit = RateLimit(memoryview(self._shared)[8:].cast("d"))
-            self._in_hand[0] = IDLE
-            descriptors = (theirs.fileno(), file.fileno())
-            command = [
-                sys.executable,
-                "-m",
-                "prefect_batch.tasks.workers.worker",
-                *map(str, descriptors),
-                str(os.getpid()),
-            ]
-            self._process = subprocess.Popen(command, pass_fds=descriptors)  # noqa: S603 - our own module
-        self.connection = ours
-        self.connection.send_bytes(setup)
-
-    @property
-    def in_hand(self) -> int:
-        """The number, in its chunk, of the record that is being processed, or IDLE."""
-        return int(self._in_hand[0])
-
-    @property
-    def pid(self) -> int:
-        """The process's id."""
-        return self._process.pid
-
-    def kill(self) -> None:
-        """End it at once, whatever it does. The database rolls its transaction back."""
-        self._process.kill()
-        self._process.wait()
+    worker: WorkerProcess | None = None
 
 
 class WorkerPool:
     """The worker processes for the chunks of one run, as a context manager.
 
     A worker that dies costs its chunk one attempt. The record that it was processing is tried once more, and then
-    becomes a dead letter.
+    becomes a dead letter. At its end the workers may close what their functions have opened; what they leave behind is
+    asked to end, and killed.
     """
 
     def __init__(self, setup: WorkerSetup, size: int) -> None:
         self._setup = pickle.dumps(setup)
         self._run_id, self._timeout = setup.job.run_id, setup.timeout_seconds
         self._size = size
-        self._idle: queue.SimpleQueue[_Worker | None] = queue.SimpleQueue()
-        self._all: set[_Worker] = set()
+        self._idle: queue.SimpleQueue[_Seat] = queue.SimpleQueue()
+        self._all: set[WorkerProcess] = set()
         self._deaths: Counter[tuple[ChunkRange, int]] = Counter()
         self._closed = self._refusing = False
         self._rate = 0.0
@@ -116,25 +82,53 @@ class WorkerPool:
 
     def __enter__(self) -> Self:
         _pools[self._run_id] = self
-        for _ in range(self._size):
-            self._idle.put(self._start())
+        self._add(self._size)
         return self
 
     def __exit__(self, *exc_info: object) -> None:
         del _pools[self._run_id]
-        self.kill()
+        self._end(at_once=False)
         self._starter.shutdown()
 
-    def _start(self) -> _Worker:
-        worker = self._starter.submit(_Worker, self._setup).result()
-        worker.rate_limit.rate = self._rate
-        self._all.add(worker)
-        return worker
+    def _add(self, seats: int) -> None:
+        """Start so many workers. A place that stays empty for a lack of this machine is filled by a later chunk."""
+        for _ in range(seats):
+            seat = _Seat()
+            with contextlib.suppress(RemoteError):
+                self._fill(seat)
+            self._idle.put(seat)
+
+    def _fill(self, seat: _Seat) -> WorkerProcess:
+        """Return the worker of this place, started anew if there is none, or if it has died in its idleness.
+
+        Raises:
+            RemoteError: None can be started.
+            RunStopped: All workers were ended.
+        """
+        if seat.worker is not None and seat.worker.has_ended:
+            self._discard(seat)
+        if seat.worker is None:
+            try:
+                seat.worker = self._starter.submit(WorkerProcess, self._setup).result()
+            except (OSError, RuntimeError, MemoryError) as error:
+                raise remote_error(error, blame_of(error)) from None
+            seat.worker.rate_limit.rate = self._rate
+            self._all.add(seat.worker)
+        if self._closed:  # In the meantime.
+            self._discard(seat)
+            raise RunStopped(ROLLED_BACK)
+        return seat.worker
+
+    def _discard(self, seat: _Seat) -> None:
+        """End the worker of this place, and what it has started."""
+        if seat.worker is not None:
+            end_workers([seat.worker], at_once=True)
+            self._all.discard(seat.worker)
+            seat.worker = None
 
     def grow(self, size: int) -> None:
         """Have at least so many workers."""
-        for _ in range(size - self._size):
-            self._idle.put(self._start())
+        self._add(size - self._size)
         self._size = max(size, self._size)
 
     def set_rate_limit(self, rate: float) -> None:
@@ -154,10 +148,13 @@ class WorkerPool:
 
     def kill(self) -> None:
         """End all workers at once."""
+        self._end(at_once=True)
+
+    def _end(self, *, at_once: bool) -> None:
         self._closed = True
-        self._idle.put(None)  # Wakes a chunk that waits for a worker.
-        for worker in list(self._all):
-            worker.kill()
+        self._idle.put(_Seat())  # Wakes a chunk that waits for a worker.
+        end_workers(list(self._all), at_once=at_once)
+        self._all.clear()
 
     def work(self, chunk: ChunkRange, batch_rows: int, log: Log, *, hold_refused: bool = False) -> ChunkResult:
         """Run the chunk in one of the workers, in batches of this size, and return its result.
@@ -167,7 +164,7 @@ class WorkerPool:
         Raises:
             StopBatch: The processor raised it.
             SinkRefuses: The sink took none of its records, so that it is held back.
-            RemoteError: The chunk failed.
+            RemoteError: The chunk failed, or no worker can be started now.
             WorkerDied: The worker died; the chunk is worth another attempt.
             RunStopped: The workers were ended.
         """
@@ -175,35 +172,38 @@ class WorkerPool:
             record: WorkerDied(record) for (of, record), times in self._deaths.items() if of == chunk and times > 1
         }
         while True:
-            worker = self._wait_for_worker()
+            seat = self._take_seat()
             try:
-                answer = self._ask(worker, WorkOrder(chunk, batch_rows, doomed, hold_refused), log)
+                answer = self._ask(self._fill(seat), WorkOrder(chunk, batch_rows, doomed, hold_refused), log)
             except (EOFError, ConnectionError) as error:
-                hung = self._replace(worker, chunk)
+                hung = self._clear(seat, chunk)
                 if hung is None:
                     raise WorkerDied from error
                 # Its alarm was not heard: the rest of the chunk is done again without this record.
                 assert self._timeout is not None
                 doomed[hung] = RecordTimeout(self._timeout, by_force=True)
                 continue
-            if not isinstance(answer, (ChunkResult, SinkRefuses)) and not blame_of(answer).passes:
-                self.refuse()  # Before its worker continues with the next chunk.
-            self._idle.put(worker)
+            except BaseException:
+                self._discard(seat)  # Its answer may be on the way, and must not be taken for that of another chunk.
+                raise
+            else:
+                if not isinstance(answer, (ChunkResult, SinkRefuses)) and not blame_of(answer).passes:
+                    self.refuse()  # Before its worker continues with the next chunk.
+            finally:
+                self._idle.put(seat)
             if isinstance(answer, ChunkResult):
                 return answer
             raise answer
 
-    def _wait_for_worker(self) -> _Worker:
-        worker = self._idle.get()
-        if worker is None or self._closed:
-            self._idle.put(None)
-            raise RunStopped(ROLLED_BACK)
-        if self._refusing:
-            self._idle.put(worker)
-            raise RunStopped(NOT_BEGUN)
-        return worker
+    def _take_seat(self) -> _Seat:
+        """Wait for a place whose worker is idle."""
+        seat = self._idle.get()
+        if self._closed or self._refusing:
+            self._idle.put(seat)
+            raise RunStopped(ROLLED_BACK if self._closed else NOT_BEGUN)
+        return seat
 
-    def _ask(self, worker: _Worker, order: WorkOrder, log: Log) -> Any:
+    def _ask(self, worker: WorkerProcess, order: WorkOrder, log: Log) -> Any:
         worker.hung = None
         worker.connection.send(order)
         while True:
@@ -213,32 +213,38 @@ class WorkerPool:
                 return answer
             log(answer.level, answer.text)
 
-    def _await(self, worker: _Worker) -> None:
-        """Wait for an answer, and kill the worker when it processes one record for too long."""
-        if self._timeout is None:
-            return
+    def _await(self, worker: WorkerProcess) -> None:
+        """Wait for an answer.
+
+        Raises:
+            EOFError: The worker has died, or has processed one record for too long.
+        """
         seen, since = IDLE, time.monotonic()
-        while not worker.connection.poll(min(0.2, self._timeout / 20)):
+        seconds = LOOK_SECONDS if self._timeout is None else min(LOOK_SECONDS, self._timeout / 20)
+        while not worker.wait_for_answer(seconds):
             now, record = time.monotonic(), worker.in_hand
             if record != seen or record == IDLE:
                 seen, since = record, now
-            elif now - since > PATIENCE * self._timeout:
+            elif self._timeout is not None and now - since > PATIENCE * self._timeout:
                 worker.hung = record
-                worker.kill()
                 raise EOFError
 
-    def _replace(self, worker: _Worker, chunk: ChunkRange) -> int | None:
-        """Start another worker in place of one that died.
+    def _clear(self, seat: _Seat, chunk: ChunkRange) -> int | None:
+        """End the worker of this place, which has died or hangs.
 
         Returns:
-            The number of the record that hung, if the worker was killed for it.
+            The number of the record that hangs, if there is one.
+
+        Raises:
+            RunStopped: All workers were ended.
         """
-        record = worker.in_hand
-        self._all.discard(worker)
-        worker.kill()
+        worker = seat.worker
         if self._closed:
             raise RunStopped(ROLLED_BACK)
-        self._idle.put(self._start())
+        if worker is None:
+            return None  # It has died while it was started.
+        record = worker.in_hand
+        self._discard(seat)
         if worker.hung is None and record != IDLE:
             self._deaths[chunk, record] += 1
         return worker.hung

@@ -2,6 +2,7 @@
 
 import io
 import linecache
+import pickle
 import sys
 import types
 from collections import ChainMap
@@ -49,6 +50,20 @@ def send_function(function: Callable[..., Any]) -> bytes | None:
         if by_value:
             cloudpickle.unregister_pickle_by_value(module)
     return sent.getvalue()
+
+
+def load_function(sent: bytes) -> Callable[..., Any]:
+    """Return a function that another process has sent, as one of a script that this process runs.
+
+    What the script defines is found in ``__main__`` here, too, by what the function pickles: for a pool of its own.
+    """
+    function: Callable[..., Any] = pickle.loads(sent)  # noqa: S301 - from our parent
+    called = getattr(function, "func", function)  # That of a functools.partial.
+    for each in (called, vars(type(called)).get("__call__")):
+        for name, value in getattr(each, "__globals__", {}).items():
+            if getattr(value, "__module__", None) == "__main__":
+                vars(sys.modules["__main__"]).setdefault(name, value)
+    return function
 
 
 def _importable(module: types.ModuleType) -> bool:

@@ -31,6 +31,7 @@ class PartTransaction:
         self._file: NewFile | None = None
         self._writer: PartWriter | None = None
         self._rows = 0
+        self._torn = False
         self._result: dict[str, Any] | None = None
 
     @property
@@ -67,13 +68,24 @@ class PartTransaction:
         if self._writer is None:
             self._file = self._stack.enter_context(self._store.new(self._staging.path(self._name)))
             self._writer = self._format.open(self._file, table.schema)
+        self._torn = True
         self._writer.write(table)
+        self._torn = False
         self._rows += table.num_rows
 
     @contextlib.contextmanager
     def savepoint(self) -> Iterator[None]:
-        """Do nothing, because what does not fit is refused before any of it is written."""
-        yield
+        """Undo nothing, because what does not fit is refused before any of it is written.
+
+        Raises:
+            BadSink: some of it was written.
+        """
+        try:
+            yield
+        except Exception as error:
+            if self._torn and not isinstance(error, OSError):
+                raise BadSink(f"the part {self._name} cannot be continued after an error: {error}") from error
+            raise
 
     def find(self) -> dict[str, Any] | None:
         """Return the result of an earlier attempt of the chunk.
