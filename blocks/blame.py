@@ -9,7 +9,15 @@ from sqlalchemy.exc import DBAPIError
 
 from prefect_batch.blocks.databases.known_dialects import DIALECTS
 from prefect_batch.blocks.error_facts import Blame
-from prefect_batch.blocks.errors import BadSink, ChunkIsDone, RecordError, RecordTimeout, RemoteError, WorkerDied
+from prefect_batch.blocks.errors import (
+    BadSink,
+    ChunkIsDone,
+    RecordError,
+    RecordTimeout,
+    RemoteError,
+    TooLarge,
+    WorkerDied,
+)
 
 # Too many open files, in this process or on this machine; a full disk or quota; no buffers for sockets.
 _SCARCE = {errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT, errno.ENOBUFS}
@@ -48,10 +56,10 @@ def _by_kind(error: Any) -> Blame | None:
     if _is(error, ChunkIsDone):
         return Blame.PASSING
     if _is(error, WorkerDied):
-        return Blame.SIZE if error.record is None else Blame.RECORD
+        return Blame.SIZE
     if _is(error, (RecordError, RecordTimeout)):
         return Blame.RECORD
-    return Blame.END if _is(error, BadSink) else None
+    return Blame.END if _is(error, (BadSink, TooLarge)) else None
 
 
 def _of_process(error: Any) -> Blame | None:

@@ -67,6 +67,20 @@ class GivesTables(Protocol):
 
 
 @runtime_checkable
+class CutsExactly(Protocol):
+    """The capability of a source whose `edges` are only about as far apart as asked for: to cut a range exactly.
+
+    A chunk that is too large is split by it, down to single keys.
+    """
+
+    def cut(self, chunk: ChunkRange, rows: int) -> Key:
+        """Return the key at which the first `rows` records of the range end, or its `upto` if it has no more.
+
+        It may take as long as reading the range. Records with this key are all within those, or all beyond them.
+        """
+
+
+@runtime_checkable
 class FindsRecords(Protocol):
     """An optional capability of a source: to find records by their keys, for a replay that reads them again."""
 

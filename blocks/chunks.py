@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from itertools import pairwise
 from typing import Any
 
 from prefect_batch.blocks.key_sum import KeySum
@@ -140,3 +141,48 @@ class ChunkResult:
             connections=encoded.get("connections", 0),
             filtered_keys=KeySum.decode(encoded.get("filtered_keys", ())),
         )
+
+
+@dataclass(frozen=True)
+class Split:
+    """The outcome of a chunk that is done in parts, because it was too large.
+
+    Attributes:
+        at: The keys at which all parts but the last end, in order.
+    """
+
+    range: ChunkRange
+    at: tuple[Key, ...]
+
+    def __post_init__(self) -> None:
+        if not self.at or len({*self.at, self.range.after, self.range.upto}) != len(self.at) + 2:
+            raise ValueError(f"{self.range.text} is not split at {self.at}")
+
+    @property
+    def parts(self) -> list[ChunkRange]:
+        """The ranges of the parts, in order, which cover the range of the chunk."""
+        ends = [self.range.after, *self.at, self.range.upto]
+        return [ChunkRange(after, upto) for after, upto in pairwise(ends) if upto is not None]
+
+    def encode(self) -> dict[str, Any]:
+        """Return the split as JSON, in the form and in the places in which a `ChunkResult` is stored."""
+        return {"range": self.range.encode(), _AT: [encode_key(key) for key in self.at]}
+
+    @classmethod
+    def decode(cls, encoded: Mapping[str, Any]) -> "Split":
+        """Return the split that `encode` wrote."""
+        return cls(ChunkRange.decode(encoded["range"]), tuple(decode_key(key) for key in encoded[_AT]))
+
+
+Outcome = ChunkResult | Split
+_AT = "split"
+
+
+def is_split(encoded: Mapping[str, Any] | None) -> bool:
+    """Return whether an encoded outcome is that of a chunk that is done in parts."""
+    return encoded is not None and _AT in encoded
+
+
+def decode_outcome(encoded: Mapping[str, Any]) -> Outcome:
+    """Return what became of a chunk, from what `ChunkResult.encode` or `Split.encode` wrote."""
+    return Split.decode(encoded) if is_split(encoded) else ChunkResult.decode(encoded)

@@ -17,6 +17,7 @@ BatchError
 ├── ChunkFailed              a chunk failed as a whole, and the pass can be resumed
 ├── CircuitOpen              the sink rejects everything, no dead letters were written, and the pass can be resumed
 ├── SinkRefuses              the sink rejected all of a chunk's records, and the chunk is held back
+├── TooLarge                 a chunk of one key failed for its size, and is held back
 ├── DiskNearlyFull           a disk that the run fills is nearly full, and the pass can be resumed
 ├── LostOwnership            another run took the job over, and this one stopped without saving
 ├── ChunkIsDone              another run has committed this chunk, and its result is in the ledger
@@ -77,6 +78,7 @@ __all__ = [
     "SinkRefuses",
     "SkipRecord",
     "StopBatch",
+    "TooLarge",
     "UnknownColumn",
     "UnknownJob",
     "UnreadableRecord",
@@ -352,6 +354,20 @@ class SinkRefuses(BatchError):
 
 
 @dataclass(eq=False, repr=False)
+class TooLarge(BatchError):
+    """A chunk of a single key failed for its size with `error`. It was rolled back without dead letters.
+
+    If other chunks pass after it, it is repeated and its records are tried one by one. Otherwise the run stops.
+    """
+
+    error: str
+    records = 1
+
+    def __str__(self) -> str:
+        return f"this chunk of one key is too large ({self.error}); it is held back"
+
+
+@dataclass(eq=False, repr=False)
 class DiskNearlyFull(BatchError):
     """A disk that the run fills has less than ``min_free_disk_mb`` left. Free some space, and call the job again.
 
@@ -549,18 +565,18 @@ class UnreadableRecord(RecordError):
 
 @dataclass(eq=False, repr=False)
 class WorkerDied(BatchError):
-    """A worker process died at a record, out of memory or by a crash in compiled code. The chunk is tried again.
+    """A worker process died, out of memory or by a crash in compiled code. The chunk is tried again, or in parts.
 
     Attributes:
-        record: The place in its chunk, from 0, of a record that killed two workers. None after the first time.
+        at: The place in its chunk, from 0, of the record that it was processing. None if it was reading or writing.
     """
 
-    record: int | None = None
+    at: int | None = None
 
     def __str__(self) -> str:
-        if self.record is None:
+        if self.at is None:
             return "a worker process died; was it out of memory?"
-        return f"the worker process died twice while it processed this record (number {self.record + 1} of its chunk)"
+        return f"a worker process died while it processed a record (number {self.at + 1} of its chunk)"
 
 
 @dataclass(eq=False, repr=False)

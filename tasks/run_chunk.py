@@ -1,5 +1,6 @@
 """The Prefect task that works on one chunk: its name, its cache key and its retries."""
 
+import functools
 import hashlib
 import json
 import shutil
@@ -16,7 +17,8 @@ from prefect.results import get_result_store
 from prefect.tasks import Task
 
 from prefect_batch.blocks.blame import blame_of
-from prefect_batch.blocks.chunks import ChunkRange
+from prefect_batch.blocks.chunks import ChunkRange, Outcome, Split
+from prefect_batch.tasks.work.split_chunk import work_or_split
 from prefect_batch.tasks.work.stop_signals import check_refusing
 from prefect_batch.tasks.work.work_chunk import ChunkJob, work_chunk
 from prefect_batch.tasks.workers.pool import pool_of
@@ -79,14 +81,25 @@ def _may_retry(_task: Task[Any, Any], _run: TaskRun, state: State[Any]) -> bool:
 
 @task(name="run-chunk", task_run_name=_name, result_serializer="json", cache_policy=NO_CACHE)
 def run_chunk(job: ChunkJob, chunk: ChunkRange) -> dict[str, Any]:
-    """Return the chunk's `ChunkResult` as JSON, once its records are written and its dead letters buried."""
+    """Return the chunk's `ChunkResult` as JSON, once its records are written and its dead letters buried.
+
+    If it is too large, return its `Split`.
+    """
     check_refusing(job.run_id)
-    pool = pool_of(job.run_id)
-    hold = job.hold_refused
-    result = pool.work(chunk, job.batch_rows, _log, hold_refused=hold) if pool else work_chunk(job, chunk)
     context = TaskRunContext.get()
-    retries = context.task_run.run_count - 1 if context else 0
-    return replace(result, tally=replace(result.tally, retries=max(0, retries))).encode()
+    attempt = context.task_run.run_count if context else 1
+    again = context is not None and attempt == 1 and context.task.retries > 0 and not job.bury_large
+    outcome = work_or_split(job, chunk, functools.partial(_attempt, chunk), get_run_logger().warning, again=again)
+    if isinstance(outcome, Split):
+        return outcome.encode()
+    return replace(outcome, tally=replace(outcome.tally, retries=max(0, attempt - 1))).encode()
+
+
+def _attempt(chunk: ChunkRange, job: ChunkJob) -> Outcome:
+    """Do the chunk as a whole, in a worker process if the run has some."""
+    if pool := pool_of(job.run_id):
+        return pool.work(chunk, job.batch_rows, _log, hold_refused=job.hold_refused, trial=job.trial)
+    return work_chunk(job, chunk)
 
 
 def _log(level: int, text: str) -> None:

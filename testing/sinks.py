@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from prefect_batch.blocks.blame import blame_of
 from prefect_batch.blocks.capabilities import TakesTables, WritesOneByOne
-from prefect_batch.blocks.chunks import ChunkRange
+from prefect_batch.blocks.chunks import ChunkRange, Split
 from prefect_batch.blocks.contracts import Sink, SinkTransaction
 from prefect_batch.blocks.errors import WriteAgain
 from prefect_batch.blocks.jobs import PassRef
@@ -290,6 +290,34 @@ def _takes_a_chunk_from_one_of_two(case: SinkCase) -> None:
     _has(case, _records(case, 0), "two runs have committed the same chunk")
 
 
+def _takes_a_chunk_or_its_split(case: SinkCase) -> None:
+    """Test that the chunk and its split exclude each other, and that the parts come in place of the chunk."""
+    sink = _opened(case)
+    if not sink.needs_ledger:
+        return
+    split = Split(ChunkRange(None, CHUNKS[1].upto), (CHUNKS[0].upto,))
+    done = CHUNKS[2]
+    _put(sink, 2, _records(case, 2))
+    for chunk, result in ((done, {"split": []}), (split.range, split.encode()), (split.range, {})):
+        try:
+            with sink.transaction(PASS, chunk) as transaction:
+                if chunk != done and not result:
+                    _write(transaction, _records(case, 0, version=1))
+                _end(sink, transaction, result)
+            taken = True
+        except Exception as error:  # noqa: BLE001 - whatever the sink raises
+            promised(blame_of(error).passes, f"{sink.name}: a chunk with an outcome raised {error!r}, not ChunkIsDone")
+            taken = False
+        wanted = result == split.encode()
+        promised(taken == wanted, f"{sink.name}: {chunk.text} has {'no' if wanted else 'a second'} outcome, {result}")
+    with case.open().transaction(PASS, split.range) as transaction:
+        found = transaction.find()
+        promised(found == split.encode(), f"{sink.name}: find gave {found!r} for a chunk that was split")
+    for place in (1, 0):
+        _put(sink, place, _records(case, place))
+    _has(case, [row for place in range(3) for row in _records(case, place)], "a chunk was split, and its parts written")
+
+
 def _writes_chunks_at_once(case: SinkCase) -> None:
     """Test several threads, each of which would create what is missing of the sink."""
     sink, places = _opened(case), range(len(CHUNKS))
@@ -336,6 +364,7 @@ _TRIES = (
     _repeats_a_chunk_once,
     _finds_the_result,
     _takes_a_chunk_from_one_of_two,
+    _takes_a_chunk_or_its_split,
     _writes_chunks_at_once,
     _keeps_transactions_apart,
     _ends_a_pass_again,

@@ -9,6 +9,7 @@ import pyarrow as pa
 from prefect_batch.blocks.batches import Batch
 from prefect_batch.blocks.capabilities import (
     ComparesKeys,
+    CutsExactly,
     FindsRecords,
     GivesTables,
     OfFiles,
@@ -97,6 +98,31 @@ def _about_as_many(source: Source, case: SourceCase, rows: int) -> None:
         promised(
             here <= 2 * rows + 2, f"{source.name}: edges were to be {rows} records apart, and {chunk.text} has {here}"
         )
+
+
+def _cuts_at_any_record(case: SourceCase) -> None:
+    """Test that ranges can be split down to single keys, exactly where the source says that it cuts so."""
+    source = case.open()
+    for chunk in ranges_of(source, MANY):
+        whole = read_range(source, chunk, MANY)
+        for rows in range(1, len(whole.records) + 2):
+            exact = isinstance(source, CutsExactly)
+            key = (
+                source.cut(chunk, rows)
+                if isinstance(source, CutsExactly)
+                else source.edges(chunk.after, chunk.upto, rows, 1)[0]
+            )
+            first = read_range(source, ChunkRange(chunk.after, key), MANY).records
+            rest = [] if key == chunk.upto else read_range(source, ChunkRange(key, chunk.upto), MANY).records
+            promised(
+                first + rest == whole.records
+                and (len(first) == min(rows, len(whole.records)) or (rows > 1 and not exact)),
+                f"{source.name}: {chunk.text} was cut after {rows} records, and has {len(first)} and {len(rest)}",
+            )
+            promised(
+                rows < len(whole.records) or key == chunk.upto or not exact,
+                f"{source.name}: {chunk.text} has {len(whole.records)} records, and was cut behind the last at {key!r}",
+            )
 
 
 def _has_bounds(case: SourceCase) -> None:
@@ -341,7 +367,7 @@ def _plans_up_to(source: Source, last: Key, keys: list[Key]) -> None:
         promised(source.estimate(after, last) >= 0, f"{source.name}: the estimate of what is gone is negative")
 
 
-_ALWAYS = (_describes_itself, _has_bounds, _covers_all_once, _counts_back)
+_ALWAYS = (_describes_itself, _has_bounds, _covers_all_once, _cuts_at_any_record, _counts_back)
 _WITH_RECORDS = (
     _reads_the_same_again,
     _reads_in_threads,

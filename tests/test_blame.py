@@ -24,6 +24,7 @@ from prefect_batch.blocks.errors import (
     DoesNotFit,
     RecordTimeout,
     RemoteError,
+    TooLarge,
     WorkerDied,
 )
 
@@ -117,10 +118,15 @@ def test_what_an_end_raises():
     assert blame_of(PermissionError(errno.EACCES, "no")) is Blame.END
     assert blame_of(BadSink("no")) is Blame.END
     assert blame_of(ChunkIsDone()) is Blame.PASSING
-    for error in (DoesNotFit("x"), BadOutput("x"), ValueError("x"), RecordTimeout(1.0), WorkerDied(3)):
+    for error in (DoesNotFit("x"), BadOutput("x"), ValueError("x"), RecordTimeout(1.0)):
         error.__context__ = ConnectionResetError()
         assert blame_of(error) is (Blame.PASSING if type(error) is ValueError else Blame.RECORD), error
-    assert blame_of(WorkerDied()) is Blame.SIZE
+    for died in (WorkerDied(), WorkerDied(3)):
+        died.__context__ = ConnectionResetError()
+        assert blame_of(died) is Blame.SIZE
+    too_large = TooLarge("no memory")
+    too_large.__cause__ = MemoryError()
+    assert blame_of(too_large) is Blame.END  # Not tried again by itself: others have to pass first.
 
 
 @pytest.mark.parametrize("blame", Blame)

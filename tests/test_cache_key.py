@@ -11,6 +11,7 @@ from prefect_batch import Files, Query, Table
 from prefect_batch.blocks.chunks import ChunkRange
 from prefect_batch.tasks.plan.begin import define
 from prefect_batch.tasks.run_chunk import chunk_task
+from prefect_batch.tasks.work.trial import Trial
 from prefect_batch.tasks.work.work_chunk import ChunkJob
 
 URL, OTHER_URL = "sqlite:///shop.db", "sqlite:///other.db"
@@ -156,6 +157,10 @@ OTHERS = {
     "record_timeout": 1.5,
     "redact": ("email",),
     "hold_refused": True,
+    "bury_large": True,
+    "in_place": "yes",
+    "most_rows": 100,
+    "trial": Trial(only=1),
 }
 
 

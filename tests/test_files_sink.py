@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prefect_batch.blocks.chunks import ChunkRange
-from prefect_batch.blocks.errors import BadSink, DoesNotFit, UnknownColumn
+from prefect_batch.blocks.errors import BadSink, ChunkIsDone, DoesNotFit, UnknownColumn
 from prefect_batch.blocks.files.writing.fit_schema import fit_records, fit_table
 from prefect_batch.blocks.files.writing.manifest import MANIFEST, complete_files
 from prefect_batch.blocks.files.writing.part_writer import PartFormat
@@ -122,16 +122,21 @@ def test_a_file_that_was_altered_or_lost_is_found(tmp_path):
         complete_files(str(tmp_path), verify=True)
 
 
-def test_a_repeated_chunk_replaces_its_part_and_one_without_rows_removes_it(tmp_path):
+def test_a_chunk_is_committed_once_and_of_another_attempt_at_it_nothing_is_left(tmp_path):
     sink, pass_ = sink_at(tmp_path), PassRef("job", 1, "ab")
     sink.begin_pass(pass_)
-    for label in ("first", "second"):
-        for chunk in CHUNKS:
-            put(sink, pass_, chunk, [] if chunk is CHUNKS[2] and label == "second" else records_of(chunk, label))
+    for chunk in CHUNKS:
+        put(sink, pass_, chunk, [] if chunk is CHUNKS[2] else records_of(chunk, "first"))
+    staged = sorted(os.listdir(tmp_path / "_pass-000001-ab"))
+    for chunk in CHUNKS:
+        with pytest.raises(ChunkIsDone):
+            put(sink, pass_, chunk, [] if chunk is CHUNKS[3] else records_of(chunk, "second"))
+    assert sorted(os.listdir(tmp_path / "_pass-000001-ab")) == staged
     sink.end_pass(pass_)
     rows = found(tmp_path)
-    assert {row["label"] for row in rows} == {"second"}
+    assert {row["label"] for row in rows} == {"first"}
     assert [row["id"] for row in rows] == [*range(20), *range(30, 60)]
+    complete_files(str(tmp_path), verify=True)
 
 
 def test_a_new_pass_replaces_the_former_one_at_its_end(tmp_path):
@@ -252,16 +257,21 @@ def test_a_chunk_killed_at_any_step_and_repeated_is_whole(tmp_path, after):
         place = tmp_path / f"{step}"
         sink, pass_ = sink_at(place), PassRef("job", 1, "ab")
         sink.begin_pass(pass_)
-        put(sink, pass_, CHUNKS[0], records_of(CHUNKS[0], "first"))
         try:
             dying = FilesSink(Dying(open_store(str(place)), step, after), PartFormat("parquet"))
-            put(dying, pass_, CHUNKS[0], records_of(CHUNKS[0], "second"))
+            put(dying, pass_, CHUNKS[0], records_of(CHUNKS[0], "first"))
             survived = True
         except Died:
             survived = False
-        put(sink, pass_, CHUNKS[0], records_of(CHUNKS[0], "third"))
+        wanted = "second"
+        try:
+            put(sink, pass_, CHUNKS[0], records_of(CHUNKS[0], "second"))
+        except ChunkIsDone:
+            wanted = "first"
+        assert wanted == "first" or not survived
         sink.end_pass(pass_)
-        assert [row["label"] for row in found(place)] == ["third"] * 10
+        assert [row["label"] for row in found(place)] == [wanted] * 10
+        complete_files(str(place), verify=True)
         if survived:
             break
     assert step > 1

@@ -1,6 +1,5 @@
 """Reads the rows of a SELECT in batches of plain tuples, streamed in the fastest way of each driver."""
 
-import contextlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -37,9 +36,18 @@ def fetch_batches(
             found: Sequence[tuple[Any, ...]] = cursor.fetchmany(count)
             return found
 
-        with contextlib.closing(cursor):
+        try:
             cursor.execute(*compiled(statement, engine.dialect))
             yield from _gathered(fetch, batch_rows)
+        finally:
+            _close(cursor, connection)
+
+
+def _close(cursor: Any, connection: Connection) -> None:
+    try:
+        cursor.close()
+    except Exception:  # noqa: BLE001 - the connection is lost, after all rows were read or with an error of its own
+        connection.invalidate()
 
 
 def _gathered(fetch: Callable[[int, int], Sequence[tuple[Any, ...]]], batch_rows: int) -> Iterator[Rows]:

@@ -4,6 +4,7 @@ A file appears complete or not at all. A place looks like this::
 
     <place>/<job>/pass-000001/<digest of the chunk's range>.parquet      buried by the pass: generation 0
     <place>/<job>/replay-000002/<digest of the chunk's range>.parquet    failed again in the 2nd replay: generation 2
+    <place>/<job>/pass-000001/<digest of the chunk's range>.split      done in parts: no letter of the whole counts
 """
 
 import contextlib
@@ -14,7 +15,7 @@ from typing import Any, Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from prefect_batch.blocks.chunks import ChunkRange
+from prefect_batch.blocks.chunks import ChunkRange, Split
 from prefect_batch.blocks.dead_letter import DeadLetter
 from prefect_batch.blocks.errors import SinkRefuses
 from prefect_batch.blocks.jobs import main_job, of_replay
@@ -25,6 +26,8 @@ from prefect_batch.blocks.letters.record_json import encode_record
 from prefect_batch.blocks.passwords import hide_passwords
 from prefect_batch.blocks.stores.store import Store, drop, full_name
 
+# The ending of the file that marks a chunk as split, in place of .parquet.
+SPLIT = ".split"
 # The letters of a chunk are written in groups of at most this many rows, or about this many characters of JSON.
 GROUP_ROWS, GROUP_CHARACTERS = 1_000, 4_000_000
 
@@ -79,6 +82,27 @@ class DeadLetters:
         """Return the file of a chunk's letters, to be used in a ``with`` statement."""
         fixed = {**self._fixed, "run_id": run_id, "chunk": chunk.text}
         return Burial(self._place, f"{self._folder}/{chunk.digest}.parquet", fixed, self._record_schema)
+
+    def split_of(self, chunk: ChunkRange) -> Split | None:
+        """Return the split of this chunk that is marked, or None if its letters count."""
+        found = self._place.get([path := self._mark(chunk)])
+        return Split.decode(json.loads(found[path])) if found else None
+
+    def mark(self, split: Split) -> Split:
+        """Mark the chunk as split, unless it is, so that its letters do not count, and remove them.
+
+        Returns:
+            The split that is marked now.
+        """
+        chunk = split.range
+        if not self._place.put_first(self._mark(chunk), json.dumps(split.encode()).encode()):
+            split = self.split_of(chunk) or split
+        # Other programs that read Parquet do not know the mark.
+        self._place.remove([f"{self._folder}/{chunk.digest}.parquet"])
+        return split
+
+    def _mark(self, chunk: ChunkRange) -> str:
+        return f"{self._folder}/{chunk.digest}{SPLIT}"
 
 
 class Burial:

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from prefect_batch.blocks.jobs import main_job, of_replay
-from prefect_batch.blocks.letters.bury import letter_schema
+from prefect_batch.blocks.letters.bury import SPLIT, letter_schema
 from prefect_batch.blocks.letters.ids import LetterSet
 from prefect_batch.blocks.letters.joined import joined_type, with_records
 from prefect_batch.blocks.letters.place import open_place
@@ -41,10 +41,12 @@ class LetterFile(NamedTuple):
 
 
 def find_letter_files(place: Store, job: str) -> list[LetterFile]:
-    """Return the job's letter files, by generation, pass and path."""
+    """Return the job's letter files, by generation, pass and path, without those of chunks that were split."""
     found = []
-    for path in place.find(main_job(job)):
-        if match := _FILE.fullmatch(path):
+    paths = place.find(main_job(job))
+    split = {path.removesuffix(SPLIT) for path in paths if path.endswith(SPLIT)}
+    for path in paths:
+        if (match := _FILE.fullmatch(path)) and path.removesuffix(".parquet") not in split:
             number = int(match["number"])
             of_pass = match["kind"] == "pass"
             found.append(LetterFile(path, number if of_pass else None, 0 if of_pass else number))

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from prefect_batch.blocks.chunks import ChunkRange
+from prefect_batch.blocks.chunks import ChunkRange, Split
 from prefect_batch.blocks.keys import Key, decode_key, encode_key
 
 
@@ -89,6 +89,18 @@ class Position:
         while planned and planned[0].done:
             prefix = planned.pop(0).upto
         return replace(self, prefix=prefix, planned=tuple(planned))
+
+    def split(self, split: Split) -> "Position":
+        """Return the position with the parts of this planned chunk in its place.
+
+        Raises:
+            ValueError: no such chunk is planned and unfinished.
+        """
+        if (split.range, False) not in (ranges := self.ranges()):
+            raise ValueError(f"chunk {split.range.text} is not planned, or is finished")
+        place = ranges.index((split.range, False))
+        parts = map(Planned, split.at)
+        return replace(self, planned=(*self.planned[:place], *parts, *self.planned[place:]))
 
     def encode(self) -> dict[str, Any]:
         """Return the position as JSON, from which `decode` restores an equal one."""

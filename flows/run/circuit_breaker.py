@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from prefect_batch.blocks.chunks import ChunkRange, ChunkResult
-from prefect_batch.blocks.errors import CircuitOpen, SinkRefuses
+from prefect_batch.blocks.errors import CircuitOpen, SinkRefuses, TooLarge
 from prefect_batch.tasks.work.refusals import ENOUGH_RECORDS
 
 
 class _Held(NamedTuple):
-    refusal: SinkRefuses
+    refusal: SinkRefuses | TooLarge
     since: float
 
 
@@ -21,6 +21,8 @@ class Circuit:
     A rejected chunk is neither finished nor buried. When a chunk that began after the rejection is written, the sink
     works and the rejected chunk has bad records only: it is released, repeated, and its records are buried. "In a row"
     means in the order in which chunks end, without such a proof between them.
+
+    The same holds for chunks of one key that are too large: only if others pass, it is their records that are to blame.
     """
 
     job: str
@@ -34,7 +36,7 @@ class Circuit:
         """The chunks that must not be started now."""
         return set(self._held)
 
-    def hold(self, chunk: ChunkRange, refusal: SinkRefuses, now: float) -> CircuitOpen | None:
+    def hold(self, chunk: ChunkRange, refusal: SinkRefuses | TooLarge, now: float) -> CircuitOpen | None:
         """Hold this chunk back.
 
         Returns:
@@ -56,7 +58,8 @@ class Circuit:
         Returns:
             Why the run must stop, if the sink took nothing at all.
         """
-        if not self._has_written and self._records >= ENOUGH_RECORDS:
+        alike = self.limit is not None and sum(isinstance(held.refusal, TooLarge) for held in self._held.values()) > 1
+        if not self._has_written and (alike or self._records >= ENOUGH_RECORDS):
             return self._open()
         self._release(self._held)
         return None
@@ -64,6 +67,10 @@ class Circuit:
     def may_bury(self, chunk: ChunkRange) -> bool:
         """Return whether this chunk may bury all its records if the sink rejects them all."""
         return self.limit is None or chunk in self._released
+
+    def has_released(self, chunk: ChunkRange) -> bool:
+        """Return whether this chunk was held back, and others have passed since, or none is left."""
+        return chunk in self._released
 
     def _release(self, chunks: Iterable[ChunkRange]) -> None:
         for chunk in list(chunks):

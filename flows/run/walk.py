@@ -14,7 +14,7 @@ from prefect.exceptions import TerminationSignal
 from prefect.futures import PrefectFuture
 from prefect.tasks import Task
 
-from prefect_batch.blocks.chunks import ChunkRange, ChunkResult
+from prefect_batch.blocks.chunks import ChunkRange, ChunkResult, Split, decode_outcome
 from prefect_batch.blocks.errors import (
     ChunkFailed,
     FailureRateExceeded,
@@ -23,6 +23,7 @@ from prefect_batch.blocks.errors import (
     RunStopped,
     SinkRefuses,
     StopBatch,
+    TooLarge,
 )
 from prefect_batch.blocks.state.cursor import Cursor
 from prefect_batch.flows.run.circuit_breaker import Circuit
@@ -137,13 +138,23 @@ class Walk:
             chunks = self.planner.take(planned, busy, wanted)
             if not chunks:
                 return
-            for may_bury, group in groupby(chunks, self.circuit.may_bury):
+            for job, group in groupby(chunks, self._job_for):
                 some = list(group)
-                job = replace(self.job, batch_rows=self.limits.rows_at_once, hold_refused=not may_bury)
                 futures = self.task.map(unmapped(job), some)
                 self.in_flight.update(zip(futures, some, strict=True))
                 for future in futures:
                     future.add_done_callback(self._ended.put)
+
+    def _job_for(self, chunk: ChunkRange) -> ChunkJob:
+        """Return the job as this chunk has to do it."""
+        circuit = self.circuit
+        return replace(
+            self.job,
+            batch_rows=self.limits.rows_at_once,
+            hold_refused=not circuit.may_bury(chunk),
+            bury_large=circuit.has_released(chunk),
+            most_rows=self.planner.most_rows(chunk),
+        )
 
     def _settle(self) -> None:
         """Do the chunks held back after all, or stop: no others are left."""
@@ -169,7 +180,10 @@ class Walk:
         if isinstance(outcome, BaseException):
             self._fail(chunk, outcome)
             return
-        result = ChunkResult.decode(outcome)
+        result = decode_outcome(outcome)
+        if isinstance(result, Split):
+            self._split(result)
+            return
         self.circuit.see(result)
         self.account(result)
         if self.planner.learn(chunk, result.tally):
@@ -195,6 +209,12 @@ class Walk:
         self.cursor = replace(self.cursor, position=self.cursor.position.finish(chunk), tally=tally, run=run)
         self._judge()
 
+    def _split(self, split: Split) -> None:
+        """Take the parts of a chunk in its place, and save that before one of them begins."""
+        self.planner.split(split)
+        self.cursor = replace(self.cursor, position=self.cursor.position.split(split))
+        self._store()
+
     def _judge(self) -> None:
         """Stop if too many records have failed by now."""
         if (exceeded := self._too_many()) and not self.limits.problem:
@@ -210,7 +230,9 @@ class Walk:
             raise error
         if limits.problem or isinstance(error, RunStopped):
             return
-        if isinstance(error, SinkRefuses):
+        if isinstance(error, TooLarge):
+            self.planner.excuse(chunk)
+        if isinstance(error, (SinkRefuses, TooLarge)):
             limits.problem = self.circuit.hold(chunk, error, time.time())
             if limits.problem:
                 refuse_waiting(self.job.run_id)

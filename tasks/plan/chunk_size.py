@@ -53,17 +53,31 @@ class ChunkSizer:
         self._enough = -(-records // MANY_CHUNKS)
         self._left, self.at_once = records, at_once
         self._bound: int | None = None
+        self._fits: int | None = None
         self._pace = 0.0
         self.rows = fixed or first
 
     def take(self) -> int:
         """Return the rows of the next chunk: fewer towards the end of a pass, so that all workers end together."""
         if self._fixed is not None:
-            return self._fixed
+            return self.fitting(self._fixed)
         share = max(self._left // (2 * self.at_once), FIRST_ROWS, int(LEAST_SECONDS * self._pace))
         rows = min(self.rows, share) if self._left > 0 else self.rows
         self._left -= rows
-        return rows
+        return self.fitting(rows)
+
+    def fit(self, rows: int) -> None:
+        """Plan no chunk with more rows than this any more: larger ones have failed for their size."""
+        self._fits = max(1, min(rows, self._fits or rows))
+
+    def fitting(self, rows: int) -> int:
+        """Return so many rows, or as many as a chunk can have without failing."""
+        return rows if self._fits is None else min(rows, self._fits)
+
+    @property
+    def most(self) -> int | None:
+        """The rows that no chunk should exceed, also one that was planned before. None if that is not known."""
+        return self._fits if self._fixed is None else self.fitting(self._fixed)
 
     def bound(self, most_rows: int | None) -> None:
         """Plan no chunk with more rows than this, or without a bound if it is None. A rate limit bounds the size."""

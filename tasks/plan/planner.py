@@ -1,8 +1,9 @@
 """Planning of the next chunks: edges by row rank, a few at a time, within the pass and the run's limit."""
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from prefect_batch.blocks.chunks import ChunkRange, Tally
+from prefect_batch.blocks.chunks import ChunkRange, Split, Tally
 from prefect_batch.blocks.state.position import Position
 from prefect_batch.tasks.plan.chunk_size import ChunkSizer
 
@@ -27,6 +28,7 @@ class Planner:
         self._canary = canary
         self._own: dict[ChunkRange, int] = {}
         self._charged: dict[ChunkRange, int] = {}
+        self._of_split: dict[ChunkRange, _Whole] = {}
 
     def plan(self, position: Position, busy: set[ChunkRange], wanted: int) -> Position:
         """Return the position with more chunks planned, if fewer than `wanted` of its own wait to be started."""
@@ -57,6 +59,10 @@ class Planner:
             Whether chunks have just reached their smallest size and still take too long.
         """
         before = self._sizer.at_floor
+        if whole := self._of_split.pop(chunk, None):
+            whole.finish(tally.read)
+            if whole.fits:
+                self._sizer.fit(whole.fits)
         if rows := self._own.pop(chunk, None):
             self._sizer.observe(rows, tally)
         if self._left is not None:
@@ -75,9 +81,60 @@ class Planner:
             taken.append(chunk)
         return taken
 
+    def split(self, split: Split) -> None:
+        """Take note that a chunk is done in parts, which are charged to the limit in its place."""
+        rows = self._expected(split.range)
+        self._own.pop(split.range, None)
+        if self._left is not None:
+            self._left += self._charged.pop(split.range, 0)
+        whole = self._of_split.pop(split.range, None) or _Whole(unfinished=1)
+        whole.unfinished += len(split.parts) - 1
+        for part in split.parts:
+            self._own[part] = max(1, rows // len(split.parts))
+            self._of_split[part] = whole
+
+    def excuse(self, chunk: ChunkRange) -> None:
+        """Take note that this part failed for a record of its own, so that its size says nothing about others."""
+        if whole := self._of_split.get(chunk):
+            whole.excused = True
+
+    def most_rows(self, chunk: ChunkRange) -> int | None:
+        """Return the rows beyond which this chunk should be split before it is begun, or None if it is not too large.
+
+        An earlier run may have planned larger chunks, and so may this one, before it saw that they fail.
+        """
+        most = self._sizer.most
+        if most is None or chunk in self._of_split or self._own.get(chunk, most + 1) <= most:
+            return None
+        return most
+
     def _expected(self, chunk: ChunkRange) -> int:
         """Return about how many rows the chunk has. If an earlier run planned it, that is not known."""
         return self._own.get(chunk, self._sizer.rows)
+
+
+@dataclass
+class _Whole:
+    """A chunk that is done in parts, which may be split in turn.
+
+    Attributes:
+        largest: The most records that a part had which passed.
+        excused: Whether a single key failed, so that the chunk failed for a record and not for its size.
+    """
+
+    unfinished: int
+    largest: int = 0
+    excused: bool = False
+
+    def finish(self, records: int) -> None:
+        """Take note of a part that passed."""
+        self.unfinished -= 1
+        self.largest = max(self.largest, records)
+
+    @property
+    def fits(self) -> int:
+        """How many records a chunk can have, once that is known, and before 0."""
+        return 0 if self.unfinished or self.excused else self.largest
 
 
 def _waiting(position: Position, busy: set[ChunkRange]) -> list[ChunkRange]:

@@ -25,6 +25,7 @@ from prefect_batch.blocks.passwords import hide_passwords
 from prefect_batch.tasks.error_text import normalise, storable, text_of
 from prefect_batch.tasks.work.failure import Failure
 from prefect_batch.tasks.work.outputs import Outputs, first_records, places
+from prefect_batch.tasks.work.trial import told
 
 TOP_ERRORS = 20
 MESSAGE_CHARACTERS = 300
@@ -60,11 +61,26 @@ class Count:
         in_order = sorted(failures, key=lambda f: f.index)
         letters.extend(self._letter(batch, source, replays, failure) for failure in in_order)
         for letter in letters:
-            self._kinds[letter.error_type] += 1
-            if letter.error_type not in self._examples:
-                message = hide_passwords(letter.error_message)[:MESSAGE_CHARACTERS]
-                self._examples[letter.error_type] = (storable(key_text(letter.key), MESSAGE_CHARACTERS), message)
+            self._note(letter)
         return letters
+
+    def add_unread(self, source: Source, error: Exception) -> DeadLetter:
+        """Count the only record of the chunk, which could not be read for its size, and return its letter."""
+        key = self._chunk.upto
+        text = told(error)
+        record = {name: value for name, value in zip(source.key, key, strict=True) if name in source.names}
+        letter = DeadLetter(key, "read", text.kind, text.message, text.traceback, 1, datetime.now(UTC), record)
+        if self._redaction is not None:
+            letter = self._redaction.letter(letter)
+        self._tally = self._tally + Tally(read=1, failed=1)
+        self._note(letter)
+        return letter
+
+    def _note(self, letter: DeadLetter) -> None:
+        self._kinds[letter.error_type] += 1
+        if letter.error_type not in self._examples:
+            message = hide_passwords(letter.error_message)[:MESSAGE_CHARACTERS]
+            self._examples[letter.error_type] = (storable(key_text(letter.key), MESSAGE_CHARACTERS), message)
 
     def _letter(self, batch: Batch, source: Source, replays: Replays | None, failure: Failure) -> DeadLetter:
         letter = _letter(batch, source, replays, failure)

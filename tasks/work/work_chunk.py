@@ -4,13 +4,14 @@ import contextlib
 import functools
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Self
 
 from prefect_batch.blocks.batches import Batch
 from prefect_batch.blocks.capabilities import GivesTables, InPlace
-from prefect_batch.blocks.chunks import ChunkRange, ChunkResult
+from prefect_batch.blocks.chunks import ChunkRange, ChunkResult, Outcome, decode_outcome
 from prefect_batch.blocks.contracts import Sink, SinkTransaction, Source
+from prefect_batch.blocks.errors import ChunkIsDone
 from prefect_batch.blocks.jobs import PassRef
 from prefect_batch.blocks.letters.bury import DeadLetters
 from prefect_batch.blocks.letters.redaction import Redaction
@@ -31,6 +32,7 @@ from prefect_batch.tasks.work.redact_errors import hold, open_redaction, redacte
 from prefect_batch.tasks.work.refusals import Refusals
 from prefect_batch.tasks.work.replayed import settle, unread
 from prefect_batch.tasks.work.stop_signals import check_abandoned, forget_signals
+from prefect_batch.tasks.work.trial import Trial
 
 
 @dataclass(frozen=True)
@@ -38,8 +40,10 @@ class ChunkJob:
     """Everything that a chunk needs besides its range. It can be pickled and holds no connection.
 
     `batch_rows` is the number of records in memory at once, `dead_letters` a directory. `hold_refused`: a chunk whose
-    records the sink refuses without exception fails, and its records are not buried. `in_place`: whether the sink
-    writes to what the source reads.
+    records the sink refuses without exception fails, and its records are not buried. `bury_large`: other chunks have
+    passed since this one failed for its size, so that a record that does so alone is to blame. `most_rows`: a chunk of
+    more records is done in parts. `trial`: how the records of a single key are tried one by one. `in_place`: whether
+    the sink writes to what the source reads.
     """
 
     job: str
@@ -57,6 +61,9 @@ class ChunkJob:
     redact: tuple[str, ...] = ()
     hold_refused: bool = False
     in_place: InPlace = "no"
+    bury_large: bool = False
+    most_rows: int | None = None
+    trial: Trial = field(default_factory=Trial)
 
     @property
     def pass_ref(self) -> PassRef:
@@ -64,7 +71,9 @@ class ChunkJob:
         return PassRef(self.job, self.pass_number, self.pass_id)
 
 
-class _Ends(NamedTuple):
+class Ends(NamedTuple):
+    """What the chunks of a run share in a process."""
+
     source: Source
     sink: Sink
     letters: DeadLetters
@@ -73,18 +82,19 @@ class _Ends(NamedTuple):
 
 
 # What this process has opened for a run.
-_opened: dict[str, _Ends] = {}
+_opened: dict[str, Ends] = {}
 _lock = threading.Lock()
 
 
-def _open(job: ChunkJob) -> _Ends:
+def open_ends(job: ChunkJob) -> Ends:
+    """Return the job's ends, which are opened once for a run."""
     with _lock:
         if job.run_id not in _opened:
             source = open_source(job.source)
             letters = DeadLetters(job.dead_letters, job.job, job.pass_number, source.schema)
             processor = resolve_processor(job.process)
             redaction = open_redaction(job.redact)
-            _opened[job.run_id] = _Ends(source, open_sink(job.sink, job.in_place), letters, processor, redaction)
+            _opened[job.run_id] = Ends(source, open_sink(job.sink, job.in_place), letters, processor, redaction)
         return _opened[job.run_id]
 
 
@@ -101,8 +111,8 @@ def work_chunk(
     *,
     guard: RecordGuard | None = None,
     before_commit: Callable[[], None] | None = None,
-) -> ChunkResult:
-    """Process the chunk's records and write them in one transaction.
+) -> Outcome:
+    """Process the chunk's records and write them in one transaction, unless the ledger has the chunk's outcome.
 
     Failed records are buried before the commit. In a worker process, `guard` watches over single records, and
     `before_commit` checks that the parent is alive.
@@ -113,33 +123,40 @@ def work_chunk(
         SinkRefuses: The sink took none of the records, so that the chunk is held back.
         Exception: The chunk failed as a whole, and nothing of it was written.
     """
-    ends = _open(job)
+    ends = open_ends(job)
     with redacted_errors(ends.redaction), errors_only():
         return _work(job, chunk, ends, guard, before_commit)
 
 
 def _work(
-    job: ChunkJob, chunk: ChunkRange, ends: _Ends, guard: RecordGuard | None, before_commit: Callable[[], None] | None
-) -> ChunkResult:
+    job: ChunkJob, chunk: ChunkRange, ends: Ends, guard: RecordGuard | None, before_commit: Callable[[], None] | None
+) -> Outcome:
     if job.dry_run:
         return _rehearse(job, chunk, ends, guard)
     if ends.sink.needs_ledger and (done := _find_in_ledger(job, chunk, ends.sink)):
-        settle(ends.source, chunk, job.run_id)
+        if isinstance(done, ChunkResult):
+            settle(ends.source, chunk, job.run_id)
         return done
     with ends.letters.open(chunk, job.run_id) as burial, _Writing(job, chunk, ends) as writing:
         count = Count(chunk, ends.redaction)
+        if job.trial.unread is not None:
+            burial.add([count.add_unread(ends.source, job.trial.unread)])
         for processed in _held(_process(job, chunk, ends, guard), ends.sink.held_rows):
             for batch, outputs, failures in processed:
                 refused = writing.write(outputs)
                 failures += [Failure(places(one)[0], "write", error, 1, one) for one, error in refused]
                 burial.add(count.add(batch, outputs, written(outputs, refused), failures, ends.source))
         check_abandoned(job.run_id)
+        if not job.trial.commits:
+            return count.result(None)
         writing.end()
         result = count.result(burial.name)
         writing.record(result)  # First: where another run has committed the chunk, the letters are to stay its own.
         burial.finish()
         if before_commit is not None:
             before_commit()
+        if not ends.sink.needs_ledger and ends.letters.split_of(chunk):
+            raise ChunkIsDone("the chunk was split while this attempt was at work, and is done in parts")
         writing.commit()
     settle(ends.source, chunk, job.run_id)
     return result
@@ -148,21 +165,22 @@ def _work(
 _Processed = tuple[Batch, list[Outputs], list[Failure]]
 
 
-def _process(job: ChunkJob, chunk: ChunkRange, ends: _Ends, guard: RecordGuard | None) -> Iterator[_Processed]:
+def _process(job: ChunkJob, chunk: ChunkRange, ends: Ends, guard: RecordGuard | None) -> Iterator[_Processed]:
     """Yield the chunk's batches, each with its outputs and its failures."""
     source, tables = ends.source, ends.processor.vectorized
     read = source.read_tables if tables and isinstance(source, GivesTables) else source.read
     check, rate_limit = functools.partial(check_abandoned, job.run_id), rate_limit_of(job.run_id)
-    for batch in read(chunk, job.batch_rows):
+    for batch, known in job.trial.divide(() if job.trial.unread else read(chunk, job.batch_rows)):
         check()
         rate_limit.wait(len(batch), check)
         hold(ends.redaction, batch)
-        gone = unread(source, batch)
-        yield (batch, [], gone) if gone else (batch, *_process_batch(job, batch, ends, guard))
+        failures = unread(source, batch) if known is None else known
+        done = known is not None or bool(failures)
+        yield (batch, [], failures) if done else (batch, *_process_batch(job, batch, ends, guard))
 
 
 def _process_batch(
-    job: ChunkJob, batch: Batch, ends: _Ends, guard: RecordGuard | None
+    job: ChunkJob, batch: Batch, ends: Ends, guard: RecordGuard | None
 ) -> tuple[list[Outputs], list[Failure]]:
     processor = ends.processor
     if processor.vectorized:
@@ -192,16 +210,16 @@ def _held(batches: Iterator[_Processed], rows: int) -> Iterator[list[_Processed]
         yield held
 
 
-def _find_in_ledger(job: ChunkJob, chunk: ChunkRange, sink: Sink) -> ChunkResult | None:
+def _find_in_ledger(job: ChunkJob, chunk: ChunkRange, sink: Sink) -> Outcome | None:
     with sink.transaction(job.pass_ref, chunk) as transaction:
         done = transaction.find()
-    return ChunkResult.decode(done) if done else None
+    return decode_outcome(done) if done else None
 
 
 class _Writing:
     """The chunk's transaction, begun at its first output: the sink's table may have to be made from that."""
 
-    def __init__(self, job: ChunkJob, chunk: ChunkRange, ends: _Ends) -> None:
+    def __init__(self, job: ChunkJob, chunk: ChunkRange, ends: Ends) -> None:
         self._job, self._chunk, self._ends = job, chunk, ends
         self._refusals = Refusals(hold=job.hold_refused)
         self._stack = contextlib.ExitStack()
@@ -247,9 +265,11 @@ class _Writing:
         return self._transaction
 
 
-def _rehearse(job: ChunkJob, chunk: ChunkRange, ends: _Ends, guard: RecordGuard | None) -> ChunkResult:
+def _rehearse(job: ChunkJob, chunk: ChunkRange, ends: Ends, guard: RecordGuard | None) -> ChunkResult:
     """Process and count the records for a dry run, without writing anything."""
     count = Count(chunk, ends.redaction)
+    if job.trial.unread is not None:
+        count.add_unread(ends.source, job.trial.unread)
     for batch, outputs, failures in _process(job, chunk, ends, guard):
         count.add(batch, outputs, written(outputs, []), failures, ends.source)
     return count.result(None)

@@ -1,9 +1,10 @@
 """What a run and its worker processes say to each other."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from prefect_batch.blocks.chunks import ChunkRange
+from prefect_batch.tasks.work.trial import Trial
 from prefect_batch.tasks.work.work_chunk import ChunkJob
 
 
@@ -27,13 +28,14 @@ class WorkerSetup:
 class WorkOrder:
     """A chunk to work on in such batches, and the records in it that are not to be tried again.
 
-    `hold_refused`: the chunk is held back if the sink takes none of its records.
+    `hold_refused`: the chunk is held back if the sink takes none of its records. `trial`: its records are tried alone.
     """
 
     chunk: ChunkRange
     batch_rows: int
     doomed: Mapping[int, Exception]
     hold_refused: bool
+    trial: Trial = field(default_factory=Trial)
 
 
 @dataclass(frozen=True)

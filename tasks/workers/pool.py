@@ -4,18 +4,18 @@ import contextlib
 import pickle
 import queue
 import time
-from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Self
 
 from prefect_batch.blocks.blame import blame_of
-from prefect_batch.blocks.chunks import ChunkRange, ChunkResult
+from prefect_batch.blocks.chunks import ChunkRange, ChunkResult, Outcome, Split
 from prefect_batch.blocks.errors import RecordTimeout, RemoteError, RunStopped, SinkRefuses, WorkerDied
 from prefect_batch.tasks.error_text import remote_error
 from prefect_batch.tasks.work.record_guard import IDLE
 from prefect_batch.tasks.work.stop_signals import NOT_BEGUN, ROLLED_BACK, abandon, refuse
+from prefect_batch.tasks.work.trial import Trial
 from prefect_batch.tasks.workers.messages import LogLine, WorkerSetup, WorkOrder
 from prefect_batch.tasks.workers.worker_process import WorkerProcess, end_workers
 
@@ -63,9 +63,8 @@ class _Seat:
 class WorkerPool:
     """The worker processes for the chunks of one run, as a context manager.
 
-    A worker that dies costs its chunk one attempt. The record that it was processing is tried once more, and then
-    becomes a dead letter. At its end the workers may close what their functions have opened; what they leave behind is
-    asked to end, and killed.
+    A worker that dies costs its chunk one attempt. At its end the workers may close what their functions have opened;
+    what they leave behind is asked to end, and killed.
     """
 
     def __init__(self, setup: WorkerSetup, size: int) -> None:
@@ -74,7 +73,6 @@ class WorkerPool:
         self._size = size
         self._idle: queue.SimpleQueue[_Seat] = queue.SimpleQueue()
         self._all: set[WorkerProcess] = set()
-        self._deaths: Counter[tuple[ChunkRange, int]] = Counter()
         self._closed = self._refusing = False
         self._rate = 0.0
         # A worker ends with the thread that started it, so one thread starts them all.
@@ -156,8 +154,10 @@ class WorkerPool:
         end_workers(list(self._all), at_once=at_once)
         self._all.clear()
 
-    def work(self, chunk: ChunkRange, batch_rows: int, log: Log, *, hold_refused: bool = False) -> ChunkResult:
-        """Run the chunk in one of the workers, in batches of this size, and return its result.
+    def work(
+        self, chunk: ChunkRange, batch_rows: int, log: Log, *, hold_refused: bool = False, trial: Trial | None = None
+    ) -> Outcome:
+        """Run the chunk in one of the workers, in batches of this size, and return its outcome.
 
         Lines of its log go to `log`.
 
@@ -165,20 +165,19 @@ class WorkerPool:
             StopBatch: The processor raised it.
             SinkRefuses: The sink took none of its records, so that it is held back.
             RemoteError: The chunk failed, or no worker can be started now.
-            WorkerDied: The worker died; the chunk is worth another attempt.
+            WorkerDied: The worker died.
             RunStopped: The workers were ended.
         """
-        doomed: dict[int, Exception] = {
-            record: WorkerDied(record) for (of, record), times in self._deaths.items() if of == chunk and times > 1
-        }
+        doomed: dict[int, Exception] = {}
         while True:
             seat = self._take_seat()
             try:
-                answer = self._ask(self._fill(seat), WorkOrder(chunk, batch_rows, doomed, hold_refused), log)
+                order = WorkOrder(chunk, batch_rows, doomed, hold_refused, trial or Trial())
+                answer = self._ask(self._fill(seat), order, log)
             except (EOFError, ConnectionError) as error:
-                hung = self._clear(seat, chunk)
+                hung, in_hand = self._clear(seat)
                 if hung is None:
-                    raise WorkerDied from error
+                    raise WorkerDied(in_hand) from error
                 # Its alarm was not heard: the rest of the chunk is done again without this record.
                 assert self._timeout is not None
                 doomed[hung] = RecordTimeout(self._timeout, by_force=True)
@@ -187,11 +186,11 @@ class WorkerPool:
                 self._discard(seat)  # Its answer may be on the way, and must not be taken for that of another chunk.
                 raise
             else:
-                if not isinstance(answer, (ChunkResult, SinkRefuses)) and not blame_of(answer).passes:
+                if not isinstance(answer, (ChunkResult, Split, SinkRefuses)) and not blame_of(answer).passes:
                     self.refuse()  # Before its worker continues with the next chunk.
             finally:
                 self._idle.put(seat)
-            if isinstance(answer, ChunkResult):
+            if isinstance(answer, (ChunkResult, Split)):
                 return answer
             raise answer
 
@@ -229,11 +228,11 @@ class WorkerPool:
                 worker.hung = record
                 raise EOFError
 
-    def _clear(self, seat: _Seat, chunk: ChunkRange) -> int | None:
+    def _clear(self, seat: _Seat) -> tuple[int | None, int | None]:
         """End the worker of this place, which has died or hangs.
 
         Returns:
-            The number of the record that hangs, if there is one.
+            The number of the record that hangs, if there is one, and of the one that was being processed.
 
         Raises:
             RunStopped: All workers were ended.
@@ -242,9 +241,7 @@ class WorkerPool:
         if self._closed:
             raise RunStopped(ROLLED_BACK)
         if worker is None:
-            return None  # It has died while it was started.
+            return None, None  # It has died while it was started.
         record = worker.in_hand
         self._discard(seat)
-        if worker.hung is None and record != IDLE:
-            self._deaths[chunk, record] += 1
-        return worker.hung
+        return worker.hung, None if record == IDLE else record

@@ -112,7 +112,7 @@ class _Worker:
             if self._job is None:
                 self._job = _with_function(self._setup)
             self._guard.begin_chunk(order.doomed)
-            job = replace(self._job, batch_rows=order.batch_rows, hold_refused=order.hold_refused)
+            job = replace(self._job, batch_rows=order.batch_rows, hold_refused=order.hold_refused, trial=order.trial)
             return work_chunk(job, order.chunk, guard=self._guard, before_commit=self._check_parent)
         except BaseException as error:  # noqa: BLE001 - whatever it is, the parent must hear of it
             return _remote(error)

@@ -1,6 +1,5 @@
 """A cursor of PostgreSQL whose rows come in small portions, without asking the server for each of them."""
 
-import contextlib
 from typing import Any
 
 from prefect_batch.blocks.databases.postgresql.decode import decoded, decoders_of
@@ -92,11 +91,8 @@ class Stream:
 
     def close(self) -> None:
         """End the SELECT, and what was asked for and not read."""
-        from psycopg import Error
-
-        with contextlib.suppress(Error):
-            if self._asked:
-                self._driver.cancel_safe(timeout=5)
-                while self._result() is not None:
-                    pass
-            self._named.close()
+        if self._asked:
+            self._driver.cancel_safe(timeout=5)
+            while self._result() is not None:
+                pass
+        self._named.close()

@@ -119,6 +119,23 @@ class TextSource:
             found.append(after)
         return found
 
+    def cut(self, chunk: ChunkRange, rows: int) -> Key:
+        """Return the key of the record that is `rows` records into the range, or its end if it has no more.
+
+        The range is read up to there, also in a packed file, which `edges` leaves whole.
+        """
+        left, key = rows, None
+        for text, stretch in self._stretches(chunk):
+            if key is not None:
+                return key
+            here = len(stretch.starts)
+            if here >= left:
+                key = (text.file.name, *stretch.start(left - 1))
+                if here > left:
+                    return key
+            left -= here
+        return chunk.upto
+
     def estimate(self, after: Key | None, upto: Key) -> int:
         """Return roughly how many records are in ``(after, upto]``, estimated from the bytes."""
         return sum(self.texts.records_in(portion) for portion in portions(self.files, after, upto))

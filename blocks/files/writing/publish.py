@@ -41,7 +41,7 @@ def publish(store: Store, pass_: PassRef, part_format: PartFormat, now: str, com
     if manifest is None or pass_.id not in {manifest.pass_id, *(file.pass_id for file in manifest.files)}:
         staging = Staging(store, pass_)
         staging.check()
-        notes = in_order([note for note in staging.notes().values() if note.after], pass_, store.place)
+        notes = in_order([note for note in staging.notes().values() if note.counts], pass_, store.place)
         former = manifest.files if manifest and pass_.adds else ()
         target = _Target(store, pass_, part_format, staging)
         files = (*former, *target.place([note for note in notes if note.name], compact_bytes or 0))

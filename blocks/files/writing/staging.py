@@ -4,7 +4,7 @@ It looks like this::
 
     _pass-000003-1f2e3d4c/_pass.json              the pass that it belongs to
     _pass-000003-1f2e3d4c/_schema                 the schema of every part, fixed by the first one
-    _pass-000003-1f2e3d4c/<chunk>.parquet         the part of a chunk, named by the digest of its range
+    _pass-000003-1f2e3d4c/<chunk>-5d2f.parquet    the part of a chunk, named by the digest of its range, and the attempt
     _pass-000003-1f2e3d4c/<chunk>.json            its note: range, rows, bytes, checksum; also of a chunk without rows
 """
 
@@ -15,7 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from prefect_batch.blocks.chunks import ChunkRange
+from prefect_batch.blocks.chunks import ChunkRange, is_split
 from prefect_batch.blocks.errors import BadSink
 from prefect_batch.blocks.files.writing.manifest import decode_schema, encode_schema
 from prefect_batch.blocks.jobs import PassRef, of_replay
@@ -35,7 +35,7 @@ class Note:
         after: The lower bound of its range, as an encoded key.
         upto: The upper bound of its range, as an encoded key.
         name: The file of its part. None if it wrote no rows.
-        result: The encoded result of the chunk.
+        result: The encoded result of the chunk, or its split.
     """
 
     chunk: str
@@ -46,6 +46,11 @@ class Note:
     bytes: int = 0
     sha256: str = ""
     result: dict[str, Any] | None = None
+
+    @property
+    def counts(self) -> bool:
+        """Whether it is that of a chunk that was done as a whole, rather than split or joined with others."""
+        return bool(self.after) and not is_split(self.result)
 
     @classmethod
     def of(cls, chunk: ChunkRange, result: dict[str, Any] | None) -> "Note":
@@ -101,8 +106,16 @@ class Staging:
         return fixed
 
     def put_note(self, note: Note) -> None:
-        """Write down what became of a chunk, in place of the note of an earlier attempt."""
+        """Write down what became of several parts that were joined, in place of an earlier note."""
         self._put(f"{note.chunk}.json", json.dumps(asdict(note)).encode())
+
+    def put_first_note(self, note: Note) -> bool:
+        """Write down what became of a chunk, unless that is written down.
+
+        Returns:
+            Whether it was written.
+        """
+        return self._store.put_first(self.path(f"{note.chunk}.json"), json.dumps(asdict(note)).encode())
 
     def _put(self, name: str, content: bytes) -> None:
         put(self._store, self.path(name), content)

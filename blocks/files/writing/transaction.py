@@ -1,6 +1,7 @@
 """The part of one chunk: written under a temporary name, and given its own name by `commit`."""
 
 import contextlib
+import secrets
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from prefect_batch.blocks.chunks import ChunkRange
-from prefect_batch.blocks.errors import BadSink
+from prefect_batch.blocks.errors import BadSink, ChunkIsDone
 from prefect_batch.blocks.files.writing.fit_schema import fit_records, fit_table
 from prefect_batch.blocks.files.writing.part_writer import PartFormat, PartWriter, written_schema
 from prefect_batch.blocks.files.writing.staging import Note, Staging
@@ -33,10 +34,8 @@ class PartTransaction:
         self._rows = 0
         self._torn = False
         self._result: dict[str, Any] | None = None
-
-    @property
-    def _name(self) -> str:
-        return f"{self._chunk.digest}{self._format.suffix}"
+        # Of two attempts at once each has its own part, and one of them is named by the note.
+        self._name = f"{chunk.digest}-{secrets.token_hex(4)}{part_format.suffix}"
 
     def write(self, records: list[Record]) -> None:
         """Write all of these records, or raise an error.
@@ -101,9 +100,10 @@ class PartTransaction:
         self._result = result
 
     def commit(self) -> None:
-        """Give the part its own name, and write its note.
+        """Give the part its own name, and write the chunk's note, which makes it count.
 
-        A chunk without rows leaves no part, even if an earlier attempt did.
+        Raises:
+            ChunkIsDone: the chunk has a note, of another run or of its split.
         """
         note = Note.of(self._chunk, self._result)
         if self._writer is not None and self._file is not None:
@@ -112,9 +112,9 @@ class PartTransaction:
             self._stack.close()
             file = self._file
             note = replace(note, name=self._name, rows=self._rows, bytes=file.bytes, sha256=file.sha256)
-        else:
+        if not self._staging.put_first_note(note):
             self._store.remove([self._staging.path(self._name)])
-        self._staging.put_note(note)
+            raise ChunkIsDone("another run has committed this chunk just now, or it was split")
 
     def roll_back(self) -> None:
         """Discard the part, unless it was committed."""
