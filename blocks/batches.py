@@ -1,7 +1,8 @@
 """Batches: the records that are in memory at once."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from prefect_batch.blocks.keys import Key
@@ -16,6 +17,14 @@ if TYPE_CHECKING:
 BATCH_BYTES = 32 * 2**20
 
 
+class _Absent(Enum):
+    ABSENT = "absent"
+
+
+# What a row has for a column that its record does not have, as a line of JSON may lack a key. It is not NULL.
+ABSENT = _Absent.ABSENT
+
+
 class Batch:
     """The rows that are in memory at once, as tuples or as an Arrow table.
 
@@ -25,6 +34,7 @@ class Batch:
         names: The names of the columns.
         table: The rows as a table. None if the source gave tuples.
         row_bytes: Roughly how many bytes a row takes in memory.
+        gaps: Whether a row may be `ABSENT` in a column. Tables have NULL there.
         unreadable: Records that the source found among the rows and cannot read.
     """
 
@@ -37,10 +47,11 @@ class Batch:
         row_bytes: int = 0,
         *,
         table: "pa.Table | None" = None,
+        gaps: bool = False,
     ) -> None:
         if (rows is None) == (table is None):
             raise ValueError("a batch has rows or a table")
-        self.names, self.table, self.row_bytes = names, table, row_bytes
+        self.names, self.table, self.row_bytes, self.gaps = names, table, row_bytes, gaps
         self._rows = rows
 
     def __len__(self) -> int:
@@ -68,6 +79,10 @@ class Batch:
         assert self.table is not None
         return tuple(values_of(column.slice(index, 1))[0] for column in self.table.columns)
 
+    def record(self, row: tuple[Any, ...]) -> "Record":
+        """Return the record that a row is."""
+        return {name: value for name, value in zip(self.names, row, strict=False) if value is not ABSENT}
+
 
 @dataclass(frozen=True)
 class Unreadable:
@@ -87,7 +102,10 @@ class Unreadable:
 
 
 class FileBatch(Batch):
-    """A batch of a file, whose rows do not contain their key: `row` appends the key that `key_at` returns."""
+    """A batch of a file, whose rows do not contain their key: `row` appends the key that `key_at` returns.
+
+    `absent` returns the columns that records of the table do not have, by the index of the row.
+    """
 
     def __init__(
         self,
@@ -98,11 +116,26 @@ class FileBatch(Batch):
         table: "pa.Table | None" = None,
         key_at: Callable[[int], Key],
         unreadable: Sequence[Unreadable] = (),
+        gaps: bool = False,
+        absent: Callable[[], Mapping[int, Iterable[str]]] | None = None,
     ) -> None:
-        super().__init__(names, rows, row_bytes, table=table)
-        self._key_at = key_at
+        super().__init__(names, rows, row_bytes, table=table, gaps=gaps or absent is not None)
+        self._key_at, self._absent = key_at, absent
         self.unreadable = unreadable
 
     def row(self, index: int) -> tuple[Any, ...]:
         """Return the row's values in the order of the names, followed by the values of its key."""
+        if self._absent is not None:
+            return (*self.rows[index], *self._key_at(index))
         return (*super().row(index), *self._key_at(index))
+
+    @property
+    def rows(self) -> list[tuple[Any, ...]]:
+        """All rows as tuples, without their keys."""
+        rows = super().rows
+        if self._absent is not None:
+            for index, missing in self._absent().items():
+                pairs = zip(self.names, rows[index], strict=True)
+                rows[index] = tuple(ABSENT if name in missing else value for name, value in pairs)
+            self._absent = None
+        return rows

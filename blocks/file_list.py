@@ -42,11 +42,13 @@ class FileList:
 
     Attributes:
         seen: The files of earlier passes.
+        schema: The columns of all files, as Arrow serialises them. None until the files were compared.
     """
 
-    def __init__(self, files: Iterable[File], seen: Iterable[File] = ()) -> None:
+    def __init__(self, files: Iterable[File], seen: Iterable[File] = (), schema: bytes | None = None) -> None:
         self.files = tuple(files)
         self.seen = tuple(seen)
+        self.schema = schema
         self.places = {file.name: place for place, file in enumerate(self.files)}
 
     @property
@@ -78,14 +80,16 @@ class FileList:
 
     def encode(self) -> str:
         """Return the list as text, from which `decode` restores an equal list."""
-        text = json.dumps([self.files, self.seen])
+        schema = None if self.schema is None else base64.b64encode(self.schema).decode()
+        text = json.dumps([self.files, self.seen, schema])
         return base64.b85encode(zlib.compress(text.encode())).decode()
 
     @classmethod
     def decode(cls, encoded: str) -> "FileList":
         """Return the list that `encode` wrote."""
-        files, seen = json.loads(zlib.decompress(base64.b85decode(encoded)))
-        return cls([File(*file) for file in files], [File(*file) for file in seen])
+        files, seen, *rest = json.loads(zlib.decompress(base64.b85decode(encoded)))
+        schema = base64.b64decode(rest[0]) if rest and rest[0] else None
+        return cls([File(*file) for file in files], [File(*file) for file in seen], schema)
 
 
 # Before all records of a pass that reads only what earlier passes did not: new and changed files.

@@ -266,7 +266,7 @@ def _finds_by_keys(case: SourceCase) -> None:
     for some in (slice(None), slice(0, 1), slice(None, None, 3)):
         wanted = list(zip(everything.keys[some], everything.records[some], strict=True))
         found = [
-            (source.key_of(row), dict(zip(batch.names, row, strict=False)))
+            (source.key_of(row), batch.record(row))
             for batch in source.find(everything.keys[some])
             for row in _rows(batch)
         ]

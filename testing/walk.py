@@ -97,7 +97,7 @@ def read_range(
         _check_batch(source, chunk, batch, batch_rows)
         rows = [batch.row(place) for place in range(len(batch))]
         found.rows += rows
-        found.records += [dict(zip(batch.names, row, strict=False)) for row in rows]
+        found.records += [batch.record(row) for row in rows]
         found.keys += [source.key_of(row) for row in rows]
         found.unreadable += batch.unreadable
     return found

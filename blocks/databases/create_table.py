@@ -38,7 +38,7 @@ def create_table(
         for field in kinds
     ]
     # The primary key in the key's order, whatever the order of the columns.
-    columns.sort(key=lambda c: key.index(c.name) if c.name in key else len(key) + names.index(c.name))
+    columns.sort(key=lambda c: key.index(c.name) if c.name in key else len(key) + kinds.names.index(c.name))
     SqlTable(name, MetaData(), *columns, schema=schema).create(end.engine, checkfirst=True)
 
 

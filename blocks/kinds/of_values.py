@@ -16,15 +16,20 @@ from prefect_batch.blocks.kinds.nanoseconds import TextMoment, nanoseconds_of
 from prefect_batch.blocks.kinds.plain import is_json, plain_value
 from prefect_batch.blocks.kinds.record import Record
 
+# Marks a column of a source that not every record has.
+SPARSE = {b"prefect_batch": b"sparse"}
 _MOST_INT64, _MOST_UINT64 = 2**63 - 1, 2**64 - 1
 
 
 def schema_of_records(records: Sequence[Record], source: pa.Schema) -> pa.Schema:
     """Return the schema for records like these.
 
-    A column that the source also has keeps its type there, if the values fit.
+    A column that the source also has keeps its type there, if the values fit. If the records have all columns that
+    every record of the source has, its other columns are in the schema, too: later records may have them.
     """
     names = list(dict.fromkeys(column for record in records for column in record))
+    if not {field.name for field in source if field.metadata != SPARSE}.difference(names):
+        names += [field.name for field in source if field.name not in names and set(source.names) & set(names)]
     columns = ((name, [record[name] for record in records if record.get(name) is not None]) for name in names)
     return pa.schema([(name, _type_of(values, name, source)) for name, values in columns])
 

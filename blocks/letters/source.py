@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from prefect_batch.blocks.batches import BATCH_BYTES, Batch
+from prefect_batch.blocks.batches import ABSENT, BATCH_BYTES, Batch
 from prefect_batch.blocks.capabilities import FindsRecords
 from prefect_batch.blocks.chunks import ChunkRange
 from prefect_batch.blocks.contracts import Source
@@ -165,11 +165,11 @@ class LettersSource:
                 known, missing = decode_record(letter["record_json"]), record
             else:
                 known, missing = record, None
-            rows.append((*(known.get(name) for name in self.names), _Letter(key, origin, known, missing)))
+            rows.append((*(known.get(name, ABSENT) for name in self.names), _Letter(key, origin, known, missing)))
         size = 2 * sum(len(letter["record_json"]) for letter in letters) // len(letters)
         for is_missing in (False, True):
             if part := [row for row in rows if (row[-1].missing is not None) == is_missing]:
-                yield Batch(self.names, part, size)
+                yield Batch(self.names, part, size, gaps=any(ABSENT in row for row in part))
 
     def _find(self, source: Source, keys: Sequence[Key]) -> list[dict[str, Any] | Exception]:
         """Return the source's record for each key, or why there is not exactly one."""
@@ -182,8 +182,7 @@ class LettersSource:
                         f"{source.name}, {key_text(gone.key)}: {gone.reason}"
                     )
                 for row in batch.rows:
-                    record = dict(zip(batch.names, row, strict=False))
-                    found.setdefault(_text(source.key_of(row)), []).append(record)
+                    found.setdefault(_text(source.key_of(row)), []).append(batch.record(row))
         return [unreadable.get(_text(key)) or _only(found.get(_text(key), []), source, key) for key in keys]
 
     def key_of(self, row: tuple[Any, ...]) -> Key:

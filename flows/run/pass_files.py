@@ -30,11 +30,11 @@ def pin_files(source: Source, parameters: Parameters, saved: Cursor | None, log:
     anew = saved is None or saved.status == "reset" or parameters.pass_.restart
     present = define(parameters.what.source, parameters.what.sink, "", {})["source"]
     if anew or saved is None or saved.definition.get("source") != present:
-        return source
+        return source.with_files(source.files)
     if saved.status != "complete":
         return source.with_files(_unchanged(source, saved))
     if parameters.pass_.mode == "full":
-        return source
+        return source.with_files(source.files)
     former = load_files(saved.job, saved.pass_number)
     if former is None:
         raise DefinitionChanged(

@@ -97,6 +97,7 @@ def run_job(parameters: Parameters, ownership: Ownership | None = None) -> State
     what.check_redact(source)
     try:
         if parameters.pass_.dry_run:
+            run = replace(run, source=pin_files(run.source, parameters, None, run.log))
             return _walk(run, _begin(run, None, ""), lambda cursor: cursor)
         owned = own_job(what.job, run.run_id, run.attempt) if ownership is None else nullcontext(ownership)
         with owned as owner:

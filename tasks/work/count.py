@@ -107,7 +107,7 @@ class Count:
 
 def _letter(batch: Batch, source: Source, replays: Replays | None, failure: Failure) -> DeadLetter:
     row = batch.row(failure.index)
-    origin, record = None, dict(zip(batch.names, row, strict=False))
+    origin, record = None, batch.record(row)
     if replays is not None:
         origin, record = replays.origin_of(row), replays.record_of(row)
     return DeadLetter(

@@ -105,7 +105,7 @@ class _Calls:
         attempt = 0
         while True:
             attempt += 1
-            record = dict(zip(self._batch.names, self._batch.rows[index], strict=False))
+            record = self._batch.record(self._batch.rows[index])
             try:
                 rows = rows_of(await self._in_time(record))
                 await _check_own_cancellation()

@@ -52,7 +52,7 @@ def _process(calls: _Calls, record_retries: int) -> tuple[Sequence[Item], list[F
     outputs: list[Any] = []
     failures: list[Failure] = []
     function, batch, in_hand, begun, first = calls
-    make = record_maker(batch.names)
+    make = batch.record if batch.gaps else record_maker(batch.names)
     for index, row in enumerate(batch.rows):
         record = make(row)
         try:
@@ -95,7 +95,7 @@ def _try_again(
     """
     check_blames_record(error)
     attempt = 1
-    make = record_maker(calls.batch.names)
+    make = calls.batch.record if calls.batch.gaps else record_maker(calls.batch.names)
     while attempt <= record_retries and type(error) not in (RecordTimeout, WorkerDied):
         time.sleep(random.uniform(0.5, 1) * min(1.0, 0.05 * 2**attempt))  # noqa: S311 - jitter is no secret
         attempt += 1

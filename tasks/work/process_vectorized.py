@@ -108,7 +108,9 @@ class _Halving:
 
     def _one_by_one(self, function: Callable[[Record], Any], places: list[int]) -> Outcome:
         rows = [self._batch.rows[place] for place in places]
-        items, failures = process_batch(function, Batch(self._batch.names, rows), self._record_retries)
+        items, failures = process_batch(
+            function, Batch(self._batch.names, rows, gaps=self._batch.gaps), self._record_retries
+        )
         return (
             [[Item(places[item.index], item.rows) for item in items]],
             [replace(failure, index=places[failure.index]) for failure in failures],

@@ -107,6 +107,11 @@ class TextFile:
         # In CSV of one column, a blank line is a record with an empty field. So are NULLs written.
         self.blank_lines_are_records = False
 
+    def head(self) -> bytes:
+        """Return the first bytes of the content, as UTF-8 as far as they are text."""
+        raw = next(self._blocks(self.first.offset, HEAD_BYTES, self.form.width), b"")
+        return raw.decode(self.form.encoding, "replace").encode("utf-8", "replace")
+
     def stretches(self, start: RecordStart, block_bytes: int = BLOCK_BYTES) -> Iterator[Stretch]:
         """Yield all records from `start` on, in stretches.
 

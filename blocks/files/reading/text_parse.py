@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from prefect_batch.blocks.errors import DoesNotFit
 from prefect_batch.blocks.files.reading.text_file import Stretch
 from prefect_batch.blocks.parameters.text_form import TextForm
 
@@ -29,12 +30,15 @@ class Parser(NamedTuple):
     Attributes:
         table: Makes a table of UTF-8 text with one row for each record, or raises ArrowInvalid.
         faults: Finds records that are evidently wrong, given their texts. The others are parsed in halves.
+        one: Makes a table of a single record that `table` refuses, or raises ValueError or DoesNotFit. None if there
+            is no other way.
     """
 
     table: Callable[[bytes], pa.Table]
     faults: Callable[[list[bytes]], dict[int, str]]
     form: TextForm
     schema: pa.Schema
+    one: Callable[[bytes], pa.Table] | None = None
 
     def as_utf8(self, raw: bytes) -> bytes:
         """Return a record's bytes as UTF-8.
@@ -126,6 +130,11 @@ def _halved(
     except pa.ArrowInvalid as error:
         reason = _reason(str(error), parser.schema)
     if len(texts) == 1:
+        if parser.one is not None:
+            try:
+                return [parser.one(texts[0])], places
+            except (ValueError, DoesNotFit) as error:
+                reason = str(error)
         reasons[places[0]] = reason
         return [], []
     middle = len(texts) // 2

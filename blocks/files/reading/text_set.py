@@ -1,8 +1,11 @@
 """The text files of a pass together: their columns, where their records begin, and roughly how many there are."""
 
+import contextlib
 import functools
+from collections import deque
+from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 
@@ -10,10 +13,12 @@ from prefect_batch.blocks.errors import BadSource
 from prefect_batch.blocks.file_list import File, FileList, Portion
 from prefect_batch.blocks.files.reading.csv_parser import csv_parser, header_of
 from prefect_batch.blocks.files.reading.file_system import FileSystem
-from prefect_batch.blocks.files.reading.json_parser import columns_of, json_parser, object_of
+from prefect_batch.blocks.files.reading.json_parser import json_parser, object_of
+from prefect_batch.blocks.files.reading.text_columns import columns_of
 from prefect_batch.blocks.files.reading.text_file import HEAD_BYTES, RecordStart, TextFile, packing_of
 from prefect_batch.blocks.files.reading.text_parse import Parser
 from prefect_batch.blocks.kinds.names import schema_of
+from prefect_batch.blocks.kinds.of_values import SPARSE
 from prefect_batch.blocks.parameters.files import Files
 from prefect_batch.blocks.suggestions import near
 
@@ -22,7 +27,8 @@ if TYPE_CHECKING:
 
 # Compressed text is assumed to be this many times as long once decompressed.
 UNPACKED = 4
-SAMPLE_RECORDS = 1_000
+# The lines of the first file, and of each other one, from which columns and types are taken.
+SAMPLE_RECORDS, OTHER_RECORDS = 1_000, 100
 
 
 class _Top(NamedTuple):
@@ -40,6 +46,21 @@ def _second(text: TextFile, first: RecordStart) -> RecordStart:
     """Return where the record after the first one starts, or the end of the file."""
     stretch = next(text.stretches(first, HEAD_BYTES))
     return stretch.following if len(stretch.starts) == 1 else stretch.start(1)
+
+
+def _field(name: str, given: pa.Schema, sampled: pa.Schema) -> pa.Field:
+    if name in given.names:
+        metadata = SPARSE if name not in sampled.names else sampled.field(name).metadata
+        return given.field(name).with_metadata(metadata)
+    return sampled.field(name) if name in sampled.names else pa.field(name, pa.string())
+
+
+def _no_lines(file: File) -> BadSource:
+    return BadSource(
+        f"{file.name} is one JSON document, and not a record on each line. Make lines of it, such as with: "
+        f"jq -c '.[]' {file.name} > {file.name.rpartition('.')[0]}.jsonl (for an array), or jq -c . (for objects)",
+        file.name,
+    )
 
 
 class TextSet:
@@ -125,9 +146,7 @@ class TextSet:
 
     @cached_property
     def _names(self) -> list[str]:
-        """The columns of the first file."""
-        if self.spec.format == "jsonl":
-            return list(self._sampled.names)
+        """The columns of the first file of CSV."""
         if self.spec.names:
             return self.spec.names
         if not self.spec.header:
@@ -138,40 +157,73 @@ class TextSet:
 
     @cached_property
     def schema(self) -> pa.Schema:
-        """The columns that are read, with the types that were given or sampled, or else text."""
+        """The columns that are read, with the types that were given or sampled, or else text.
+
+        Raises:
+            BadSource: a file of the pass has other columns, or other kinds of values in them, than another one.
+        """
+        if self._given is None:
+            return self._compared([self.first] if self.first else [])
+        if self._given.schema is None:
+            compared = self._compared([file for file in self._given.files if file.size] or [self.first])
+            self._given.schema = compared.serialize().to_pybytes()
+        return pa.ipc.read_schema(pa.py_buffer(self._given.schema))
+
+    def _compared(self, files: Sequence[File | None]) -> pa.Schema:
+        """Return the columns of these files."""
         given = schema_of(self.spec.schema or {})
-        if self.first is None and not self.files.files:
-            return pa.schema([self._field(name, given) for name in self.spec.columns or given.names])
-        names = self._names
+        there = [file for file in files if file is not None]
+        if not there and not self.files.files:
+            return pa.schema([_field(name, given, pa.schema([])) for name in self.spec.columns or given.names])
         if self.spec.format == "jsonl":
+            sampled = self._sampled(there, given.names)
             # A column that the first lines lack may appear later. One that has a type in `schema` is assumed to.
-            names = list(dict.fromkeys([*names, *given.names]))
+            names = list(dict.fromkeys([*sampled.names, *given.names]))
+        else:
+            sampled, names = pa.schema([]), self._names
+            deque(self.system.each(self._check_names, there), maxlen=0)
         for what, wanted in (("columns", self.spec.columns), ("schema", given.names)):
             for name in wanted or []:
                 if name not in names:
                     path, meant = self.spec.path, near(name, names)
                     raise BadSource(f"{path} has no column {name}, as {what} says: {meant}", path, name, meant)
-        return pa.schema([self._field(name, given) for name in self.spec.columns or names])
+        return pa.schema([_field(name, given, sampled) for name in self.spec.columns or names])
 
-    def _field(self, name: str, given: pa.Schema) -> pa.Field:
-        if name in given.names:
-            return given.field(name)
-        sampled = self._sampled if self.spec.format == "jsonl" else pa.schema([])
-        return sampled.field(name) if name in sampled.names else pa.field(name, pa.string())
+    def _sampled(self, files: Sequence[File], typed: list[str]) -> pa.Schema:
+        """Return the columns in the first lines of these files."""
+        samples = zip((file.name for file in files), self.system.each(self._first_lines, files), strict=True)
+        return columns_of(samples, typed, self.spec.columns)
 
-    @cached_property
-    def _sampled(self) -> pa.Schema:
-        """The columns in the first lines of JSON. Lines that cannot be read are skipped here, and fail when read."""
-        found = []
-        if self.first is not None:
-            text = self.open(self.first)
-            stretch = next(text.stretches(text.first, HEAD_BYTES), None)
-            for place in range(min(SAMPLE_RECORDS, len(stretch.starts)) if stretch else 0):
-                try:
-                    found.append(object_of(text.form.as_utf8(stretch.record(place)).decode()))  # type: ignore[union-attr]
-                except ValueError:
-                    continue
-        return columns_of(found)
+    def _first_lines(self, file: File) -> list[dict[str, Any]]:
+        """Return the first lines of JSON. Those that cannot be read are left out, and fail when read.
+
+        Raises:
+            BadSource: the file is not one of lines.
+        """
+        text, found = self.open(file), []
+        head = text.head()
+        if head.lstrip()[:1] == b"[" and b"\n" not in head.strip():
+            raise _no_lines(file)
+        stretch = next(text.stretches(text.first, HEAD_BYTES), None)
+        most = SAMPLE_RECORDS if file == self.first else OTHER_RECORDS
+        lines = [stretch.record(place) for place in range(min(most, len(stretch.starts)))] if stretch else []
+        for line in lines:
+            with contextlib.suppress(ValueError):
+                found.append(object_of(text.form.as_utf8(line).decode()))
+        if lines and text.form.as_utf8(lines[0]).strip() in (b"[", b"{", b"[{"):
+            raise _no_lines(file)
+        return found
+
+    def _check_names(self, file: File) -> None:
+        """Raise BadSource unless the CSV file has the columns of the first one."""
+        names = self._top(file).names
+        if set(names) != set(self._names):
+            other = self.first.name if self.first else ""
+            lacks, adds = ([n for n in a if n not in b] for a, b in ((self._names, names), (names, self._names)))
+            raise BadSource(
+                f"{file.name} has other columns than {other}: it lacks {', '.join(lacks) or 'none'}, and has "
+                f"{', '.join(adds) or 'none'} besides. Read it in a job of its own"
+            )
 
     def parser(self, file: File) -> Parser:
         """Return the parser for the file's records.
@@ -179,20 +231,16 @@ class TextSet:
         Raises:
             BadSource: the file has other columns than the first one.
         """
-        names = self._top(file).names
-        if self.spec.format == "csv" and set(names) != set(self._names):
-            other = self.first.name if self.first else ""
-            lacks, adds = ([n for n in a if n not in b] for a, b in ((self._names, names), (names, self._names)))
-            raise BadSource(
-                f"{file.name} has other columns than {other}: it lacks {', '.join(lacks) or 'none'}, and has "
-                f"{', '.join(adds) or 'none'} besides. Read it in a job of its own"
-            )
-        form = self.open(file).form
+        names, form = self._top(file).names, self.open(file).form
+        if self.spec.format == "csv":
+            self._check_names(file)
         if (key := (tuple(names), form)) not in self._parsers:
             self._parsers[key] = (
                 csv_parser(self.spec, names, self.schema, form)
                 if self.spec.format == "csv"
-                else json_parser(self.schema, others=self.spec.columns is not None, form=form)
+                else json_parser(
+                    self.schema, others=self.spec.columns is not None, sampled=not self.spec.schema, form=form
+                )
             )
         return self._parsers[key]
 

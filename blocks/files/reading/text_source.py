@@ -1,5 +1,6 @@
 """CSV and JSON Lines as a source: ranges of bytes that begin and end with records."""
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ from prefect_batch.blocks.batches import Batch, FileBatch, Unreadable
 from prefect_batch.blocks.chunks import ChunkRange
 from prefect_batch.blocks.errors import BadParameter, BadSource
 from prefect_batch.blocks.file_list import FileList, Portion, portions
-from prefect_batch.blocks.files.reading.json_parser import parse_objects
+from prefect_batch.blocks.files.reading.json_parser import absent_keys, parse_objects
 from prefect_batch.blocks.files.reading.text_edges import end_of, found_at, is_end, next_edge
 from prefect_batch.blocks.files.reading.text_file import (
     BLOCK_BYTES,
@@ -163,18 +164,22 @@ class TextSource:
         if self.spec.format == "csv" or self.spec.schema:
             yield from self._tables(text, stretch, batch_rows)
             return
-        names, rows, places, faults = parse_objects(stretch, text.form.encoding, self.names, self.spec.columns)
+        others = self.spec.columns is not None
+        parsed = parse_objects(stretch, text.form.encoding, self.names, others=others)
 
         def batch(start: int, stop: int, **more: Any) -> Batch:
-            return FileBatch(names, rows[start:stop], **more)
+            return FileBatch(self.names, parsed.rows[start:stop], gaps=parsed.gaps, **more)
 
-        yield from _batches(text, stretch, places, faults, batch, batch_rows)
+        yield from _batches(text, stretch, parsed.places, parsed.faults, batch, batch_rows)
 
     def _tables(self, text: TextFile, stretch: Stretch, batch_rows: int) -> Iterator[Batch]:
         parsed = parse_stretch(stretch, self.texts.parser(text.file))
 
         def batch(start: int, stop: int, **more: Any) -> Batch:
-            return FileBatch(self.names, table=parsed.table.slice(start, stop - start), **more)
+            table = parsed.table.slice(start, stop - start)
+            absent = functools.partial(_absent, text, stretch, table, parsed.places[start:stop])
+            may_lack = self.spec.format == "jsonl" and any(column.null_count for column in table.columns)
+            return FileBatch(self.names, table=table, absent=absent if may_lack else None, **more)
 
         yield from _batches(text, stretch, parsed.places, parsed.faults, batch, batch_rows)
 
@@ -191,7 +196,7 @@ class TextSource:
                 for batch in self._of_stretch(text, stretch, 1):
                     rows = [batch.row(place) for place in range(len(batch))]
                     # The key may not have the line, where that was not known when the record was read.
-                    yield Batch(batch.names, [(*row[:-3], *asked[row[-2]]) for row in rows])
+                    yield Batch(batch.names, [(*row[:-3], *asked[row[-2]]) for row in rows], gaps=batch.gaps)
 
     def _stretches(self, chunk: ChunkRange) -> Iterator[tuple[TextFile, Stretch]]:
         """Yield the records of the range in stretches, file by file."""
@@ -219,6 +224,13 @@ class TextSource:
                 yield part
             if stop is not None and stretch.following.offset > stop[1]:
                 return
+
+
+def _absent(text: TextFile, stretch: Stretch, table: pa.Table, places: Any) -> dict[int, set[str]]:
+    """Return the keys that lines of JSON do not have, by the index in the table: only a NULL may be one of them."""
+    nulls = np.logical_or.reduce([column.is_null().to_numpy() for column in table.columns])
+    lines = ((index, text.form.as_utf8(stretch.record(int(places[index])))) for index in np.flatnonzero(nulls).tolist())
+    return absent_keys(lines, table.column_names)
 
 
 def _batches(
