@@ -1,8 +1,10 @@
 """The Prefect task that works on one chunk: its name, its cache key and its retries."""
 
+import contextlib
 import functools
 import hashlib
 import json
+import logging
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +14,7 @@ from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE, CachePolicy
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import TaskRunContext
+from prefect.exceptions import MissingContextError
 from prefect.filesystems import LocalFileSystem
 from prefect.results import get_result_store
 from prefect.tasks import Task
@@ -100,6 +103,19 @@ def _attempt(chunk: ChunkRange, job: ChunkJob) -> Outcome:
     if pool := pool_of(job.run_id):
         return pool.work(chunk, job.batch_rows, _log, hold_refused=job.hold_refused, trial=job.trial)
     return work_chunk(job, chunk)
+
+
+class _ToTaskRun(logging.Handler):
+    """Writes what the package logs to the log of the task run in hand."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with contextlib.suppress(MissingContextError):
+            get_run_logger().log(record.levelno, record.getMessage())
+
+
+_package_log = logging.getLogger("prefect_batch")
+_package_log.setLevel(logging.INFO)
+_package_log.addHandler(_ToTaskRun())
 
 
 def _log(level: int, text: str) -> None:

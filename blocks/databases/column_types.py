@@ -6,8 +6,10 @@ from typing import Any
 import pyarrow as pa
 from sqlalchemy import types as sql
 
+from prefect_batch.blocks.databases.columns import SourceColumn
 from prefect_batch.blocks.kinds.fit import FITS, TIME_WITH_ZONE, Fit, list_fit
 from prefect_batch.blocks.kinds.kind import JSON, kind_of
+from prefect_batch.blocks.kinds.of_values import KIND
 
 # Of decimals that values alone tell of: as many places as any later one may have.
 ANY_DECIMAL = pa.decimal256(76, 38)
@@ -44,6 +46,18 @@ _ARROW: dict[str, pa.DataType] = {
     "bytes": pa.binary(),
     "JSON": JSON,
 }
+
+
+def schema_field(column: SourceColumn, arrow: pa.DataType) -> pa.Field:
+    """Return the field of a column in a source's schema, with the column's kind if Arrow has no one type for it."""
+    kind = column_kind(column.type) if arrow == pa.string() else ""
+    return pa.field(column.name, arrow, metadata={KIND: kind} if kind in _MADE_FOR else None)
+
+
+def own_type(field: pa.Field) -> pa.DataType:
+    """Return the Arrow type by which a column is made for this field of a source's schema."""
+    kind = (field.metadata or {}).get(KIND, b"").decode()
+    return _MADE_FOR.get(kind, field.type)
 
 
 def column_kind(column: sql.TypeEngine[Any]) -> str:
@@ -97,6 +111,8 @@ def _numeric(arrow: pa.DataType) -> sql.TypeEngine[Any]:
     return sql.Numeric(arrow.precision - min(0, arrow.scale), max(0, arrow.scale))
 
 
+# What is made for columns of kinds that have no one Arrow type.
+_MADE_FOR: dict[str, pa.DataType] = {"decimal": ANY_DECIMAL, "list": JSON}
 # For each kind the column that takes each of its values.
 _COLUMNS: dict[str, Callable[[pa.DataType], sql.TypeEngine[Any]]] = {
     "null": lambda _: sql.Text(),

@@ -1,5 +1,6 @@
 """Creates a sink's missing table from the first records."""
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,11 +9,13 @@ from sqlalchemy import Column, MetaData
 from sqlalchemy import Table as SqlTable
 from sqlalchemy import types as sql
 
-from prefect_batch.blocks.databases.column_types import ANY_DECIMAL
+from prefect_batch.blocks.databases.column_types import ANY_DECIMAL, own_type, type_text
 from prefect_batch.blocks.databases.end import SqlEnd
 from prefect_batch.blocks.errors import BadSink
-from prefect_batch.blocks.kinds.of_values import schema_of_records
+from prefect_batch.blocks.kinds.of_values import OF_FUNCTION, schema_of_records
 from prefect_batch.blocks.kinds.record import Record
+
+_log = logging.getLogger(__name__)
 
 
 def create_table(
@@ -20,8 +23,8 @@ def create_table(
 ) -> None:
     """Create the table, if it is missing, with the records' columns and the key as its primary key.
 
-    A column that the source also has, and whose values fit, gets the source's type. Other columns get a type by their
-    values, or text if all of them are None.
+    A column that the source also has gets the source's type. Those that the function adds, or of whose kind it returns
+    no value, get a type by these values, or text if all of them are None. The log names them.
 
     Raises:
         BadSink: the records do not have a key column, or have values for which there is no column type.
@@ -30,16 +33,30 @@ def create_table(
     if missing := [column for column in key if column not in names]:
         lacks = f"the processor's records have no key column {missing[0]}"
         raise BadSink(f"table {name} cannot be made: {lacks}", f"table {name}", missing[0])
-    kinds = schema_of_records(records, source)
+    own = pa.schema([field.with_type(own_type(field)) for field in source])
+    kinds = schema_of_records(records, own)
     columns = [
         Column(
-            field.name, _type(end, field, source, field.name in key), primary_key=field.name in key, autoincrement=False
+            field.name, _type(end, field, own, field.name in key), primary_key=field.name in key, autoincrement=False
         )
         for field in kinds
     ]
     # The primary key in the key's order, whatever the order of the columns.
     columns.sort(key=lambda c: key.index(c.name) if c.name in key else len(key) + kinds.names.index(c.name))
     SqlTable(name, MetaData(), *columns, schema=schema).create(end.engine, checkfirst=True)
+    by_values = [field.name for field in kinds if not _is_of_source(field, own)]
+    if by_values:
+        types = ", ".join(f"{c.name} {type_text(c.type)}" for c in columns if c.name in by_values)
+        _log.info(
+            "made table %s; these columns are not as in the source, and got a type by the first records: %s",
+            name,
+            types,
+        )
+
+
+def _is_of_source(field: pa.Field, own: pa.Schema) -> bool:
+    known = field.name in own.names and OF_FUNCTION not in (own.field(field.name).metadata or {})
+    return known and own.field(field.name).type == field.type
 
 
 def _type(end: SqlEnd, field: pa.Field, source: pa.Schema, in_key: bool) -> sql.TypeEngine[Any]:

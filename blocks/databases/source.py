@@ -11,6 +11,7 @@ from sqlalchemy import types as sql
 from prefect_batch.blocks.batches import Batch, Unreadable
 from prefect_batch.blocks.chunks import ChunkRange
 from prefect_batch.blocks.databases.check_source import check_source
+from prefect_batch.blocks.databases.column_types import schema_field
 from prefect_batch.blocks.databases.dialect import TableReader
 from prefect_batch.blocks.databases.explain import estimate_rows, explain_rows, rows_sql
 from prefect_batch.blocks.databases.fetch import fetch_batches, row_bytes
@@ -27,7 +28,7 @@ class SqlSource(KeyedRows):
     @cached_property
     def schema(self) -> pa.Schema:
         """The Arrow schema of the records, with text for types that Arrow does not have."""
-        return pa.schema([(c.name, self.dialect.arrow_type(c.type)) for c in self.columns])
+        return pa.schema([schema_field(c, self.dialect.arrow_type(c.type)) for c in self.columns])
 
     def check(self) -> list[str]:
         """Return warnings about the source, each a sentence. Rows are only counted.

@@ -27,6 +27,7 @@ class Fit:
 
     Attributes:
         name: What messages call the column's type.
+        kind: The kind of the column's values, where a database must know it.
         own: The types of the values that are passed on as they are.
         takes: For other types, what returns a value as the column has it. It raises one of `ERRORS` if the column would
             have another value.
@@ -40,6 +41,7 @@ class Fit:
     takes: Mapping[type, Callable[[Any], Any]] = field(default_factory=dict)
     other: Callable[[Any], Any] | None = None
     all_fit: Callable[[Sequence[Any]], bool] | None = None
+    kind: str = ""
 
     def named(self, name: str) -> "Fit":
         """Return the same under another name."""
@@ -202,6 +204,8 @@ def _fit(name: str, *own: type, **options: Any) -> Fit:
     return Fit(name, frozenset({NoneType, *own}), **options)
 
 
+# Types that only the database knows.
+OTHER = "other"
 _INTEGER = _fit("integer", int, takes={float: _whole, Decimal: _whole})
 # What a column takes by its kind. A row for each kind that a database may have a column for.
 FITS: dict[str, Fit] = {
@@ -230,7 +234,7 @@ FITS: dict[str, Fit] = {
     "duration": _fit("interval", timedelta),
     "UUID": _fit("UUID", UUID, takes={str: _uuid}),
     "JSON": Fit("JSON", frozenset({NoneType}), other=_json),
-    "other": Fit("of a type of the database's own", frozenset({NoneType, str}), other=_unknown),
+    OTHER: Fit("of a type of the database's own", frozenset({NoneType, str}), other=_unknown, kind=OTHER),
 }  # fmt: skip
 TIME_WITH_ZONE = _fit("time with time zone", time, takes={time: _aware}, all_fit=lambda v: None not in _zones(v))
 

@@ -3,14 +3,13 @@
 from collections.abc import Callable, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from types import NoneType
 from typing import Any
 from uuid import UUID
 
 import pyarrow as pa
 
-from prefect_batch.blocks.errors import DoesNotFit
 from prefect_batch.blocks.kinds.cast import CONVERSION_ERRORS
-from prefect_batch.blocks.kinds.convert import to_arrow
 from prefect_batch.blocks.kinds.kind import JSON, python_types
 from prefect_batch.blocks.kinds.nanoseconds import TextMoment, nanoseconds_of
 from prefect_batch.blocks.kinds.plain import is_json, plain_value
@@ -21,11 +20,32 @@ SPARSE = {b"prefect_batch": b"sparse"}
 _MOST_INT64, _MOST_UINT64 = 2**63 - 1, 2**64 - 1
 
 
+# In the metadata of a field: the function gave the column this type, and not the source.
+OF_FUNCTION = b"prefect_batch_of_function"
+# The kind of a source's column for which Arrow has no one type.
+KIND = b"prefect_batch_kind"
+
+
+def schema_with(table: pa.Schema, source: pa.Schema) -> pa.Schema:
+    """Return the source's schema, with those columns of a table that the source lacks, or has of another kind."""
+    fields = {field.name: field for field in source}
+    for field in table:
+        if pa.types.is_null(field.type) or (field.name in fields and _alike(field.type, fields[field.name])):
+            continue
+        fields[field.name] = field.with_metadata({OF_FUNCTION: b""})
+    return pa.schema(list(fields.values()))
+
+
+def _alike(arrow: pa.DataType, own: pa.Field) -> bool:
+    """Return whether values of this type are of the kind of the source's column, which may have no Arrow type."""
+    return KIND in (own.metadata or {}) or bool((python_types(arrow) & python_types(own.type)) - {NoneType})
+
+
 def schema_of_records(records: Sequence[Record], source: pa.Schema) -> pa.Schema:
     """Return the schema for records like these.
 
-    A column that the source also has keeps its type there, if the values fit. If the records have all columns that
-    every record of the source has, its other columns are in the schema, too: later records may have them.
+    A column that the source also has keeps its type there, unless no value is of that kind. If the records have all
+    columns that every record of the source has, its other columns are in the schema, too: later records may have them.
     """
     names = list(dict.fromkeys(column for record in records for column in record))
     if not {field.name for field in source if field.metadata != SPARSE}.difference(names):
@@ -38,13 +58,11 @@ def _type_of(values: list[Any], name: str, source: pa.Schema) -> pa.DataType:
     if name not in source.names:
         return type_of_values(values)
     arrow = source.field(name).type
-    try:
-        to_arrow(values, name, arrow)
-    except DoesNotFit:
-        # One value that is odd or too large does not change the kind of the column.
-        alike = [value for value in map(plain_value, values) if type(value) in python_types(arrow)]
-        return type_of_values(alike or values)
-    return arrow
+    own = python_types(arrow) - {NoneType}
+    # Values that are odd or too large do not change the kind of the column: their records are refused.
+    return (
+        arrow if not values or any(type(value) in own for value in map(plain_value, values)) else type_of_values(values)
+    )
 
 
 def type_of_values(values: Sequence[Any]) -> pa.DataType:

@@ -11,6 +11,7 @@ import pyarrow as pa
 from prefect_batch.blocks.capabilities import TakesTables
 from prefect_batch.blocks.contracts import SinkTransaction
 from prefect_batch.blocks.kinds.convert import records_of
+from prefect_batch.blocks.kinds.of_values import schema_with
 from prefect_batch.blocks.kinds.record import Record
 
 
@@ -95,6 +96,11 @@ def row_count(outputs: Outputs) -> int:
 def first_records(outputs: Outputs) -> list[Record]:
     """Return the rows to write as records: all of them, or only the first of a table."""
     return records_of(outputs.table.slice(0, FIRST_ROWS)) if isinstance(outputs, ItemTable) else _records(outputs)
+
+
+def known_schema(outputs: Outputs, source: pa.Schema) -> pa.Schema:
+    """Return the source's schema, with the types of a table for what the source does not have."""
+    return schema_with(outputs.table.schema, source) if isinstance(outputs, ItemTable) else source
 
 
 def _records(items: Sequence[Item]) -> list[Record]:

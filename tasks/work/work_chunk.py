@@ -22,7 +22,7 @@ from prefect_batch.blocks.processor import Processor, resolve_processor
 from prefect_batch.tasks.work.count import Count
 from prefect_batch.tasks.work.failure import Failure, errors_only
 from prefect_batch.tasks.work.isolate import isolate
-from prefect_batch.tasks.work.outputs import Item, Outputs, first_records, places, written
+from prefect_batch.tasks.work.outputs import Item, Outputs, first_records, known_schema, places, written
 from prefect_batch.tasks.work.process_async import process_async
 from prefect_batch.tasks.work.process_record import process_batch
 from prefect_batch.tasks.work.process_vectorized import process_vectorized
@@ -238,7 +238,8 @@ class _Writing:
             SinkRefuses: The sink has taken none of the chunk's records so far, and these were enough.
         """
         if outputs and self._transaction is None:
-            self._ends.sink.prepare(first_records(outputs[0]), self._ends.source.schema)
+            first = outputs[0]
+            self._ends.sink.prepare(first_records(first), known_schema(first, self._ends.source.schema))
         return [refused for part in outputs for refused in isolate(self._begin(), part, self._refusals)]
 
     def end(self) -> None:

@@ -89,10 +89,10 @@ def column_fit(column: sql.TypeEngine[Any]) -> Fit:
     if kind == "text":
         fit = _text_fit(column, fit)
     elif isinstance(column, mysql.YEAR):
-        fit = fit.taking(dict.fromkeys((int, float, Decimal), lambda value: _year(_INTEGER.one(value))))
-    elif isinstance(column, sql.BINARY) and column.length:
-        length = column.length
-        fit = fit.taking({bytes: lambda value: value if len(value) >= length else refuse(value)})
+        fit = fit.taking(dict.fromkeys((bool, int, float, Decimal), lambda value: _year(_INTEGER.one(value))))
+    elif isinstance(column, (sql.BINARY, mysql.BIT)):
+        length = (column.length or 1) if isinstance(column, sql.BINARY) else ((column.length or 1) + 7) // 8
+        fit = fit.taking({bytes: lambda value: value if len(value) >= length else refuse(value)})  # It pads others.
     return fit.named(type_text(column) or fit.name)
 
 
@@ -102,17 +102,19 @@ def _year(value: int) -> int:
 
 def _text_fit(column: Any, fit: Fit) -> Fit:
     """Return what a column of text takes, which may have a form, or a length beyond which it cuts blanks."""
+    plain = FITS["text"]
     if isinstance(column, sql.Uuid):
-        return fit.taking({str: lambda value: str(UUID(value)) if str(UUID(value)) == value else refuse(value)})
+        return plain.taking({str: lambda value: str(UUID(value)) if str(UUID(value)) == value else refuse(value)})
     if isinstance(column, mysql.SET):
-        return fit.taking({str: lambda value: value if value == _set_text(value, column.values) else refuse(value)})
+        return plain.taking({str: lambda value: value if value == _set_text(value, column.values) else refuse(value)})
     if isinstance(column, sql.Enum):
-        return fit.taking({str: lambda value: value if value in column.enums else refuse(value)})
+        return plain.taking({str: lambda value: value if value in column.enums else refuse(value)})
     if isinstance(column, sql.CHAR) and column.length == 32:
         return fit.taking({UUID: lambda value: value.hex})
-    if isinstance(column, sql.CHAR) or not column.length:
+    length = getattr(column, "length", None)
+    if isinstance(column, sql.CHAR) or not length:
         return fit
-    return fit.looking(str, lambda values: longest(values) <= column.length, _not_cut(column.length))
+    return fit.looking(str, lambda values: longest(values) <= length, _not_cut(length))
 
 
 def _set_text(value: str, members: Sequence[str]) -> str:

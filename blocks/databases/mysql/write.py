@@ -4,11 +4,14 @@ from dataclasses import replace
 
 from sqlalchemy import Connection
 from sqlalchemy import types as sql
+from sqlalchemy.exc import DBAPIError
 
-from prefect_batch.blocks.databases.rows import same_columns
+from prefect_batch.blocks.databases.mysql.errors import refused_column
+from prefect_batch.blocks.databases.rows import Same, same_columns
 from prefect_batch.blocks.databases.standard import write_rows
 from prefect_batch.blocks.databases.statements import quoted_table
 from prefect_batch.blocks.databases.target import Target
+from prefect_batch.blocks.kinds.plain import misfit
 from prefect_batch.blocks.kinds.record import Record
 
 
@@ -18,11 +21,23 @@ def write_mysql(connection: Connection, target: Target, write: str, records: lis
     ON DUPLICATE KEY acts on whichever unique key collides, so it is used only if the declared key is the only unique
     one.
     """
-    for same in (same.fitted(target) for same in same_columns(records, target)):
-        if write == "insert" or (write == "upsert" and target.only_key_is_unique):
-            connection.exec_driver_sql(_insert(connection, target, same.names, upsert=write == "upsert"), same.rows)
-        else:
-            write_rows(connection, _untyped(target), write, same)
+    for same in same_columns(records, target):
+        try:
+            _write(connection, target, write, same.fitted(target))
+        except DBAPIError as error:
+            column = refused_column(error.orig)
+            if column not in same.names or len(records) > 1:
+                raise
+            # The database's message names neither the value nor the type.
+            value = same.columns[same.names.index(column)][0]
+            raise misfit(f"column {column}", target.fits[column].name, value) from error
+
+
+def _write(connection: Connection, target: Target, write: str, same: Same) -> None:
+    if write == "insert" or (write == "upsert" and target.only_key_is_unique):
+        connection.exec_driver_sql(_insert(connection, target, same.names, upsert=write == "upsert"), same.rows)
+    else:
+        write_rows(connection, _untyped(target), write, same)
 
 
 def _untyped(target: Target) -> Target:

@@ -8,7 +8,6 @@ from sqlalchemy import types as sql
 from sqlalchemy.engine import URL
 
 from prefect_batch.blocks.databases import standard
-from prefect_batch.blocks.databases.column_types import sql_type
 from prefect_batch.blocks.databases.columns import SourceColumn, describe
 from prefect_batch.blocks.databases.dialect import Dialect, Explained, TableReader
 from prefect_batch.blocks.databases.postgresql.catalogue import check_target, unique_indexes
@@ -18,7 +17,7 @@ from prefect_batch.blocks.databases.postgresql.health import HEALTH
 from prefect_batch.blocks.databases.postgresql.identity import identity
 from prefect_batch.blocks.databases.postgresql.stream import Stream
 from prefect_batch.blocks.databases.postgresql.tables import carries, fetch_tables
-from prefect_batch.blocks.databases.postgresql.values import arrow_type, column_fit
+from prefect_batch.blocks.databases.postgresql.values import arrow_type, column_fit, made_type
 from prefect_batch.blocks.databases.postgresql.write import (
     write_postgresql,
     write_postgresql_one_by_one,
@@ -101,7 +100,7 @@ POSTGRESQL = Dialect(
     check_target=check_target,
     arrow_type=arrow_type,
     column_fit=column_fit,
-    made_type=lambda arrow, _in_key: sql_type(arrow),
+    made_type=made_type,
     stream=_stream,
     table_reader=_table_reader,
     write=write_postgresql,

@@ -12,16 +12,18 @@ from sqlalchemy import types as sql
 from prefect_batch.blocks.batches import BATCH_BYTES, Batch
 from prefect_batch.blocks.databases.fetch import row_bytes
 from prefect_batch.blocks.databases.postgresql.decode import decode
+from prefect_batch.blocks.databases.postgresql.values import arrow_type, column_kind
 from prefect_batch.blocks.databases.undecoded import marked
 
-_CARRIED = (sql.Boolean, sql.Integer, sql.Float, sql.Date, sql.DateTime, sql.String)
+_CARRIED = {"bool", "int64", "uint32", "float32", "float64", "date", "time", "moment", "moment with zone", "text"}
 
 
 def carries(column: sql.TypeEngine[Any]) -> bool:
     """Return whether CSV carries a column's values unchanged into the Arrow type of the source's schema."""
-    if isinstance(column, sql.Numeric) and not isinstance(column, sql.Float):
-        return column.precision is not None and 0 <= (column.scale or 0) <= column.precision <= 38
-    return isinstance(column, _CARRIED) or (isinstance(column, sql.Time) and not column.timezone)
+    kind, arrow = column_kind(column), arrow_type(column)
+    if kind == "decimal":
+        return bool(pa.types.is_decimal128(arrow))
+    return kind in _CARRIED and (kind == "text") == pa.types.is_string(arrow)
 
 
 def fetch_tables(engine: Engine, statement: Select[Any], batch_rows: int, schema: pa.Schema) -> Iterator[Batch]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from math import copysign
 from typing import Any
 
 import pyarrow as pa
@@ -11,6 +12,7 @@ from sqlalchemy.dialects import postgresql
 from prefect_batch.blocks.databases import column_types
 from prefect_batch.blocks.databases.postgresql.decode import interval_text
 from prefect_batch.blocks.kinds.fit import FITS, Fit, document_text, list_fit, longest, refuse
+from prefect_batch.blocks.kinds.kind import kind_of
 
 # The type "name" silently cuts longer ones.
 _NAME_BYTES = 63
@@ -32,6 +34,12 @@ def _base(column: sql.TypeEngine[Any]) -> sql.TypeEngine[Any]:
     return column
 
 
+def made_type(arrow: pa.DataType, _in_key: bool) -> sql.TypeEngine[Any]:
+    """Implement `Dialect.made_type`."""
+    kind = kind_of(arrow).name
+    return postgresql.INTERVAL() if kind in ("interval", "duration") else column_types.sql_type(arrow)
+
+
 def arrow_type(column: sql.TypeEngine[Any]) -> pa.DataType:
     """Implement `Dialect.arrow_type`."""
     return column_types.arrow_type(_base(column), column_kind(column))
@@ -45,15 +53,29 @@ def column_fit(column: sql.TypeEngine[Any]) -> Fit:
     if isinstance(column, postgresql.HSTORE):
         return FITS["other"].taking({dict: lambda value: value}).named("HSTORE")
     fit = column_types.column_fit(column, column_kind(column))
+    if isinstance(column, postgresql.OID):
+        return fit.taking({int: lambda value: value if value >= 0 else refuse(value)})  # -1 becomes 4294967295.
     if isinstance(column, postgresql.INTERVAL):
         return fit.taking({pa.MonthDayNano: interval_text})
     if isinstance(column, sql.JSON):
-        return replace(fit, other=document_text)
+        return replace(fit, other=_binary_text if isinstance(column, postgresql.JSONB) else document_text)
     limit = text_limit(column)
     if limit is None:
         return fit
     one = _short_name if _is_name(column) else _not_cut(limit)
     return fit.looking(str, lambda values: longest(values) <= limit, one)
+
+
+def _binary_text(value: Any) -> str:
+    """Return the text of a document for JSONB, where zero has no sign."""
+    text = document_text(value)
+    return refuse(value) if "-0.0" in text and _has_minus_zero(value) else text
+
+
+def _has_minus_zero(value: Any) -> bool:
+    if isinstance(value, (dict, list, tuple)):
+        return any(map(_has_minus_zero, value.values() if isinstance(value, dict) else value))
+    return isinstance(value, float) and value == 0 and copysign(1, value) < 0
 
 
 def text_limit(column: sql.TypeEngine[Any]) -> int | None:

@@ -8,6 +8,7 @@ import pyarrow as pa
 from sqlalchemy import Connection
 
 from prefect_batch.blocks.databases.dialect import Refused
+from prefect_batch.blocks.databases.postgresql.check_text import check_text
 from prefect_batch.blocks.databases.postgresql.copy import (
     copy_rows,
     copy_table,
@@ -30,6 +31,7 @@ from prefect_batch.blocks.kinds.record import Record
 def write_postgresql(connection: Connection, target: Target, write: str, records: list[Record]) -> None:
     """Implement `Dialect.write`."""
     for same in (same.fitted(target) for same in same_columns(records, target)):
+        check_text(connection, target, _table(target), same)
         table = plain_table(same)
         if table is not None:
             _write_table(connection, target, write, table)
@@ -76,6 +78,7 @@ def write_postgresql_one_by_one(
 
 
 def _write_same_one_by_one(connection: Connection, target: Target, write: str, same: Same) -> Refused | None:
+    check_text(connection, target, _table(target), same)
     table = plain_table(same)
     if table is not None:
         return _write_table_one_by_one(connection, target, write, table)

@@ -16,7 +16,7 @@ from prefect_batch.blocks.databases.sqlite.errors import blame
 from prefect_batch.blocks.databases.sqlite.identity import identity
 from prefect_batch.blocks.databases.sqlite.location import file_of, in_memory, is_private, shared_memory
 from prefect_batch.blocks.databases.sqlite.tables import fetch_tables, stream
-from prefect_batch.blocks.databases.sqlite.values import column_fit, made_type, reader
+from prefect_batch.blocks.databases.sqlite.values import arrow_type, column_fit, made_type, reader
 from prefect_batch.blocks.databases.sqlite.write import write_sqlite, write_sqlite_one_by_one, write_sqlite_table
 from prefect_batch.blocks.databases.statements import explain
 
@@ -108,6 +108,7 @@ SQLITE = Dialect(
     refused_key=lambda _type: None,
     unique_indexes=unique_indexes,
     check_target=check_target,
+    arrow_type=arrow_type,
     column_fit=column_fit,
     made_type=made_type,
     read_value=reader,

@@ -3,7 +3,7 @@
 Values are converted by columns, which is faster than one by one.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import time
 from typing import Any
 
@@ -14,6 +14,8 @@ from sqlalchemy import Connection, Engine, Select
 from prefect_batch.blocks.batches import Batch
 from prefect_batch.blocks.databases.fetch import fetch_batches, row_bytes
 from prefect_batch.blocks.databases.sqlite.stream import Stream
+from prefect_batch.blocks.databases.sqlite.values import exactly
+from prefect_batch.blocks.kinds.kind import kind_of
 
 # With more digits, two decimals may be the same float.
 _FLOAT_DIGITS = 15
@@ -42,26 +44,32 @@ def sqlite_table(rows: list[tuple[Any, ...]], schema: pa.Schema) -> pa.Table | N
 
 
 def _column(values: Sequence[Any], arrow: pa.DataType) -> pa.Array:
-    if pa.types.is_date(arrow) or pa.types.is_timestamp(arrow):
-        return pa.array(values, pa.string()).cast(arrow)
-    if pa.types.is_time(arrow):
-        return pa.array([value if value is None else time.fromisoformat(value) for value in values], arrow)
-    if pa.types.is_boolean(arrow):
-        numbers = pa.array(values, pa.int64())
-        if not set(pc.unique(numbers).to_pylist()) <= {0, 1, None}:
-            raise ValueError("a boolean is neither 0 nor 1")
-        return numbers.cast(arrow)
-    if pa.types.is_decimal(arrow):
-        return _decimals(pa.array(values, pa.float64()), arrow)
-    return pa.array(values, arrow)
+    read = _READERS.get(kind_of(arrow).name)
+    return pa.array(values, arrow) if read is None else read(values, arrow)
 
 
-def _decimals(floats: pa.Array, arrow: pa.DataType) -> pa.Array:
+def _from_text(values: Sequence[Any], arrow: pa.DataType) -> pa.Array:
+    return pa.array(values, pa.string()).cast(arrow)
+
+
+def _times(values: Sequence[Any], arrow: pa.DataType) -> pa.Array:
+    return pa.array([value if value is None else exactly(time.fromisoformat, value) for value in values], arrow)
+
+
+def _booleans(values: Sequence[Any], arrow: pa.DataType) -> pa.Array:
+    numbers = pa.array(values, pa.int64())
+    if not set(pc.unique(numbers).to_pylist()) <= {0, 1, None}:
+        raise ValueError("a boolean is neither 0 nor 1")
+    return numbers.cast(arrow)
+
+
+def _decimals(values: Sequence[Any], arrow: pa.DataType) -> pa.Array:
     """Return the decimals of the floats' shortest text.
 
     Raises:
         ValueError: a number has more digits than its column.
     """
+    floats = pa.array(values, pa.float64())
     whole = pc.round(pc.multiply(floats, float(10**arrow.scale)))
     if (
         arrow.precision > _FLOAT_DIGITS
@@ -71,3 +79,12 @@ def _decimals(floats: pa.Array, arrow: pa.DataType) -> pa.Array:
     # The same digits with the decimal point moved.
     digits = whole.cast(pa.int64()).cast(pa.decimal128(19, 0)).cast(pa.decimal128(38, 0))
     return pa.Array.from_buffers(pa.decimal128(38, arrow.scale), len(digits), digits.buffers()).cast(arrow)
+
+
+# How stored values are read, by the kind of their column. The values of other kinds are stored as they are.
+_READERS: dict[str, Callable[[Sequence[Any], pa.DataType], pa.Array]] = {
+    **dict.fromkeys(("date", "moment", "moment with zone"), _from_text),
+    "time": _times,
+    "bool": _booleans,
+    "decimal": _decimals,
+}

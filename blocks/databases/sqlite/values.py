@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from functools import partial
 from math import copysign
 from typing import Any
 from uuid import UUID
@@ -14,6 +15,7 @@ from uuid import UUID
 import pyarrow as pa
 from sqlalchemy import types as sql
 
+from prefect_batch.blocks.databases import column_types
 from prefect_batch.blocks.databases.column_types import column_kind, sql_type, type_text
 from prefect_batch.blocks.errors import DoesNotFit
 from prefect_batch.blocks.kinds.fit import FITS, Fit, document_text, refuse
@@ -24,6 +26,11 @@ from prefect_batch.blocks.kinds.plain import misfit
 # The lengths of the texts of timestamps.
 _SECONDS, _MICROSECONDS = len("2024-01-01 00:00:00"), len("2024-01-01 00:00:00.000001")
 _NUMBER = re.compile(r"[ \t\n\v\f\r]*[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?[ \t\n\v\f\r]*", re.ASCII | re.IGNORECASE)
+
+
+def arrow_type(column: sql.TypeEngine[Any]) -> pa.DataType:
+    """Implement `Dialect.arrow_type`: documents are the text that is stored."""
+    return pa.string() if isinstance(column, sql.JSON) else column_types.arrow_type(column)
 
 
 def made_type(arrow: pa.DataType, _in_key: bool) -> sql.TypeEngine[Any]:
@@ -49,14 +56,14 @@ def _tolerant(convert: Callable[[Any], Any], *kinds: type) -> Callable[[Any], An
     return read
 
 
-def _written_so(parse: Callable[[str], Any]) -> Callable[[str], Any]:
-    """Return a function that reads a text only if the value would be written with the same text."""
+def exactly(parse: Callable[[str], Any], text: str) -> Any:
+    """Return the value of a text.
 
-    def read(text: str) -> Any:
-        value = parse(text)
-        return value if value.isoformat() == text else text
-
-    return read
+    Raises:
+        ValueError: the value would be written with another text.
+    """
+    value = parse(text)
+    return value if value.isoformat() == text else refuse(value)
 
 
 def _moment(text: str) -> datetime:
@@ -72,8 +79,8 @@ def _moment(text: str) -> datetime:
 _READERS: dict[str, Callable[[Any], Any]] = {
     "bool": _tolerant(lambda value: bool(value) if value in (0, 1) else value, int),
     "moment": _tolerant(_moment, str),
-    "date": _tolerant(_written_so(date.fromisoformat), str),
-    "time": _tolerant(_written_so(time.fromisoformat), str),
+    "date": _tolerant(partial(exactly, date.fromisoformat), str),
+    "time": _tolerant(partial(exactly, time.fromisoformat), str),
     # By its shortest text a float comes back as the decimal that was stored.
     "decimal": _tolerant(lambda value: Decimal(str(value)), int, float, str),
 }
