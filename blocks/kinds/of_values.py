@@ -9,7 +9,9 @@ from uuid import UUID
 
 import pyarrow as pa
 
+from prefect_batch.blocks.errors import DoesNotFit
 from prefect_batch.blocks.kinds.cast import CONVERSION_ERRORS
+from prefect_batch.blocks.kinds.convert import to_arrow
 from prefect_batch.blocks.kinds.kind import JSON, python_types
 from prefect_batch.blocks.kinds.nanoseconds import TextMoment, nanoseconds_of
 from prefect_batch.blocks.kinds.plain import is_json, plain_value
@@ -60,9 +62,16 @@ def _type_of(values: list[Any], name: str, source: pa.Schema) -> pa.DataType:
     arrow = source.field(name).type
     own = python_types(arrow) - {NoneType}
     # Values that are odd or too large do not change the kind of the column: their records are refused.
-    return (
-        arrow if not values or any(type(value) in own for value in map(plain_value, values)) else type_of_values(values)
-    )
+    alike = (value for value in map(plain_value, values) if type(value) in own)
+    return arrow if not values or any(_fits(value, arrow) for value in alike) else type_of_values(values)
+
+
+def _fits(value: Any, arrow: pa.DataType) -> bool:
+    try:
+        to_arrow([value], "it", arrow)
+    except DoesNotFit:
+        return False
+    return True
 
 
 def type_of_values(values: Sequence[Any]) -> pa.DataType:
