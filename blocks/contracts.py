@@ -229,10 +229,11 @@ class Sink(End, Protocol):
     def fills(self) -> Path | None:
         """The directory on this machine that the rows are written to, whose disk must not fill up, or None."""
 
-    def check(self, source_schema: pa.Schema) -> list[str]:
+    def check(self, source_schema: pa.Schema, *, dry_run: bool = False) -> list[str]:
         """Check, before a pass begins, that records of the source's schema can be written to the sink.
 
-        What the sink needs for itself, such as a ledger, may be created here. The target is not changed.
+        What the sink needs for itself, such as a ledger, may be created here, but not for a dry run, which leaves no
+        trace. The target is not changed.
 
         Returns:
             Warnings, each a sentence.

@@ -161,6 +161,7 @@ OTHERS = {
     "in_place": "yes",
     "most_rows": 100,
     "trial": Trial(only=1),
+    "marked": True,
 }
 
 

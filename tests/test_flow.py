@@ -2,18 +2,23 @@
 
 import asyncio
 import json
+import logging
 import subprocess
 import sys
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 
 import pytest
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.exceptions import CrashedRun
 from prefect.futures import PrefectConcurrentFuture
+from prefect.settings import PREFECT_HOME
 
 from prefect_batch import (
     ChunkFailed,
     FailureRateExceeded,
+    Files,
     RunStopped,
     SkipRecord,
     StopBatch,
@@ -22,6 +27,9 @@ from prefect_batch import (
     process_records,
     status,
 )
+from prefect_batch.blocks.prefect_api import call_api
+from prefect_batch.flows.run.parameters import JobParameters, Parameters
+from prefect_batch.flows.run.run_job import preview
 
 pytestmark = pytest.mark.usefixtures("server")
 
@@ -232,6 +240,65 @@ def test_a_dry_run_processes_and_changes_nothing(run, job, numbers, tmp_path):
     assert not (tmp_path / "letters").exists()
     with pytest.raises(KeyError, match="no job"):
         status(job)
+
+
+class Traces:
+    """All that a run may leave: files, tables, and what Prefect keeps of a job besides the runs themselves."""
+
+    def __init__(self, job, place, database):
+        self.job, self.place, self.database = job, place, database
+        self.seen = self.look()
+
+    def look(self):
+        files = sorted(str(path) for path in self.place.rglob("*") if not path.name.startswith("test.db"))
+        home = sorted(str(path) for path in Path(PREFECT_HOME.value()).rglob("*") if self.job in str(path))
+        return self.kept(), files, home, self.database.rows("SELECT name FROM sqlite_master ORDER BY name")
+
+    def kept(self):
+        answers = [
+            call_api(
+                partial(SyncPrefectClient.request, method="POST", path=f"/{kind}/filter", json={"sort": by})
+            ).json()
+            for kind, by in (
+                ("variables", "CREATED_DESC"),
+                ("artifacts", "CREATED_DESC"),
+                ("block_documents", "NAME_ASC"),
+            )
+        ]
+        names = [one.get("name") or one.get("key") or "" for found in answers for one in found]
+        return sorted(name for name in names if self.job in name or self.job.replace("-", "_") in name)
+
+    def check(self):
+        assert self.look() == self.seen
+
+
+def raises(kind):
+    def replacement():
+        raise kind
+
+    return replacement
+
+
+SINKS = {
+    "upsert": lambda url, _: Table(url, "out", key="id"),
+    "append": lambda url, _: Table(url, "out", key="id", write="append"),
+    "in place": lambda url, _: Table(url, "numbers", key="id", write="update"),
+    "to be made": lambda url, _: Table(url, "new", key="id", create=True),
+    "a new database": lambda _, place: Table(f"sqlite:///{place}/new.db", "new", key="id", create=True, write="append"),
+    "files": lambda _, place: Files(f"{place}/new/files", "parquet"),
+}
+
+
+@pytest.mark.parametrize("sink", SINKS)
+def test_a_dry_run_and_a_plan_leave_no_trace(run, numbers, job, tmp_path, monkeypatch, sink):
+    for name, replacement in (("_known", []), ("_saved", raises(ValueError)), ("_create", raises(AssertionError))):
+        monkeypatch.setattr(f"prefect_batch.blocks.letters.redaction.{name}", replacement)
+    to = SINKS[sink](numbers.url, tmp_path)
+    traces = Traces(job, tmp_path, numbers)
+    assert run(dry_run=True, sink=to, redact=["n"], chunk_size=2000, workers="threads").run.read == 3000
+    what = JobParameters(job=job, source=Table(numbers.url, "numbers", key="id"), process=double, sink=to)
+    preview(Parameters(what), None, logging.getLogger(__name__))
+    traces.check()
 
 
 def test_restart_gives_an_unfinished_pass_up(run):

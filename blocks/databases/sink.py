@@ -134,7 +134,7 @@ class SqlSink(SqlEnd):
 
     def meet(self, source: Source) -> None:
         """Find out whether the source may read this table."""
-        if not isinstance(source, KeyedRows):
+        if not isinstance(source, KeyedRows) or self.missing_file:
             return
         try:
             self.in_place = is_in_place(source, self, self.spec)
@@ -152,7 +152,7 @@ class SqlSink(SqlEnd):
         file = file_of(self._connection)
         return None if file is None else file.parent
 
-    def check(self, source_schema: pa.Schema) -> list[str]:
+    def check(self, source_schema: pa.Schema, *, dry_run: bool = False) -> list[str]:
         """Return warnings about the sink, each a sentence.
 
         Raises:
@@ -164,9 +164,12 @@ class SqlSink(SqlEnd):
                 f"{self.name} is in a database without savepoints, so one record that it refuses would undo those "
                 "written before it: write to another database, or to files"
             )
-        if not self.spec.create and (file := self.missing_file):
-            way_on = "Correct the connection, or let it be made from the first records with create=True"
-            raise BadSink(f"{self.name} cannot be written: there is no file {file}. {way_on}", self.name)
+        if file := self.missing_file:
+            if not self.spec.create:
+                way_on = "Correct the connection, or let it be made from the first records with create=True"
+                raise BadSink(f"{self.name} cannot be written: there is no file {file}. {way_on}", self.name)
+            if dry_run:
+                return []  # To connect would make it.
         warnings: list[str] = []
         try:
             target = self._describe()
@@ -176,7 +179,7 @@ class SqlSink(SqlEnd):
                 warnings = self._check_target(target)
         except DBAPIError as error:
             raise BadSink(f"{self.name} cannot be written: {str(error.orig).strip()}", self.name) from error
-        if self.needs_ledger:
+        if self.needs_ledger and not dry_run:
             self._create_ledger()
         if self.in_place == "yes" and not self.spec.ledger:
             repeated = "the records of a chunk that is repeated after a crash are changed twice"

@@ -21,7 +21,7 @@ from prefect_batch.blocks.errors import SinkRefuses
 from prefect_batch.blocks.jobs import main_job, of_replay
 from prefect_batch.blocks.keys import encode_key
 from prefect_batch.blocks.kinds.convert import to_arrow_or_null
-from prefect_batch.blocks.letters.place import check_place, open_place
+from prefect_batch.blocks.letters.place import check_marker, check_place, mark_place, open_place
 from prefect_batch.blocks.letters.record_json import encode_record
 from prefect_batch.blocks.passwords import hide_passwords
 from prefect_batch.blocks.stores.store import Store, drop, full_name
@@ -66,22 +66,32 @@ def letters_folder(name: str, number: int) -> str:
 
 
 class DeadLetters:
-    """The dead letters of one pass of a job, or of one replay, for records of this schema."""
+    """The dead letters of one pass of a job, or of one replay, for records of this schema.
 
-    def __init__(self, place: str, name: str, number: int, schema: pa.Schema) -> None:
+    `marked`: the place has the job's marker, and is away if it is not there any more.
+    """
+
+    def __init__(self, place: str, name: str, number: int, schema: pa.Schema, *, marked: bool = False) -> None:
         self._place = open_place(place)
+        self._marked = marked
         self._folder = letters_folder(name, number)
         self._fixed = {"job": main_job(name), "pass": number, "generation": number if of_replay(name) else 0}
         self._record_schema = schema
 
-    def check(self) -> None:
-        """Raise BadPlace unless files can be written there."""
-        check_place(self._place, str(self._fixed["job"]))
+    def check(self, *, used: bool = False) -> None:
+        """Mark the place. Raise BadPlace unless files can be written there, or if it was `used` and is away."""
+        job = str(self._fixed["job"])
+        if used:
+            check_marker(self._place, job)
+        check_place(self._place, job)
+        mark_place(self._place, job)
 
     def open(self, chunk: ChunkRange, run_id: str) -> "Burial":
         """Return the file of a chunk's letters, to be used in a ``with`` statement."""
         fixed = {**self._fixed, "run_id": run_id, "chunk": chunk.text}
-        return Burial(self._place, f"{self._folder}/{chunk.digest}.parquet", fixed, self._record_schema)
+        return Burial(
+            self._place, f"{self._folder}/{chunk.digest}.parquet", fixed, self._record_schema, marked=self._marked
+        )
 
     def split_of(self, chunk: ChunkRange) -> Split | None:
         """Return the split of this chunk that is marked, or None if its letters count."""
@@ -108,8 +118,10 @@ class DeadLetters:
 class Burial:
     """Writes one chunk's letters to a new file, which gets its name when it is complete."""
 
-    def __init__(self, place: Store, path: str, fixed: dict[str, Any], record_schema: pa.Schema) -> None:
-        self._place, self._path = place, path
+    def __init__(
+        self, place: Store, path: str, fixed: dict[str, Any], record_schema: pa.Schema, *, marked: bool = False
+    ) -> None:
+        self._place, self._path, self._marked = place, path, marked
         self._fixed, self._record_schema = fixed, record_schema
         self._schema = letter_schema(record_schema)
         self._first_id = f"{fixed['pass']}.{path.rpartition('/')[2].removesuffix('.parquet')}"
@@ -146,6 +158,9 @@ class Burial:
 
     def _write(self) -> None:
         if self._writer is None:
+            if self._marked:
+                # Looked at for each file, because a disk may go away during a run.
+                check_marker(self._place, self._fixed["job"])
             file = self._new_file.enter_context(self._place.new(self._path))
             self._writer = pq.ParquetWriter(file, self._schema, compression="zstd")
         letters, records = zip(*self._pending, strict=True)

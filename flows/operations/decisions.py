@@ -10,7 +10,7 @@ from uuid import uuid4
 from prefect_batch.blocks.errors import BadParameter, NotFinished
 from prefect_batch.blocks.jobs import replay_job
 from prefect_batch.blocks.letters.ids import LetterSet
-from prefect_batch.blocks.letters.place import open_place
+from prefect_batch.blocks.letters.place import open_place, used_place
 from prefect_batch.blocks.letters.purge import purge_letters
 from prefect_batch.blocks.letters.replay_list import list_path, read_replay_list
 from prefect_batch.blocks.letters.status import Decision, save_decision
@@ -67,7 +67,7 @@ def discard_dead_letters(
             now = datetime.now(UTC)
             decision = Decision("discarded", LetterSet(choice.ids), by or getpass.getuser(), now.isoformat(), reason)
             name = f"discard-{now:%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
-            save_decision(open_place(main.dead_letters), job, name, decision)
+            save_decision(used_place(main.dead_letters, job), job, name, decision)
     return len(choice.ids)
 
 
@@ -78,7 +78,7 @@ def count_open(job: str, **asked: Any) -> int:
 
 def choose_open(main: Cursor, selection: Selection, unfinished: Unfinished) -> Choice:
     """Return the selected open letters: by default of the latest pass, or of all passes of an incremental job."""
-    return choose(open_place(main.dead_letters), main.job, selection.of_latest(main), unfinished)
+    return choose(used_place(main.dead_letters, main.job), main.job, selection.of_latest(main), unfinished)
 
 
 def _unfinished_replay(main: Cursor) -> Unfinished:
@@ -109,4 +109,4 @@ def purge_dead_letters(job: str, *, older_than: timedelta) -> int:
         replay = CursorStore(replay_job(job)).load()
         if replay is not None and replay.status in ("running", "stopped") and not replay.position.complete:
             raise NotFinished(job)
-        return purge_letters(open_place(main.dead_letters), job, datetime.now(UTC) - older_than)
+        return purge_letters(used_place(main.dead_letters, job), job, datetime.now(UTC) - older_than)

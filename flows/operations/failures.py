@@ -9,7 +9,7 @@ import pyarrow as pa
 from prefect_batch.blocks.errors import BadParameter
 from prefect_batch.blocks.letters.bury import letter_schema
 from prefect_batch.blocks.letters.joined import with_records
-from prefect_batch.blocks.letters.place import open_place
+from prefect_batch.blocks.letters.place import used_place
 from prefect_batch.blocks.letters.read import count_letters, letter_tables, read_letters, record_type
 from prefect_batch.blocks.letters.status import LetterStatus
 from prefect_batch.blocks.state.cursor_store import load_cursor
@@ -33,6 +33,7 @@ def dead_letters(job: str, pass_number: int | None = None, *, status: LetterStat
     """
     cursor = load_cursor(job)
     number = cursor.pass_number if pass_number is None else pass_number
+    used_place(cursor.dead_letters, job)  # Else letters that are away would seem to be none.
     return read_letters(cursor.dead_letters, job, number, status)
 
 
@@ -100,7 +101,7 @@ def look(job: str, pass_number: int | None = None, *, status: LetterStatus | Non
     """Return the failures of the job's latest pass, or of the pass named."""
     cursor = load_cursor(job)
     number = cursor.pass_number if pass_number is None else pass_number
-    place = open_place(cursor.dead_letters)
+    place = used_place(cursor.dead_letters, cursor.job)
     tables = letter_tables(place, job, COLUMNS, number, status)
     groups = group_letters(letter for table in tables for letter in table.to_pylist())
     return Failures(job, number, count_letters(place, job, number), status, groups)
@@ -120,7 +121,7 @@ def group_number(failures: Failures, number: int) -> FailureGroup:
 
 def group_tables(failures: Failures, group: FailureGroup | None) -> Iterator[pa.Table]:
     """Yield the letters behind the failures, or of one group, with all their columns, in tables of one schema."""
-    place = open_place(load_cursor(failures.job).dead_letters)
+    place = used_place(load_cursor(failures.job).dead_letters, failures.job)
     names = letter_schema(pa.schema([])).names
     record = record_type(place, failures.job, failures.pass_number)
     for found in letter_tables(place, failures.job, names, failures.pass_number, failures.status):

@@ -67,7 +67,7 @@ def _setup(parameters: Parameters, ends: tuple[End, End], job: ChunkJob, functio
     connections = {connection for end in ends for connection in end.connections}
     urls = {name: url_of(name) for name in connections if name.startswith(SECRETS)}
     unset: Callable[..., Any] | str = parameters.what.process if isinstance(parameters.what.process, str) else ""
-    key = redaction_key() if job.redact else None
+    key = redaction_key(create=not job.dry_run) if job.redact else None
     timeout = parameters.chunks.record_timeout
     return WorkerSetup(replace(job, process=unset), function, list(sys.path), urls, timeout, key)
 

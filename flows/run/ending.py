@@ -116,6 +116,8 @@ def _close(walk: Walk, status: Status, message: str, log: Any) -> Report:
     if walk.job.dry_run:
         report = replace(report, status="dry run")
     log.info("%s", _summary(report, message))
+    if walk.job.dry_run:
+        return report  # It leaves no trace, and the job's latest report is that of a real run.
     with contextlib.suppress(httpx.HTTPError):  # A report that cannot be shown changes nothing.
         publish_report(report)
     return report

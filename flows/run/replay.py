@@ -13,7 +13,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from prefect_batch.blocks.capabilities import InPlace
 from prefect_batch.blocks.errors import BadCursor, BadParameter, BadProcessor
 from prefect_batch.blocks.jobs import main_job, replay_job
-from prefect_batch.blocks.letters.place import open_place
+from prefect_batch.blocks.letters.place import open_place, used_place
 from prefect_batch.blocks.letters.read import newest_pass
 from prefect_batch.blocks.letters.replay_list import list_path, write_replay_list
 from prefect_batch.blocks.opening import introduce, open_sink, open_source
@@ -101,7 +101,7 @@ def _chosen_anew(asked: Replay, main: Cursor, saved: Cursor | None) -> Parameter
 
 
 def _choose(asked: Replay, main: Cursor) -> Choice:
-    choice = choose(open_place(main.dead_letters), asked.job, asked.selection, Unfinished.of(main))
+    choice = choose(used_place(main.dead_letters, asked.job), asked.job, asked.selection, Unfinished.of(main))
     if choice.unfinished:
         get_run_logger().warning(
             "%s: %s letters are left out, because their chunks are not finished: the job's next run does them again",

@@ -19,7 +19,7 @@ from prefect_batch.blocks.chunks import ChunkResult
 from prefect_batch.blocks.contracts import Sink, Source
 from prefect_batch.blocks.jobs import of_replay
 from prefect_batch.blocks.letters.bury import DeadLetters
-from prefect_batch.blocks.letters.place import full_place, open_place
+from prefect_batch.blocks.letters.place import full_place, is_marked, open_place
 from prefect_batch.blocks.letters.read import newest_pass
 from prefect_batch.blocks.opening import introduce, open_sink, open_source
 from prefect_batch.blocks.state.accounts import Accounts, remove_old
@@ -90,7 +90,7 @@ def run_job(parameters: Parameters, ownership: Ownership | None = None) -> State
     source, sink = open_source(what.source), open_sink(what.sink)
     way_on = "its next run goes on" if deployed() else "call it again to go on"
     run = _Run(parameters, source, sink, str(flow_run.id), flow_run.run_count, get_run_logger(), way_on)  # type: ignore[union-attr]
-    in_place, warnings = _check_ends(source, sink)
+    in_place, warnings = _check_ends(source, sink, dry_run=parameters.pass_.dry_run)
     run = replace(run, in_place=in_place)
     for warning in warnings:
         run.log.warning("%s: %s", what.job, warning)
@@ -114,7 +114,7 @@ def run_job(parameters: Parameters, ownership: Ownership | None = None) -> State
         forget(run.run_id)
 
 
-def _check_ends(source: Source, sink: Sink) -> tuple[InPlace, list[str]]:
+def _check_ends(source: Source, sink: Sink, *, dry_run: bool) -> tuple[InPlace, list[str]]:
     """Return whether the sink writes to what the source reads, and the warnings about both.
 
     Raises:
@@ -123,7 +123,7 @@ def _check_ends(source: Source, sink: Sink) -> tuple[InPlace, list[str]]:
     """
     warnings = source.check()
     in_place = introduce(sink, source)
-    return in_place, [*warnings, *sink.check(source.schema)]
+    return in_place, [*warnings, *sink.check(source.schema, dry_run=dry_run)]
 
 
 def preview(parameters: Parameters, saved: Cursor | None, log: Any) -> tuple[Source, Cursor, list[str]]:
@@ -134,7 +134,7 @@ def preview(parameters: Parameters, saved: Cursor | None, log: Any) -> tuple[Sou
     """
     what = parameters.what
     source, sink = open_source(what.source), open_sink(what.sink)
-    in_place, warnings = _check_ends(source, sink)
+    in_place, warnings = _check_ends(source, sink, dry_run=True)
     run = _Run(parameters, pin_files(source, parameters, saved, log), sink, "", 1, log, "", in_place)
     return run.source, _begin(run, saved, full_place(what.dead_letters or default_place())), warnings
 
@@ -143,7 +143,8 @@ def _prepare(run: _Run, saved: Cursor | None) -> Cursor:
     """Return the cursor to start from, after checking the dead letters' place and removing leftovers."""
     job, sink = run.parameters.what.job, run.parameters.what.sink
     place = full_place(run.parameters.what.dead_letters or (saved.dead_letters if saved else "") or default_place())
-    DeadLetters(place, job, 1, run.source.schema).check()
+    used = saved is not None and saved.dead_letters == place and saved.status != "reset"
+    DeadLetters(place, job, 1, run.source.schema).check(used=used)
     cursor = replace(_begin(run, saved, place), history=remember(saved))
     if sentence := caution(saved, cursor, appends=sink.adds_rows):
         run.log.warning("%s: %s", job, sentence)
@@ -214,7 +215,7 @@ def _walk(run: _Run, cursor: Cursor, save: _Save, owner: Ownership | None = None
         stop_on_interrupt(request),
         quiet_heap(),
     ):
-        show = Show(progress, run.run_id, run.log, bar)
+        show = Show(progress, None if job.dry_run else run.run_id, run.log, bar)
         walk = Walk(
             cursor=cursor,
             job=job,
@@ -247,7 +248,8 @@ def _keep_accounts(cursor: Cursor, save: _Save) -> tuple[Callable[[ChunkResult],
     remove_old(place, cursor.job, cursor.pass_number)
 
     def save_both(now: Cursor) -> Cursor:
-        accounts.save()
+        if place.only_here or is_marked(place, cursor.job):  # Else its disk is away.
+            accounts.save()
         return save(now)
 
     return accounts.add, save_both
@@ -289,6 +291,7 @@ def _chunk_job(run: _Run, cursor: Cursor) -> ChunkJob:
         dry_run=run.parameters.pass_.dry_run,
         redact=cursor.run.redact,
         in_place=run.in_place,
+        marked=not run.parameters.pass_.dry_run and not open_place(cursor.dead_letters).only_here,
     )
 
 

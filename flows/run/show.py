@@ -24,9 +24,12 @@ ARTIFACT_SECONDS = 2.0
 
 
 class Show:
-    """Tells of progress: at most one log line in 10 s, and one update of the artifact in 2 s."""
+    """Tells of progress: at most one log line in 10 s, and one update of the artifact in 2 s.
 
-    def __init__(self, progress: Progress, run_id: str, log: Any, bar: Draw | None) -> None:
+    Without a `run_id` there is no artifact, as in a dry run, which leaves no trace.
+    """
+
+    def __init__(self, progress: Progress, run_id: str | None, log: Any, bar: Draw | None) -> None:
         self._progress, self._run_id, self._log, self._bar = progress, run_id, log, bar
         self._logged_at = time.monotonic()
         self._drawn_at = 0.0
@@ -40,13 +43,13 @@ class Show:
         if not final and now - self._logged_at >= LOG_SECONDS:
             self._logged_at = now
             self._log.info(self._progress.line(now))
-        if final or now - self._drawn_at >= ARTIFACT_SECONDS:
+        if self._run_id is not None and (final or now - self._drawn_at >= ARTIFACT_SECONDS):
             self._drawn_at = now
             # Progress that cannot be shown is no reason to stop.
             with contextlib.suppress(httpx.HTTPError):
-                self._draw(self._progress.headline(now))
+                self._draw(self._progress.headline(now), UUID(self._run_id))
 
-    def _draw(self, line: str) -> None:
+    def _draw(self, line: str, run_id: UUID) -> None:
         share = self._progress.share()
         percent = 0.0 if share is None else round(100 * share, 2)
         if self._artifact is None:
@@ -55,7 +58,7 @@ class Show:
                 type="progress",
                 description=line,
                 data=percent,
-                flow_run_id=UUID(self._run_id),
+                flow_run_id=run_id,
             )
             self._artifact = call_api(lambda client: client.create_artifact(artifact), patience_seconds=0).id
         else:

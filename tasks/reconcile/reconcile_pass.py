@@ -12,7 +12,7 @@ from prefect_batch.blocks.contracts import Sink, Source
 from prefect_batch.blocks.errors import BadSink
 from prefect_batch.blocks.key_sum import KeySum, are_integers
 from prefect_batch.blocks.keys import Key, key_text
-from prefect_batch.blocks.letters.place import open_place
+from prefect_batch.blocks.letters.place import open_place, used_place
 from prefect_batch.blocks.passwords import hide_passwords
 from prefect_batch.blocks.state.accounts import Account, finished, read_accounts
 from prefect_batch.blocks.state.cursor import Cursor
@@ -44,7 +44,7 @@ def reconcile_pass(
 
     They may be None for a pass that has found no record. `in_place`: whether the sink writes to what the source reads.
     """
-    place = open_place(cursor.dead_letters)
+    place = used_place(cursor.dead_letters, cursor.job)
     letters = sum_letters(place, cursor.job, cursor.pass_number)
     accounts, doubts = _ranges(cursor)
     found = _of_nothing(cursor, accounts, letters, doubts)

@@ -17,12 +17,12 @@ from prefect_batch.tasks.error_text import message_of, normalise, printed, text_
 _in_hand = threading.local()
 
 
-def open_redaction(columns: tuple[str, ...]) -> Redaction | None:
+def open_redaction(columns: tuple[str, ...], *, dry_run: bool = False) -> Redaction | None:
     """Return what redacts these columns in errors and log lines, or None without columns."""
     if not columns:
         return None
     _watch_logs()
-    return Redaction(columns, redaction_key())
+    return Redaction(columns, redaction_key(create=not dry_run))
 
 
 def hold(redaction: Redaction | None, batch: Batch) -> None:

@@ -43,7 +43,7 @@ class ChunkJob:
     records the sink refuses without exception fails, and its records are not buried. `bury_large`: other chunks have
     passed since this one failed for its size, so that a record that does so alone is to blame. `most_rows`: a chunk of
     more records is done in parts. `trial`: how the records of a single key are tried one by one. `in_place`: whether
-    the sink writes to what the source reads.
+    the sink writes to what the source reads. `marked`: the place of the dead letters has the job's marker.
     """
 
     job: str
@@ -64,6 +64,7 @@ class ChunkJob:
     bury_large: bool = False
     most_rows: int | None = None
     trial: Trial = field(default_factory=Trial)
+    marked: bool = False
 
     @property
     def pass_ref(self) -> PassRef:
@@ -91,9 +92,9 @@ def open_ends(job: ChunkJob) -> Ends:
     with _lock:
         if job.run_id not in _opened:
             source = open_source(job.source)
-            letters = DeadLetters(job.dead_letters, job.job, job.pass_number, source.schema)
+            letters = DeadLetters(job.dead_letters, job.job, job.pass_number, source.schema, marked=job.marked)
             processor = resolve_processor(job.process)
-            redaction = open_redaction(job.redact)
+            redaction = open_redaction(job.redact, dry_run=job.dry_run)
             _opened[job.run_id] = Ends(source, open_sink(job.sink, job.in_place), letters, processor, redaction)
         return _opened[job.run_id]
 

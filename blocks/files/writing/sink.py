@@ -96,7 +96,7 @@ class FilesSink:
         """The directory, or None if it is not on this machine."""
         return local_path(self._store.place)
 
-    def check(self, source_schema: pa.Schema) -> list[str]:
+    def check(self, source_schema: pa.Schema, *, dry_run: bool = False) -> list[str]:
         """Return warnings about the sink, of which there are none.
 
         Raises:
@@ -107,8 +107,9 @@ class FilesSink:
             self._format.check(self._given)
         try:
             manifest, names = load_manifest(self._store), self._store.names()
-            put(self._store, "_probe", b"probe")
-            self._store.remove(["_probe"])
+            if not dry_run:
+                put(self._store, "_probe", b"probe")
+                self._store.remove(["_probe"])
         except OSError as error:
             raise BadSink(f"{self.name} cannot be written: {error.strerror or error}") from error
         suffix = self._format.suffix
