@@ -407,7 +407,7 @@ def test_a_pass_that_inserts_everything_again_is_warned_of(run, numbers, caplog)
     again(limit=500)
     sentence = "pass 2 reads every record again, and the rows that pass 1 has inserted stay: empty the sink first"
     assert sentence in caplog.text
-    again(restart=True, limit=500)
+    again(restart=True, write_again=True, limit=500)
     assert "pass 3 reads every record again" in caplog.text
 
 
