@@ -27,6 +27,8 @@ from prefect_batch.blocks.files.writing.part_writer import PartFormat
 from prefect_batch.blocks.files.writing.sink import FilesSink
 from prefect_batch.blocks.jobs import PassRef
 from prefect_batch.blocks.kinds.of_values import schema_of_records
+from prefect_batch.blocks.opening import introduce, open_sink, open_source
+from prefect_batch.blocks.parameters.files import Files
 from prefect_batch.blocks.stores.opening import open_store
 from prefect_batch.tasks.work.isolate import isolate
 from prefect_batch.tasks.work.outputs import Item
@@ -535,3 +537,14 @@ def test_a_file_system_in_memory_is_a_sink_of_this_process(tmp_path):
     run_pass(sink, 1, "old")
     run_pass(sink, 2, "new")
     assert len(complete_files(f"memory://{tmp_path.name}/out", verify=True)) == 6
+
+
+@pytest.mark.parametrize("read", ["out", "out/*.parquet", ".", "link"])
+def test_a_sink_whose_files_are_read_is_refused(tmp_path, read):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "out")
+    pq.write_table(pa.table({"id": [1]}), tmp_path / "out" / "part-1.parquet")
+    source = open_source(Files(f"{tmp_path}/{read}", "parquet"))
+    with pytest.raises(BadSink, match="are read by the source, too"):
+        introduce(open_sink(Files(f"{tmp_path}/out", "parquet")), source)
+    assert introduce(open_sink(Files(f"{tmp_path}/output", "parquet")), source) == "no"

@@ -5,12 +5,16 @@ import threading
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from prefect_batch.blocks.chunks import ChunkRange
+from prefect_batch.blocks.contracts import Source
 from prefect_batch.blocks.credentials import storage_options
 from prefect_batch.blocks.errors import BadParameter, BadSink
+from prefect_batch.blocks.files.reading.parquet_source import ParquetSource
+from prefect_batch.blocks.files.reading.text_source import TextSource
 from prefect_batch.blocks.files.writing.key_set import FileKeys, read_file_keys
 from prefect_batch.blocks.files.writing.manifest import Manifest, load_manifest
 from prefect_batch.blocks.files.writing.part_writer import PartFormat, written_schema
@@ -24,6 +28,9 @@ from prefect_batch.blocks.kinds.record import Record
 from prefect_batch.blocks.parameters.files import Files
 from prefect_batch.blocks.stores.opening import open_store
 from prefect_batch.blocks.stores.store import Store, local_path, put
+
+if TYPE_CHECKING:
+    from prefect_batch.blocks.capabilities import InPlace
 
 # The codecs of Parquet. The default is zstd.
 CODECS = ("zstd", "snappy", "gzip", "lz4", "brotli", "none")
@@ -85,6 +92,24 @@ class FilesSink:
         self._proposed: pa.Schema | None = None
         self._staging: dict[str, Staging] = {}
         self._lock = threading.Lock()
+        self.in_place: InPlace = "no"
+
+    def meet(self, source: Source) -> None:
+        """Raise BadSink if the source reads files in this directory, which the end of a pass replaces."""
+        if not isinstance(source, (ParquetSource, TextSource)):
+            return
+        system = source.system if isinstance(source, ParquetSource) else source.texts.system
+        directory = local_path(self._store.place)
+        if system.local != (directory is not None):
+            return
+        here = str(directory.resolve()) if directory else self._store.place.partition("://")[2].strip("/")
+        for path in map(system.path_of, (file.name for file in source.files.files)):
+            if (str(Path(path).resolve()) if directory else path.strip("/")).startswith(f"{here}/"):
+                raise BadSink(
+                    f"{self.name} are read by the source, too ({path}), and a pass that is repeated would read what it "
+                    "has written: write to a directory outside of the source's",
+                    self._store.place,
+                )
 
     @property
     def only_here(self) -> bool:
