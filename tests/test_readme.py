@@ -34,21 +34,33 @@ def blocks(page, language):
 
 @pytest.fixture
 def shop(tmp_path, monkeypatch, server):
+    """The database into which the README's first block puts its orders, with one more table for another page."""
     monkeypatch.chdir(tmp_path)
     database = sqlite3.connect("shop.db")
-    database.execute(
-        "CREATE TABLE orders (id INTEGER PRIMARY KEY, region TEXT, product INTEGER, qty INTEGER, price REAL)"
-    )
     database.execute("CREATE TABLE products (id INTEGER PRIMARY KEY, name TEXT)")
-    database.execute("CREATE TABLE orders_clean (id INTEGER PRIMARY KEY, total REAL)")
-    rows = [(n, "eu", n % 9, None if n % 100 == 7 else n % 5, 9.5) for n in range(2000)]
-    database.executemany("INSERT INTO orders VALUES (?, ?, ?, ?, ?)", rows)
     database.commit()
     yield database
     database.close()
     from prefect_batch.blocks.databases.connections import close_engines
 
     close_engines()
+
+
+def test_the_first_job_runs_as_it_is_pasted_and_prints_what_stands_below_it(tmp_path):
+    (_, code), *_ = blocks(ROOT / "README.md", "python")
+    (_, output), *_ = blocks(ROOT / "README.md", "text")
+    (tmp_path / "first.py").write_text(code)
+    # As a newcomer has it: no server, and nothing in the home directory.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    # A machine that runs these tests may be too busy for Prefect's 20 seconds.
+    environment |= {"HOME": str(tmp_path), "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180"}
+    ran = subprocess.run([sys.executable, "first.py"], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    printed = iter(ran.stdout.splitlines())
+    for line in output.splitlines():
+        # In order; how long it took is another matter.
+        wanted = line.partition(" in ")[0]
+        assert any(shown.startswith(wanted) for shown in printed), line
 
 
 def test_the_python_of_every_page_runs(shop, capsys):
