@@ -1,6 +1,6 @@
 """Arranges records to write by columns, and refuses what a sink cannot take."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
@@ -34,15 +34,15 @@ class Same:
         """The types of the values of each column."""
         return [set(map(type, column)) for column in self.columns]
 
-    def fitted(self, target: Target) -> "Same":
-        """Return the rows with values as the table's columns take them.
+    def fitted(self, target: Target, ready: Collection[str] = ()) -> "Same":
+        """Return the rows with values as the table's columns take them. Those of the columns `ready` already are.
 
         Raises:
             DoesNotFit: a column cannot have a value.
         """
         try:
             columns = [
-                fitted(column, types, target.fits[name], f"column {name}")
+                column if name in ready else fitted(column, types, target.fits[name], f"column {name}")
                 for name, column, types in zip(self.names, self.columns, self.types, strict=True)
             ]
         except DoesNotFit as error:

@@ -68,9 +68,11 @@ def exactly(parse: Callable[[str], Any], text: str) -> Any:
 
 def _moment(text: str) -> datetime:
     value = datetime.fromisoformat(text)
-    usual = text[5] != "W" and text[10] == " " and text[13] == ":" and value.tzinfo is None
+    separators, size = text[4:20:3], len(text)
     # As `moment_text` writes it.
-    if usual and (len(text) == _SECONDS or (len(text) == _MICROSECONDS and text[19] == "." and value.microsecond)):
+    if separators == "-- ::" and size == _SECONDS:
+        return value
+    if separators == "-- ::." and size == _MICROSECONDS and value.microsecond and value.tzinfo is None:
         return value
     return TextMoment.of(text)
 

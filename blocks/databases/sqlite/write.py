@@ -16,6 +16,9 @@ from prefect_batch.blocks.errors import RowNotFound
 from prefect_batch.blocks.kinds.convert import records_of, values_of
 from prefect_batch.blocks.kinds.record import Record
 
+# Columns whose texts are made in Arrow, which is faster than value by value.
+_AS_TEXT = (pa.date32(), pa.timestamp("us"))
+
 
 def write_sqlite(connection: Connection, target: Target, write: str, records: list[Record]) -> None:
     """Implement `Dialect.write`."""
@@ -27,7 +30,7 @@ def write_sqlite_table(connection: Connection, target: Target, write: str, table
     """Implement `Dialect.write_table`."""
     check_table(table, target)
     same = plain_columns(tuple(table.column_names), [_values(column) for column in table.columns])
-    _write(connection, target, write, same.fitted(target))
+    _write(connection, target, write, same.fitted(target, ready=[f.name for f in table.schema if f.type in _AS_TEXT]))
 
 
 def write_sqlite_one_by_one(
@@ -76,7 +79,8 @@ def _statement(connection: Connection, target: Target, write: str, same: Same) -
 
 def _values(column: pa.ChunkedArray) -> list[Any]:
     if column.type == pa.timestamp("us"):  # The same texts as by `column_fit`, but faster.
-        return values_of(pc.replace_substring_regex(column.cast(pa.string()), r"\.000000$", ""))
+        text = column.cast(pa.string())
+        return values_of(pc.if_else(pc.ends_with(text, ".000000"), pc.utf8_slice_codeunits(text, 0, -7), text))
     return values_of(column.cast(pa.string()) if column.type == pa.date32() else column)
 
 
