@@ -230,11 +230,13 @@ def walk_pairs(database, data, sinks, tally, size):
     for number in range(len(sinks)):
         values = data.draw(st.lists(VALUES, min_size=size, max_size=size))
         tally += try_values(database, sinks, number, values)
-        arrow = data.draw(st.sampled_from(TYPES))
+        arrow = data.draw(st.sampled_from(TRIED))
         values = data.draw(st.lists(values_in(arrow), min_size=size // 2, max_size=size // 2))
         tally += try_values(database, sinks, number, values, arrow)
 
 
+# The plain driver makes 30 days of a month: intervals with months are tried in test_undecoded.
+TRIED = [arrow for arrow in TYPES if arrow != pa.month_day_nano_interval()]
 # Of types that SQLAlchemy does not know.
 WARNS = pytest.mark.filterwarnings("ignore:Did not recognize type")
 CALM = {"suppress_health_check": list(HealthCheck), "deadline": None, "phases": [Phase.generate], "database": None}
