@@ -6,18 +6,9 @@ from typing import Any
 from prefect_batch.blocks.batches import Unreadable
 from prefect_batch.blocks.errors import BadSource
 from prefect_batch.blocks.keys import Key
+from prefect_batch.blocks.kinds.undecoded import Undecoded
 
 Rows = list[tuple[Any, ...]]
-
-
-class Undecoded:
-    """A value that the driver cannot decode, as its text, in a row of `DamagedRows`."""
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-
-    def __repr__(self) -> str:
-        return self._text
 
 
 class DamagedRows(list[tuple[Any, ...]]):

@@ -106,7 +106,7 @@ def _offsets(lists: pa.Array) -> pa.Array:
 
 def check_json(column: pa.ChunkedArray, name: str) -> None:
     """Raise DoesNotFit unless JSON can hold every value."""
-    for array in (part for chunk in column.chunks for part in _leaves(chunk)):
+    for array in (part for chunk in column.chunks for part in leaves(chunk)):
         if is_.is_floating(array.type):
             if not pc.all(pc.is_finite(array.cast(pa.float64())), min_count=0).as_py():
                 raise DoesNotFit(f"column {name} has a number that JSON cannot hold: NaN or infinite")
@@ -118,17 +118,18 @@ def check_json(column: pa.ChunkedArray, name: str) -> None:
                 raise DoesNotFit(f"column {name} has nanoseconds, and JSON has its values in microseconds")
 
 
-def _leaves(array: pa.Array) -> Iterator[pa.Array]:
+def leaves(array: pa.Array) -> Iterator[pa.Array]:
+    """Yield the values of a column as columns without parts, one for each part of its type."""
     if not is_.is_nested(array.type):
         yield array
     elif is_.is_struct(array.type):
         for part in array.flatten():
-            yield from _leaves(part)
+            yield from leaves(part)
     elif is_.is_map(array.type):
-        yield from _leaves(array.keys)
-        yield from _leaves(array.items)
+        yield from leaves(array.keys)
+        yield from leaves(array.items)
     else:
-        yield from _leaves(array.flatten())
+        yield from leaves(array.flatten())
 
 
 def json_values(column: pa.ChunkedArray) -> list[Any]:

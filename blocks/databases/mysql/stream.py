@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from prefect_batch.blocks.databases.undecoded import Undecoded, marked
+from prefect_batch.blocks.databases.undecoded import marked
+from prefect_batch.blocks.kinds.undecoded import Undecoded
 
 
 class Stream:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from prefect_batch.blocks.databases.undecoded import Undecoded
+from prefect_batch.blocks.kinds.undecoded import Undecoded
 
 Decoder = Callable[[Any], Any]
 _PARTS = re.compile(r"(-?\+?\d+) (year|mon|day)s?")

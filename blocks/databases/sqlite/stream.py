@@ -4,7 +4,8 @@ import sqlite3
 from typing import Any
 
 from prefect_batch.blocks.databases.sqlite.errors import is_undecoded
-from prefect_batch.blocks.databases.undecoded import DamagedRows, Undecoded
+from prefect_batch.blocks.databases.undecoded import DamagedRows
+from prefect_batch.blocks.kinds.undecoded import Undecoded
 
 
 class Stream:

@@ -13,6 +13,7 @@ from prefect_batch.blocks.chunks import ChunkRange
 from prefect_batch.blocks.errors import BadParameter, BadSource
 from prefect_batch.blocks.file_list import File, FileList, Portion, portions
 from prefect_batch.blocks.files.reading.file_system import FileSystem
+from prefect_batch.blocks.files.reading.parquet_rows import readable_rows, unreadable_cells, unreadable_records
 from prefect_batch.blocks.files.reading.parquet_schema import as_schema, read_columns, without_metadata
 from prefect_batch.blocks.keys import Key
 from prefect_batch.blocks.parameters.files import Files
@@ -197,12 +198,26 @@ class ParquetSource:
                 self.system.check(file)
                 checked = file
             for start, table in self._tables(file, group, first, stop, batch_rows):
+                yield self._batch(table, file, group, start)
 
-                def key_at(index: int, file: File = file, group: int = group, start: int = start) -> Key:
-                    return (file.name, group, start + index)
+    def _batch(self, table: pa.Table, file: File, group: int, start: int) -> FileBatch:
+        """Return the rows of a row group from `start` on, with those that cannot be read apart."""
 
-                row_bytes = max(1, table.nbytes // table.num_rows)
-                yield FileBatch(self.names, row_bytes=row_bytes, table=table, key_at=key_at)
+        def key_of_row(index: int) -> Key:
+            return (file.name, group, start + index)
+
+        row_bytes = max(1, table.nbytes // table.num_rows)
+        bad = unreadable_cells(table)
+        if not bad:
+            return FileBatch(self.names, row_bytes=row_bytes, table=table, key_at=key_of_row)
+        rows = readable_rows(table, bad)
+        return FileBatch(
+            self.names,
+            row_bytes=row_bytes,
+            table=table.take(pa.array(rows)),
+            key_at=lambda index: key_of_row(int(rows[index])),
+            unreadable=unreadable_records(table, bad, key_of_row),
+        )
 
     def find(self, keys: Sequence[Key]) -> Iterator[Batch]:
         """Yield the rows that have these keys, each followed by its key. Rows that no longer exist are left out."""
@@ -214,8 +229,10 @@ class ParquetSource:
             stop = min(max(wanted) + 1, self._rows(known[name])[group])
             for start, table in self._tables(known[name], group, min(wanted), stop, FIND_ROWS):
                 for row in sorted(wanted & set(range(start, start + table.num_rows))):
-                    one = Batch(self.names, table=table.slice(row - start, 1))
-                    yield Batch(self.names, [(*one.row(0), name, group, row)])
+                    one = self._batch(table.slice(row - start, 1), known[name], group, row)
+                    found = Batch(self.names, [one.row(0)] if len(one) else [])
+                    found.unreadable = one.unreadable
+                    yield found
 
     def read_tables(self, chunk: ChunkRange, batch_rows: int) -> Iterator[Batch]:
         """Yield the same as `read`, which yields tables anyway."""
