@@ -80,12 +80,15 @@ class Dialect:
         arguments: Returns the arguments of `create_engine` for a URL.
         set_up: Configures each new connection of an engine.
         for_writing: Returns the same engine and pool, for transactions that write.
+        begin_writing: Prepares a transaction for a chunk's writes: what a row violates must be seen where the row is
+            written, and not at the commit, where the row is not known any more.
         in_memory: Whether the database of an engine is in the memory of this process.
         file: Returns the file on this machine that holds the database of a URL, or None if there is none.
         processes: Whether several processes may have the database open at once.
         one_thread: Whether two threads on it are slower than one.
         one_writer: Whether a transaction that writes waits for the one before it.
-        savepoints: Whether part of a transaction can be undone. If not, an error ends the transaction.
+        savepoints: Whether part of a transaction can be undone. If not, an error ends the transaction, which is then
+            begun again, and its writes are repeated.
         row_values: Whether it compares ``(a, b) > (x, y)`` by an index. Measured: OR and AND cost half as much again, a
             plain OR of ANDs twenty times as much.
         raw_keys: Whether a key is found again by the value that the driver returned, without SQLAlchemy's conversion.
@@ -124,6 +127,7 @@ class Dialect:
     arguments: Callable[[URL], dict[str, Any]] = standard.arguments
     set_up: Callable[[Engine], None] = lambda _engine: None
     for_writing: Callable[[Engine], Engine] = lambda engine: engine
+    begin_writing: Callable[[Connection], None] = lambda _connection: None
     in_memory: Callable[[Engine], bool] = lambda _engine: False
     file: Callable[[URL], Path | None] = lambda _url: None
 

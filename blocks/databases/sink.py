@@ -1,8 +1,9 @@
 """A table as a sink: checked before the run, and written in one transaction per chunk."""
 
 import contextlib
+import functools
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ from prefect_batch.blocks.databases.in_place import is_in_place
 from prefect_batch.blocks.databases.key_side import SqlKeySide
 from prefect_batch.blocks.databases.keyed_rows import KeyedRows
 from prefect_batch.blocks.databases.ledger import LEDGER, Entry, Ledger
+from prefect_batch.blocks.databases.redone_writes import RedoneWrites
 from prefect_batch.blocks.databases.target import Target, describe_target
 from prefect_batch.blocks.error_facts import Blame
 from prefect_batch.blocks.errors import BadSink
@@ -46,20 +48,31 @@ class SqlTransaction:
     ) -> None:
         self._connection, self._dialect, self._target = connection, dialect, target
         self._write, self._entry = write, entry
+        self._redone = None if dialect.savepoints else RedoneWrites(self._begin_again)
+
+    def _begin_again(self) -> None:
+        self._connection.rollback()
+        self._connection.begin()
+        self._dialect.begin_writing(self._connection)
 
     def write(self, records: list[Record]) -> None:
         """Write these records, as `Dialect` promises."""
         if records:
-            assert self._target is not None
-            self._dialect.write(self._connection, self._target, self._write, records)
+            self._do(self._dialect.write, records)
+
+    def _do(self, write: Callable[[Connection, Target, str, Any], None], rows: Any) -> None:
+        assert self._target is not None
+        if self._redone is None:
+            write(self._connection, self._target, self._write, rows)
+        else:
+            self._redone.do(functools.partial(write, self._connection, self._target, self._write, rows))
 
     def write_table(self, table: pa.Table) -> None:
         """Write the rows of a table, as `write` does."""
         if not table.num_rows:
             return
-        assert self._target is not None
         if write_table := self._dialect.write_table:
-            write_table(self._connection, self._target, self._write, table)
+            self._do(write_table, table)
         else:
             self.write(records_of(table))
 
@@ -67,7 +80,9 @@ class SqlTransaction:
         """Write the rows one by one, as `Dialect` promises."""
         assert self._target is not None
         write_one_by_one = self._dialect.write_one_by_one
-        return write_one_by_one(self._connection, self._target, self._write, rows) if write_one_by_one else None
+        if write_one_by_one is None or self._redone is not None:
+            return None
+        return write_one_by_one(self._connection, self._target, self._write, rows)
 
     @contextlib.contextmanager
     def savepoint(self) -> Iterator[None]:
@@ -76,6 +91,10 @@ class SqlTransaction:
         Raises:
             BadSink: there is no way back, because the refused record has ended the transaction.
         """
+        if self._redone is not None:
+            with self._redone.block(self._is_over):
+                yield
+            return
         nested = self._connection.begin_nested()
         try:
             yield
@@ -159,11 +178,6 @@ class SqlSink(SqlEnd):
             BadSink: the table is missing, does not have the key, or cannot be written in this mode.
         """
         del source_schema  # Only the processor knows what the records will be.
-        if not self.dialect.savepoints:
-            raise BadSink(
-                f"{self.name} is in a database without savepoints, so one record that it refuses would undo those "
-                "written before it: write to another database, or to files"
-            )
         if file := self.missing_file:
             if not self.spec.create:
                 way_on = "Correct the connection, or let it be made from the first records with create=True"
@@ -273,6 +287,7 @@ class SqlSink(SqlEnd):
         """Open the chunk's transaction, which is rolled back at the end of the block unless it was committed."""
         with self.dialect.for_writing(self.engine).connect() as connection:
             connection.begin()
+            self.dialect.begin_writing(connection)
             entry = self._ledger.entry(pass_, chunk)
             yield SqlTransaction(connection, self.dialect, self._target, self._write, entry)
 

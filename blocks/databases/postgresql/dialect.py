@@ -88,10 +88,15 @@ def _guess_rows(connection: Connection, statement: Select[Any]) -> int:
     return int(parsed[0]["Plan"]["Plan Rows"])
 
 
+def _begin_writing(connection: Connection) -> None:
+    connection.exec_driver_sql("SET CONSTRAINTS ALL IMMEDIATE")
+
+
 POSTGRESQL = Dialect(
     schemes={"postgresql": _OURS, "postgres": _OURS},
     arguments=_arguments,
     set_up=_set_up,
+    begin_writing=_begin_writing,
     row_values=True,
     raw_keys=True,
     identity=identity,
