@@ -20,6 +20,7 @@ from prefect_batch.blocks.databases.keyed_rows import KeyedRows
 from prefect_batch.blocks.databases.keyset import one_of
 from prefect_batch.blocks.databases.undecoded import DamagedRows, separated
 from prefect_batch.blocks.keys import Key, plain_key
+from prefect_batch.blocks.kinds.nanoseconds import TextMoment
 
 
 class SqlSource(KeyedRows):
@@ -71,10 +72,27 @@ class SqlSource(KeyedRows):
         """Yield the same rows as `read`, in batches with a table if it holds every value exactly."""
         # A table has no place for the stored key after its columns.
         if self._table_reader is None or self._key_places[0] >= len(self.columns):
-            yield from self.read(chunk, batch_rows)
+            yield from map(self._without_texts, self.read(chunk, batch_rows))
             return
         for batch in self._table_reader(self.engine, self.statement(chunk), batch_rows, self.schema):
             yield self._batch(batch.rows) if batch.table is None else batch
+
+    def _without_texts(self, batch: Batch) -> Batch:
+        """Return the batch without rows whose key has a text that a table would not keep, and so write another row."""
+        places = [self.names.index(name) for name in self.key]
+        odd = [row for row in batch.rows if any(isinstance(row[place], TextMoment) for place in places)]
+        if not odd:
+            return batch
+        reason = (
+            "its key has a timestamp that is stored as another text than tables and DataFrames write: use a function "
+            "of records, or change the text"
+        )
+        gone = [
+            Unreadable(self.key_of(row), record=dict(zip(self.names, row, strict=False)), reason=reason) for row in odd
+        ]
+        kept = Batch(self.names, [row for row in batch.rows if row not in odd], batch.row_bytes)
+        kept.unreadable = [*batch.unreadable, *gone]
+        return kept
 
     @cached_property
     def _table_reader(self) -> TableReader | None:

@@ -3,6 +3,8 @@
 from datetime import datetime, time, timedelta
 from typing import Any
 
+# Before the text that a timestamp keeps.
+_KEPT = "="
 _MICROSECOND = timedelta(microseconds=1)
 
 
@@ -64,6 +66,9 @@ class TextMoment(datetime):
         parts = self.year, self.month, self.day, self.hour, self.minute, self.second, self.microsecond
         return datetime(*parts, tzinfo=self.tzinfo, fold=self.fold)
 
+    def __repr__(self) -> str:
+        return repr(self.plain)
+
     def __reduce_ex__(self, protocol: Any) -> Any:
         return (TextMoment.of, (self.text,)) if self.text else self.plain.__reduce_ex__(protocol)
 
@@ -78,15 +83,16 @@ def nanoseconds_of(value: Any) -> int:
 def moment_text(value: datetime) -> str:
     """Return the timestamp in ISO 8601, with nine digits if it has nanoseconds, or the text that it keeps."""
     if isinstance(value, TextMoment) and value.text:
-        return value.text
+        return _KEPT + value.text
     return value.isoformat() if nanoseconds_of(value) else datetime.isoformat(value)
 
 
 def parse_moment(text: str) -> datetime:
     """Return the timestamp that `moment_text` wrote, as one of pandas if it has nanoseconds, or with its text."""
+    if text.startswith(_KEPT):
+        return TextMoment.of(text[1:])
     if len(text.partition(".")[2].partition("+")[0].partition("-")[0]) <= 6:
-        value = datetime.fromisoformat(text)
-        return value if value.isoformat() == text else TextMoment.of(text)
+        return datetime.fromisoformat(text)
     import pandas as pd
 
     found: datetime = pd.Timestamp(text)
