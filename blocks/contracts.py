@@ -110,7 +110,8 @@ class Source(End, Protocol):
         Args:
             after: Where the first range begins. None is the start. It is never `upto`.
             upto: The end of the pass. The last range of a pass ends there, whether or not a record has this key.
-            rows: How many records a range should have. It has more only if they cannot be separated.
+            rows: How many records a range should have. It has more only if they cannot be separated. A chunk that is
+                too large is split by this, down to ``rows=1``, unless the source `CutsExactly`.
             most: The number of ends wanted.
 
         Returns:
@@ -197,6 +198,10 @@ class SinkTransaction(Protocol):
     def record(self, result: dict[str, Any]) -> None:
         """Store the chunk's result, which is JSON, to be committed with its rows and returned by `find`.
 
+        It may be the chunk's `Split`, whose parts then come in its place, each with a transaction of its own. A chunk
+        has one result: of two transactions at once, one with rows and one with a split, one is committed. Whoever walks
+        over the chunks of a pass leaves the split ones out: the first part of one begins where it begins.
+
         Raises:
             ChunkIsDone: Another transaction has committed this chunk. The chunk is tried again, and finds its result.
             LostOwnership: Another run has completed the pass, so that its chunks may not be repeated any more.
@@ -205,8 +210,10 @@ class SinkTransaction(Protocol):
     def commit(self) -> None:
         """Make everything written durable, together with the result. Nothing is called after it.
 
-        A chunk that wrote nothing is committed, too. A sink that names its rows by the chunk, such as files, then
-        removes what an earlier attempt has left.
+        A chunk that wrote nothing is committed, too.
+
+        Raises:
+            ChunkIsDone: Another transaction has committed this chunk, which `record` could not know.
         """
 
 

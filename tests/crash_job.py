@@ -46,6 +46,17 @@ def work(record):
     return {"id": record["id"], "doubled": -1 if record["n"] % 31 == 7 else 2 * record["n"]}
 
 
+# Too large for any process, and so are all chunks that it is in.
+GIANT = 137
+
+
+@processor
+def work_with_a_giant(record):
+    if record["n"] == GIANT:
+        raise MemoryError
+    return work(record)
+
+
 @processor
 def work_into_files(record):
     """The same, but files refuse what does not fit their column."""
@@ -80,8 +91,9 @@ def ends(url, letters, write):
 
 def function(write):
     """The function that goes with the sink."""
-    in_place = "add_one" if "in place" in write else "work"
-    return f"crash_job:{'work_into_files' if write in FORMATS else in_place}"
+    others = {"in place": "add_one", "giant": "work_with_a_giant"}
+    of_table = next((name for mark, name in others.items() if mark in write), "work")
+    return f"crash_job:{'work_into_files' if write in FORMATS else of_table}"
 
 
 def run(url, job, letters, write, concurrency, **parameters):
@@ -172,7 +184,7 @@ def arm(step, nth, death=die):
     tick = {"before": lambda *_a, **_k: count(), "after": lambda *_a, **_k: count()}
     if step == "mid batch":
         _on_record[0] = lambda n: count() if n % 40 == 20 else None
-    elif step.endswith(("bury", "commit", "move", "settle", "rename", "end of pass")):
+    elif step.endswith(("split", "mark", "bury", "commit", "move", "settle", "rename", "end of pass")):
         arm_ends(step, tick)
     else:
         arm_run(step, count, tick)
@@ -183,13 +195,16 @@ def arm_ends(step, tick):
     from prefect_batch.blocks.databases.sink import SqlTransaction
     from prefect_batch.blocks.files.writing.sink import FilesSink
     from prefect_batch.blocks.files.writing.transaction import PartTransaction
-    from prefect_batch.blocks.letters.bury import Burial
+    from prefect_batch.blocks.letters.bury import Burial, DeadLetters
     from prefect_batch.blocks.letters.source import LettersSource
     from prefect_batch.blocks.stores import local as store_local
+    from prefect_batch.tasks.work import split_chunk
 
     when, _, where = step.partition(" ")
     places = {
         "bury": [(Burial, "finish")],
+        "split": [(split_chunk, "_write_down")],
+        "mark": [(DeadLetters, "mark")],
         "commit": [(SqlTransaction, "commit"), (PartTransaction, "commit")],
         "move": [(store_local.LocalStore, "move")],
         "settle": [(LettersSource, "settle")],

@@ -60,17 +60,15 @@ def killed(forks, tmp_path):
     return call
 
 
-def check(database, job):
-    assert database.rows("SELECT id, doubled FROM out ORDER BY id") == crash_job.EXPECTED
-    assert sorted(json.loads(key)[0] for key in dead_letters(job)["key"]) == sorted(crash_job.FAILING)
+def check(database, job, giants=frozenset()):
+    written = [row for row in crash_job.EXPECTED if row[0] not in giants]
+    failed = crash_job.FAILING | giants
+    assert database.rows("SELECT id, doubled FROM out ORDER BY id") == written
+    assert sorted(json.loads(key)[0] for key in dead_letters(job)["key"]) == sorted(failed)
     found = status(job)
     assert found.status == "complete"
     tally = found.tally
-    assert (tally.read, tally.written, tally.failed) == (
-        crash_job.ROWS,
-        len(crash_job.EXPECTED),
-        len(crash_job.FAILING),
-    )
+    assert (tally.read, tally.written, tally.failed) == (crash_job.ROWS, len(written), len(failed))
 
 
 @pytest.mark.parametrize("step", crash_job.STEPS)
@@ -94,6 +92,16 @@ def test_append_with_the_ledger(numbers, killed, job, tmp_path, step):
     killed(*arguments, step, nth=4)
     crash_job.run(numbers.url, *arguments[1:])
     check(numbers, job)
+    assert ledger(numbers) == [(CLOSED,)]
+
+
+@pytest.mark.parametrize(("step", "nth"), [("before mark", 1), ("after mark", 3), ("after split", 4)])
+def test_a_chunk_that_is_split(numbers, killed, job, tmp_path, step, nth):
+    """tests/laws/test_splits.py dies at each step, in one process."""
+    arguments = (numbers, job, str(tmp_path / "letters"), "append giant", 1)
+    killed(*arguments, step, nth=nth)
+    crash_job.run(numbers.url, *arguments[1:])
+    check(numbers, job, giants={crash_job.GIANT})
     assert ledger(numbers) == [(CLOSED,)]
 
 
