@@ -9,6 +9,7 @@ import pytest
 
 from prefect_batch import Files, Table, complete_files
 from prefect_batch.blocks.chunks import ChunkRange
+from prefect_batch.blocks.databases.ledger import LEDGER
 from prefect_batch.blocks.jobs import PassRef
 from prefect_batch.blocks.opening import open_sink, open_source
 from prefect_batch.tasks.work.isolate import isolate
@@ -24,7 +25,11 @@ FORMS = ("parquet", "csv", "jsonl")
 def table_case(database, write):
     """A table of two columns, of which the second refuses negative numbers."""
     key = "" if write == "append" else " PRIMARY KEY"
-    database.run("DROP TABLE IF EXISTS target", f"CREATE TABLE target (id INTEGER{key}, qty INTEGER CHECK (qty >= 0))")
+    database.run(
+        "DROP TABLE IF EXISTS target",
+        f"DROP TABLE IF EXISTS {LEDGER}",  # Each case begins the same pass, which an earlier one has closed.
+        f"CREATE TABLE target (id INTEGER{key}, qty INTEGER CHECK (qty >= 0))",
+    )
     return SinkCase(
         open=partial(open_sink, Table(database.url, "target", key="id", write=write)),
         rows=lambda: [{"id": id_, "qty": qty} for id_, qty in database.rows("SELECT id, qty FROM target")],

@@ -86,14 +86,14 @@ class RunWatch:
 
     def look(self, at_work: int) -> None:
         """Set the limits again, while this many chunks are running."""
-        self._mind_stop()
-        self._mind_disks()
+        self._check_stop()
+        self._check_disks()
         if self.listener.heard is not None and self.listener.heard.changes != self._applied:
             self._tune(self.listener.heard)
-        self._mind_health()
-        self._mind_rate(at_work)
+        self._check_health()
+        self._divide_rate(at_work)
 
-    def _mind_stop(self) -> None:
+    def _check_stop(self) -> None:
         heard, request = self.listener.heard, self.limits.request
         if heard is not None and heard.stop:
             request.ask(f"stopped by {heard.by}", at_once=heard.stop == "now")
@@ -106,7 +106,7 @@ class RunWatch:
                 f"its next run goes on where it stood, once the window has opened again at {opens}",
             )
 
-    def _mind_disks(self) -> None:
+    def _check_disks(self) -> None:
         for name, free in self.sampler.seen.free_bytes.items():
             if free >= self.min_free_bytes or self.limits.problem:
                 continue
@@ -125,14 +125,14 @@ class RunWatch:
         limits.policy = replace(limits.policy, **{n: v for n, v in changes.items() if n in asdict(limits.policy)})
         self.log.info("%s: tuned by %s: %s", self.job, heard.by, changes_text(changes))
 
-    def _mind_health(self) -> None:
+    def _check_health(self) -> None:
         """Start no further chunks while a health check fails, and log when this begins and ends."""
         reason = self.health.reason()
         if bool(reason) != bool(self.limits.waits_for):
             self.log.info("%s: %s", self.job, f"waits: {reason}" if reason else "goes on")
         self.limits.waits_for = reason
 
-    def _mind_rate(self, at_work: int) -> None:
+    def _divide_rate(self, at_work: int) -> None:
         """Divide the permitted rate among the running chunks, and keep chunks short."""
         rate = self.limits.max_rate or 0.0
         set_rate_limit(self.run_id, rate)
