@@ -57,6 +57,8 @@ def letter_schema(record: pa.Schema) -> pa.Schema:
 
 
 def _shown(arrow: pa.DataType) -> pa.DataType:
+    if pa.types.is_struct(arrow) and not arrow.num_fields:
+        return pa.string()  # Parquet has no structs without fields.
     return pa.string() if arrow == pa.uuid() else arrow  # Few readers of Parquet know UUIDs within a struct.
 
 

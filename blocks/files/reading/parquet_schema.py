@@ -1,9 +1,12 @@
 """Checks that the files of a pass have the same columns, and chooses which of those are read."""
 
+from collections.abc import Iterable
+
 import pyarrow as pa
 
 from prefect_batch.blocks.errors import BadSource
 from prefect_batch.blocks.kinds.kind import plain_type
+from prefect_batch.blocks.kinds.widest import widest
 from prefect_batch.blocks.suggestions import near
 
 
@@ -28,36 +31,41 @@ def read_columns(schema: pa.Schema, columns: list[str] | None, file: str) -> pa.
     return schema if columns is None else pa.schema([schema.field(name) for name in columns])
 
 
-def as_schema(found: pa.Schema, wanted: pa.Schema, file: str, *, exactly: bool) -> None:
-    """Raise BadSource unless a file with the columns `found` can be read as `wanted` without loss.
+def compared(files: Iterable[tuple[str, pa.Schema]], *, exactly: bool) -> pa.Schema:
+    """Return the schema in which all files can be read, with the widest type where they differ.
+
+    Args:
+        files: The names of the files, and their columns.
+        exactly: Whether another file may have no column besides those of the first one.
 
     Raises:
-        BadSource: the file lacks a column, has one of another type, or, with `exactly`, has an extra one.
+        BadSource: a file has other columns than the first one, or no type holds the values of two files exactly.
     """
-    lacks = [name for name in wanted.names if name not in found.names]
-    adds = [name for name in found.names if name not in wanted.names] if exactly else []
+    fields: dict[str, tuple[str, pa.Field]] = {}
+    for file, schema in files:
+        if not fields:
+            fields = {field.name: (file, field) for field in schema}
+            continue
+        _check_names(schema, list(fields), file, exactly=exactly)
+        for name, (other, known) in fields.items():
+            field = schema.field(name)
+            if (arrow := widest(known.type, field.type)) is None:
+                raise BadSource(
+                    f"{file} has {field.type} in column {name}, and {other} has {known.type}, and no type holds both "
+                    "exactly: write them alike, or read them in jobs of their own",
+                    file,
+                    name,
+                )
+            origin = other if arrow == known.type else file
+            fields[name] = (origin, pa.field(name, arrow, known.nullable or field.nullable))
+    return pa.schema([field for _, field in fields.values()])
+
+
+def _check_names(found: pa.Schema, wanted: list[str], file: str, *, exactly: bool) -> None:
+    lacks = [name for name in wanted if name not in found.names]
+    adds = [name for name in found.names if name not in wanted] if exactly else []
     if lacks or adds:
         raise BadSource(
             f"{file} has other columns than the first file: it lacks {', '.join(lacks) or 'none'}, and has "
             f"{', '.join(adds) or 'none'} besides. Read it in a job of its own, or name common columns with columns=[…]"
         )
-    for field in wanted:
-        other = found.field(field.name).type
-        if not _fits(other, field.type):
-            raise BadSource(
-                f"{file} has {other} in column {field.name}, and the first file has {field.type}: write them alike",
-                file,
-                field.name,
-            )
-
-
-def _fits(other: pa.DataType, wanted: pa.DataType) -> bool:
-    """Return whether a cast from the type `other` to `wanted` keeps every value or fails."""
-    if other == wanted or pa.types.is_null(other):
-        return True
-    integers, texts = pa.types.is_integer, (pa.types.is_string, pa.types.is_large_string)
-    if integers(other) and integers(wanted):
-        return bool(other.bit_width <= wanted.bit_width)
-    if pa.types.is_timestamp(other) and pa.types.is_timestamp(wanted):
-        return bool(other.tz == wanted.tz)
-    return any(is_text(other) for is_text in texts) and any(is_text(wanted) for is_text in texts)

@@ -13,8 +13,9 @@ from prefect_batch.blocks.chunks import ChunkRange
 from prefect_batch.blocks.errors import BadParameter, BadSource
 from prefect_batch.blocks.file_list import File, FileList, Portion, portions
 from prefect_batch.blocks.files.reading.file_system import FileSystem
+from prefect_batch.blocks.files.reading.hive import directory_column, directory_columns, directory_values
 from prefect_batch.blocks.files.reading.parquet_rows import readable_rows, unreadable_cells, unreadable_records
-from prefect_batch.blocks.files.reading.parquet_schema import as_schema, read_columns, without_metadata
+from prefect_batch.blocks.files.reading.parquet_schema import compared, read_columns, without_metadata
 from prefect_batch.blocks.keys import Key
 from prefect_batch.blocks.parameters.files import Files
 
@@ -100,12 +101,36 @@ class ParquetSource:
 
     @cached_property
     def schema(self) -> pa.Schema:
-        """The schema of the first file."""
+        """The schema in which all files of the pass can be read, or that of the first file that exists now.
+
+        Raises:
+            BadSource: two files of the pass have other columns, or types that no type holds exactly.
+        """
+        if self._given is not None and self._given.schema is not None:
+            return pa.ipc.read_schema(pa.py_buffer(self._given.schema))
         # If the pass has no files, the schema of those that exist now.
         known = self.files.files or self.system.list()
         if not known:
             return pa.schema([])
-        return read_columns(without_metadata(self._open(known[0]).schema_arrow), self.spec.columns, known[0].name)
+        there = known[:1] if self._given is None else known
+        schemas = self.system.each(self._schema_of, there)
+        names = [file.name for file in there]
+        found = compared(zip(names, schemas, strict=True), exactly=self.spec.columns is None)
+        if self._given is not None:
+            self._given.schema = found.serialize().to_pybytes()
+        return found
+
+    def _schema_of(self, file: File) -> pa.Schema:
+        """Return the columns of the file that are read, with those that its directories give."""
+        found = without_metadata(self._open(file).schema_arrow)
+        for field in self._directories:
+            if field.name not in found.names:
+                found = found.append(field)
+        return read_columns(found, self.spec.columns, file.name)
+
+    @cached_property
+    def _directories(self) -> pa.Schema:
+        return directory_columns(file.name for file in self.files.files or self.system.list())
 
     def check(self) -> list[str]:
         """Return warnings about the files.
@@ -238,19 +263,29 @@ class ParquetSource:
         """Yield the same as `read`, which yields tables anyway."""
         return self.read(chunk, batch_rows)
 
+    def _with_directories(self, table: pa.Table, file: File) -> pa.Table:
+        """Return the table with the columns that the file's directories give."""
+        for name, text in directory_values(file.name).items():
+            if name in self.schema.names and name not in table.column_names:
+                column = directory_column(text, self._directories.field(name).type, table.num_rows)
+                table = table.append_column(name, column)
+        return table
+
     def _tables(self, file: File, group: int, first: int, stop: int, rows: int) -> Iterator[tuple[int, pa.Table]]:
         """Yield these rows of the row group as tables, each with the number of its first row."""
         opened = self._open(file)
         schema = self.schema
-        as_schema(without_metadata(opened.schema_arrow), schema, file.name, exactly=self.spec.columns is None)
+        both = [("the first file", schema), (file.name, self._schema_of(file))]
+        read_as = compared(both, exactly=self.spec.columns is None)
+        own = [name for name in schema.names if name in opened.schema_arrow.names]
         at = 0
         try:
             rows = self._narrowed(opened, group, rows)
-            for batch in opened.iter_batches(rows, row_groups=[group], columns=schema.names, use_threads=False):
+            for batch in opened.iter_batches(rows, row_groups=[group], columns=own, use_threads=False):
                 begin, end = max(first - at, 0), min(stop - at, batch.num_rows)
                 if begin < end:
                     table = pa.Table.from_batches([batch.slice(begin, end - begin)])
-                    yield at + begin, table.select(schema.names).cast(schema)
+                    yield at + begin, self._with_directories(table, file).select(schema.names).cast(read_as)
                 at += batch.num_rows
                 if at >= stop:
                     return
