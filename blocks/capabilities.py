@@ -225,6 +225,15 @@ class WritesOneByOne(Protocol):
 
 
 @runtime_checkable
+class LeavesRowsOut(Protocol):
+    """An optional capability of a transaction: to leave rows out on purpose, whose records count as filtered."""
+
+    @property
+    def skipped(self) -> Sequence[int]:
+        """The places of the rows of the last write that were left out."""
+
+
+@runtime_checkable
 class TakesTables(Protocol):
     """An optional capability of a transaction: to take the outputs of vectorized functions as they are."""
 

@@ -27,9 +27,9 @@ BatchError
 └── KeysDiffer               a reconciliation found that source and sink differ, or could not verify it
 Raised by processors: SkipRecord (filters the record), StopBatch (aborts the run), BadRecords (names bad ones)
 Raised by sinks: WriteAgain (nothing was written, and the same call will go another way)
-Given to letters: RowNotFound, UnknownColumn, DoesNotFit, BadOutput, BadRecord (why one record could not be written),
-    RecordTimeout, WorkerDied (why it could not be processed), UnreadableRecord (why it could not be read),
-    RecordIsGone, KeyIsShared (why not read again). Between processes: RemoteError
+Given to letters: RowNotFound, RowSkipped, KeyCollides, TooManyRows, UnknownColumn, DoesNotFit, BadOutput, BadRecord
+    (why one record could not be written), RecordTimeout, WorkerDied (why it could not be processed), UnreadableRecord
+    (why it could not be read), RecordIsGone, KeyIsShared (why not read again). Between processes: RemoteError
 
 An error with facts is a dataclass. Its fields are its `args`, from which pickle and copy restore it, and its message is
 built from them. Every other error has only its message. No text in an error shows a password.
@@ -63,6 +63,7 @@ __all__ = [
     "DoesNotFit",
     "FailureRateExceeded",
     "JobIsOwned",
+    "KeyCollides",
     "KeyIsShared",
     "KeysDiffer",
     "LostOwnership",
@@ -74,11 +75,13 @@ __all__ = [
     "Refused",
     "RemoteError",
     "RowNotFound",
+    "RowSkipped",
     "RunStopped",
     "SinkRefuses",
     "SkipRecord",
     "StopBatch",
     "TooLarge",
+    "TooManyRows",
     "UnknownColumn",
     "UnknownJob",
     "UnreadableRecord",
@@ -489,13 +492,70 @@ class RowNotFound(RecordError):
 
     Attributes:
         key: The columns of the key.
+        refused_row: The place of its record among those that were to be written. None if that is not known.
     """
 
     table: str
     key: tuple[str, ...]
+    refused_row: int | None = None
 
     def __str__(self) -> str:
         return f"table {self.table} has no row with this key ({', '.join(self.key)})"
+
+
+@dataclass(eq=False, repr=False)
+class RowSkipped(RecordError):
+    """The database left a row out without an error. Change what skips it, or accept that with ``skipped="filtered"``.
+
+    Triggers that return NULL or raise IGNORE, rules and row policies do that.
+
+    Attributes:
+        on_purpose: Whether the sink says ``skipped="filtered"``, so that the record counts as filtered.
+        refused_row: The place of its record among those that were to be written. None if that is not known.
+    """
+
+    table: str
+    on_purpose: bool = False
+    refused_row: int | None = None
+
+    def __str__(self) -> str:
+        return f"the database skipped it: table {self.table} did not take the row, and there was no error"
+
+
+@dataclass(eq=False, repr=False)
+class KeyCollides(RecordError):
+    """The sink takes this key for that of another record. Give the columns a collation that tells them apart.
+
+    Attributes:
+        columns: The columns of the key whose collation takes different texts for equal.
+        refused_row: The place of its record among those that were to be written. None if that is not known.
+    """
+
+    table: str
+    columns: tuple[str, ...]
+    refused_row: int | None = None
+
+    def __str__(self) -> str:
+        return (
+            f"table {self.table} has this key in another spelling, and takes the two for one, by the collation of "
+            f"{', '.join(self.columns)}: the record was not written over the other"
+        )
+
+
+@dataclass(eq=False, repr=False)
+class TooManyRows(RecordError):
+    """One record changed several rows. Make the key unique in the table, as the table compares it.
+
+    Attributes:
+        changed: The number of rows that were changed for so many `records`.
+    """
+
+    table: str
+    changed: int
+    records: int
+
+    def __str__(self) -> str:
+        return f"table {self.table}: {self.changed:,} rows were changed for {self.records:,} by key; is it unique?"
 
 
 class UnknownColumn(RecordError):

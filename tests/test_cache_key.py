@@ -54,6 +54,7 @@ SOURCE_FIELDS = {
         "write": "insert",
         "create": True,
         "ledger": False,
+        "skipped": "filtered",
     },
     Query: {"connection": OTHER_URL, "sql": "SELECT * FROM returns", "key": "number"},
     Files: {
@@ -81,7 +82,7 @@ SINK_FIELDS = {
     Files: {**SOURCE_FIELDS[Files], "path": "elsewhere", "format": "csv", "compression": "zstd"},
 }
 # What changes no row that is read: how a sink is written, and whether no file at all is an error.
-NOT_OF_SOURCE = {Table: {"write", "create", "ledger"}, Query: set(), Files: {"allow_empty", "compact"}}
+NOT_OF_SOURCE = {Table: {"write", "create", "ledger", "skipped"}, Query: set(), Files: {"allow_empty", "compact"}}
 # What changes no row that is written: what is read, whether a missing table is made, and what is done after the pass.
 NOT_OF_SINK = {
     Table: {"columns", "where", "create"},

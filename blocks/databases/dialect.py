@@ -98,6 +98,9 @@ class Dialect:
         refused_key: Returns why a column of this type cannot be part of a key, as the end of a sentence, or None if it
             can.
         unique_indexes: Returns the unique indexes of a table, each with what is wrong with it as a key.
+        loose_keys: Returns those of these columns of a table, by its name and schema, in which it takes different texts
+            for equal, as without regard to case. The blanks that CHAR pads or strips do not count.
+        row_version: An SQL expression that is another one after each change of a row. None if there is none.
         check_target: Returns warnings about a table as a sink of this mode. Raises BadSink if a chunk cannot be undone
             or repeated in it. Whatever it changes is rolled back.
         arrow_type: Returns the Arrow type of the values of a column of this type, or string if none holds them exactly.
@@ -142,6 +145,10 @@ class Dialect:
     query_columns: Callable[[Connection, str], list[SourceColumn]] = standard.query_columns
     refused_key: Callable[[sql.TypeEngine[Any]], str | None] = standard.refused_key
     unique_indexes: UniqueIndexes = standard.unique_indexes
+    loose_keys: Callable[[Connection, str, str | None, tuple[str, ...]], tuple[str, ...]] = (
+        lambda _connection, _name, _schema, _key: ()
+    )
+    row_version: str | None = None
     check_target: Callable[[Connection, Target, str], list[str]] = lambda _connection, _target, _write: []
     arrow_type: Callable[[sql.TypeEngine[Any]], pa.DataType] = column_types.arrow_type
     column_fit: Callable[[sql.TypeEngine[Any]], Fit] = column_types.column_fit

@@ -4,7 +4,6 @@ import contextlib
 import functools
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +14,11 @@ from sqlalchemy.exc import DBAPIError
 from prefect_batch.blocks.chunks import ChunkRange
 from prefect_batch.blocks.contracts import Source
 from prefect_batch.blocks.databases import standard
+from prefect_batch.blocks.databases.asked_keys import AskedKeys
 from prefect_batch.blocks.databases.columns import missing_table
 from prefect_batch.blocks.databases.connections import file_of
 from prefect_batch.blocks.databases.create_table import create_table
+from prefect_batch.blocks.databases.describe_target import describe_target
 from prefect_batch.blocks.databases.dialect import Dialect, Refused
 from prefect_batch.blocks.databases.end import SqlEnd
 from prefect_batch.blocks.databases.in_place import is_in_place
@@ -25,9 +26,9 @@ from prefect_batch.blocks.databases.key_side import SqlKeySide
 from prefect_batch.blocks.databases.keyed_rows import KeyedRows
 from prefect_batch.blocks.databases.ledger import LEDGER, Entry, Ledger
 from prefect_batch.blocks.databases.redone_writes import RedoneWrites
-from prefect_batch.blocks.databases.target import Target, describe_target
+from prefect_batch.blocks.databases.target import Target
 from prefect_batch.blocks.error_facts import Blame
-from prefect_batch.blocks.errors import BadSink
+from prefect_batch.blocks.errors import BadSink, RowSkipped, WriteAgain
 from prefect_batch.blocks.jobs import PassRef
 from prefect_batch.blocks.kinds.convert import records_of
 from prefect_batch.blocks.kinds.record import Record
@@ -41,13 +42,18 @@ HELD_ROWS = 20_000
 
 
 class SqlTransaction:
-    """One chunk's transaction, which is rolled back without `commit`."""
+    """One chunk's transaction, which is rolled back without `commit`.
+
+    Attributes:
+        skipped: The places of the rows of the last write that the database left out, where the sink accepts that.
+    """
 
     def __init__(
-        self, connection: Connection, dialect: Dialect, target: Target | None, write: str, entry: Entry
+        self, connection: Connection, dialect: Dialect, target: Target | None, spec: Table, write: str, entry: Entry
     ) -> None:
         self._connection, self._dialect, self._target = connection, dialect, target
-        self._write, self._entry = write, entry
+        self._spec, self._write, self._entry = spec, write, entry
+        self.skipped: list[int] = []
         self._redone = None if dialect.savepoints else RedoneWrites(self._begin_again)
 
     def _begin_again(self) -> None:
@@ -58,29 +64,46 @@ class SqlTransaction:
     def write(self, records: list[Record]) -> None:
         """Write these records, as `Dialect` promises."""
         if records:
-            self._do(self._dialect.write, records)
-
-    def _do(self, write: Callable[[Connection, Target, str, Any], None], rows: Any) -> None:
-        assert self._target is not None
-        if self._redone is None:
-            write(self._connection, self._target, self._write, rows)
-        else:
-            self._redone.do(functools.partial(write, self._connection, self._target, self._write, rows))
+            self._verified(records, self._dialect.write)
 
     def write_table(self, table: pa.Table) -> None:
         """Write the rows of a table, as `write` does."""
-        if not table.num_rows:
-            return
-        if write_table := self._dialect.write_table:
-            self._do(write_table, table)
+        if write_table := table.num_rows and self._dialect.write_table:
+            self._verified(table, write_table)
         else:
             self.write(records_of(table))
+
+    def _verified(self, rows: Any, write: Callable[[Connection, Target, str, Any], None]) -> None:
+        """Write the rows, and ask for their keys where the counts of the database prove nothing.
+
+        Raises:
+            WriteAgain: it left out a row for the first time: only who has seen the table before can tell which one.
+            RecordError: it left out a row, or took its key for another one.
+        """
+        assert self._target is not None
+        asked, skips = self._asked(self._target), self._target.skips
+        before = asked.rows(rows) if skips else {}
+        call = functools.partial(write, self._connection, self._target, self._write, rows)
+        try:
+            call() if self._redone is None else self._redone.do(call)
+        except RowSkipped as error:
+            self._target.obstacles.add(type(error).__name__)
+            raise WriteAgain(str(error)) from error
+        self.skipped = asked.left_out(rows, before) if skips else []
+        if self.skipped and self._spec.skipped != "filtered":
+            raise asked.refusal(self.skipped[0], rows, before)
+        if self._target.loose and self._write != "insert":
+            asked.check_spelling(rows)
+
+    def _asked(self, target: Target) -> AskedKeys:
+        key = target.key or tuple(name for name in self._spec.key_columns if name in target.types)
+        return AskedKeys(self._connection, target, key, self._write, self._dialect.row_version)
 
     def write_one_by_one(self, rows: list[Record] | pa.Table) -> Refused | None:
         """Write the rows one by one, as `Dialect` promises."""
         assert self._target is not None
         write_one_by_one = self._dialect.write_one_by_one
-        if write_one_by_one is None or self._redone is not None:
+        if write_one_by_one is None or self._redone is not None or self._target.loose:
             return None
         return write_one_by_one(self._connection, self._target, self._write, rows)
 
@@ -203,7 +226,7 @@ class SqlSink(SqlEnd):
     def _create_ledger(self) -> None:
         try:
             self._ledger.create(self.engine)
-            ledger = describe_target(self.engine, self.dialect.unique_indexes, LEDGER, self.spec.schema, ())
+            ledger = describe_target(self.engine, self.dialect, LEDGER, self.spec.schema, ())
             if ledger is not None:
                 self._ask_catalogue(ledger, "insert")
         except DBAPIError as error:
@@ -231,7 +254,13 @@ class SqlSink(SqlEnd):
                 raise BadSink(f"{self.name} has no key column {column}; it has {known}", self.name, column)
         if self.spec.write != "append":
             self._check_key(target)
-        return self._ask_catalogue(target, self._write)
+        warnings = self._ask_catalogue(target, self._write)
+        if target.loose and self.spec.write != "append":
+            warnings.append(
+                f"{self.name} takes different texts in {', '.join(target.loose)} for the same key, such as those that "
+                "differ in case or in blanks at the end: a record whose key is there in another spelling fails"
+            )
+        return warnings
 
     def _check_key(self, target: Target) -> None:
         """Raise BadSink unless the database itself prevents two rows with the same key."""
@@ -251,8 +280,7 @@ class SqlSink(SqlEnd):
             return self.dialect.check_target(connection, target, write)
 
     def _describe(self) -> Target | None:
-        found = describe_target(self.engine, self.dialect.unique_indexes, self.spec.name, self.spec.schema, self._key)
-        return found and replace(found, column_fit=self.dialect.column_fit)
+        return describe_target(self.engine, self.dialect, self.spec.name, self.spec.schema, self._key)
 
     @property
     def _write(self) -> str:
@@ -289,7 +317,7 @@ class SqlSink(SqlEnd):
             connection.begin()
             self.dialect.begin_writing(connection)
             entry = self._ledger.entry(pass_, chunk)
-            yield SqlTransaction(connection, self.dialect, self._target, self._write, entry)
+            yield SqlTransaction(connection, self.dialect, self._target, self.spec, self._write, entry)
 
     def begin_pass(self, pass_: PassRef) -> None:
         """Remove old rows from the ledger that abandoned passes of this job have left."""

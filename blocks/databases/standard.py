@@ -16,9 +16,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from prefect_batch.blocks.databases.column_types import sql_type
 from prefect_batch.blocks.databases.columns import SourceColumn, describe
 from prefect_batch.blocks.databases.rows import Same, same_columns
-from prefect_batch.blocks.databases.target import Target, UniqueIndex
+from prefect_batch.blocks.databases.target import Target, UniqueIndex, check_count
 from prefect_batch.blocks.error_facts import Blame
-from prefect_batch.blocks.errors import RowNotFound
 from prefect_batch.blocks.kinds.record import Record
 
 
@@ -79,25 +78,27 @@ def write_standard(connection: Connection, target: Target, write: str, records: 
     """Implement `Dialect.write`."""
     for same in (same.fitted(target) for same in same_columns(records, target)):
         if write == "insert":
-            connection.execute(insert_statement(target, same.names), [_named(same.names, row) for row in same.rows])
+            rows = [_named(same.names, row) for row in same.rows]
+            done = connection.execute(insert_statement(target, same.names), rows).rowcount
+            check_count(target, len(rows), done)
         else:
             write_rows(connection, target, write, same)
 
 
 def write_rows(connection: Connection, target: Target, write: str, same: Same) -> None:
-    """Update the row of each key. A row that does not exist is inserted (upsert) or is an error (update).
+    """Update the row of each key. A row that does not exist is inserted by an upsert.
 
     Raises:
-        RowNotFound: an update found no row.
+        RowSkipped: nothing was changed, because there is no such row, or because the database left it out.
+        TooManyRows: several rows were changed for one.
     """
     update, insert = update_statement(target, same.names), insert_statement(target, same.names)
     for row in same.rows:
         values = _named(same.names, row)
-        if connection.execute(update, values).rowcount:
-            continue
-        if write == "update":
-            raise RowNotFound(target.name, target.key)
-        connection.execute(insert, values)
+        done = connection.execute(update, values).rowcount
+        if not done and write == "upsert":
+            done = connection.execute(insert, values).rowcount
+        check_count(target, 1, done)
 
 
 def _named(names: tuple[str, ...], row: tuple[Any, ...]) -> dict[str, Any]:

@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection
 from sqlalchemy import types as sql
 
 from prefect_batch.blocks.databases.column_types import column_fit
-from prefect_batch.blocks.databases.columns import table_columns
+from prefect_batch.blocks.errors import RowSkipped, TooManyRows
 from prefect_batch.blocks.kinds.fit import Fit
 
 
@@ -40,6 +40,7 @@ class Target:
     Attributes:
         indexes: Its unique indexes.
         column_fit: Returns what a column of a type takes: the dialect's.
+        loose: The columns of the key in which the table takes different texts for equal.
         obstacles: The names of the errors that earlier attempts to write in the simplest way ran into.
     """
 
@@ -49,12 +50,18 @@ class Target:
     types: dict[str, sql.TypeEngine[Any]]
     indexes: tuple[UniqueIndex, ...] = ()
     column_fit: Callable[[sql.TypeEngine[Any]], Fit] = field(default=column_fit, compare=False)
+    loose: tuple[str, ...] = ()
     obstacles: set[str] = field(default_factory=set, compare=False)
 
     @cached_property
     def fits(self) -> dict[str, Fit]:
         """What each column takes."""
         return {name: self.column_fit(column) for name, column in self.types.items()}
+
+    @property
+    def skips(self) -> bool:
+        """Whether the database has left out a row without an error, so that counts prove nothing."""
+        return RowSkipped.__name__ in self.obstacles
 
     @property
     def of_key(self) -> list[UniqueIndex]:
@@ -74,13 +81,19 @@ class Target:
         return [f"the unique index {index.name} {flaw}" for index, flaw in found]
 
 
-def describe_target(
-    engine: Engine, unique_indexes: UniqueIndexes, name: str, schema: str | None, key: tuple[str, ...]
-) -> Target | None:
-    """Return the table as it is now, or None if it does not exist. `unique_indexes` is the dialect's."""
-    columns = table_columns(engine, name, schema)
-    if columns is None:
-        return None
-    with engine.connect() as connection:
-        indexes = unique_indexes(connection, name, schema)
-    return Target(name, schema, key, {c.name: c.type for c in columns}, tuple(indexes))
+def check_count(target: Target, sent: int, done: int) -> None:
+    """Compare the rows that a statement was to write with those that the database says it has written.
+
+    Args:
+        target: The table.
+        sent: The rows that were sent.
+        done: The rows that were written, or -1 if the driver does not report that.
+
+    Raises:
+        RowSkipped: some were left out, for the first time.
+        TooManyRows: there are more.
+    """
+    if done > sent:
+        raise TooManyRows(target.name, done, sent)
+    if 0 <= done < sent and not target.skips:
+        raise RowSkipped(target.name)

@@ -27,6 +27,9 @@ KeyColumns = Annotated[
 _CONFIG = ConfigDict(extra="forbid", hide_input_in_errors=True, json_schema_extra=leave_null_out)
 
 
+_OF_SINK = ("write", "create", "ledger", "skipped")
+
+
 def check_key(key: str | list[str]) -> str | list[str]:
     """Return the key itself.
 
@@ -61,6 +64,13 @@ class Table:
             "twice."
         ),
     ] = True
+    skipped: Annotated[
+        Literal["failed", "filtered"],
+        Field(
+            description="Sink: what a record is that the database leaves out without an error, by a trigger, a rule "
+            "or a row policy."
+        ),
+    ] = "failed"
     kind: Annotated[Literal["table"], Field(description="What this is; leave it.")] = "table"
     replay: ClassVar[None] = None
 
@@ -102,7 +112,7 @@ class Table:
 
     def define_source(self) -> dict[str, Any]:
         """Return the fields that decide which records a pass reads, as JSON."""
-        return {name: value for name, value in asdict(self).items() if name not in ("write", "create", "ledger")}
+        return {name: value for name, value in asdict(self).items() if name not in _OF_SINK}
 
     def define_sink(self) -> dict[str, Any]:
         """Return the fields that decide where and how records are written, as JSON."""

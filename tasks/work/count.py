@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -43,9 +43,17 @@ class Count:
         self._filtered = KeySum()
 
     def add(
-        self, batch: Batch, outputs: list[Outputs], written: tuple[int, int], failures: list[Failure], source: Source
+        self,
+        batch: Batch,
+        outputs: list[Outputs],
+        written: tuple[int, int],
+        failures: list[Failure],
+        source: Source,
+        skipped: Collection[int] = (),
     ) -> list[DeadLetter]:
         """Count a batch, of which so many records were written as so many rows.
+
+        `skipped` are the places of records that the sink left out on purpose.
 
         Returns:
             The letters of the records that failed.
@@ -55,7 +63,7 @@ class Count:
         filtered = read - records - failed
         self._tally = self._tally + Tally(read, records, filtered, failed, rows, bytes=read * batch.row_bytes)
         if filtered:
-            self._filtered = self._filtered + sum_filtered(batch, outputs, failures, source)
+            self._filtered = self._filtered + sum_filtered(batch, outputs, failures, source, skipped)
         letters = [self._unread(record) for record in batch.unreadable]
         replays = source if isinstance(source, Replays) else None
         in_order = sorted(failures, key=lambda f: f.index)
@@ -145,11 +153,17 @@ def _place(record: Unreadable) -> str:
     return f"{place} of {record.key[0]}"
 
 
-def sum_filtered(batch: Batch, outputs: Sequence[Outputs], failures: Sequence[Failure], source: Source) -> KeySum:
+def sum_filtered(
+    batch: Batch,
+    outputs: Sequence[Outputs],
+    failures: Sequence[Failure],
+    source: Source,
+    skipped: Collection[int] = (),
+) -> KeySum:
     """Return the sum of the keys of the filtered records, unknown for files, because no database can sum their keys."""
     if not set(source.key) <= set(batch.names):
         return KeySum(kind="unknown")
-    kept = {place for part in outputs for place in places(part)}
+    kept = {place for part in outputs for place in places(part)}.difference(skipped)
     kept.update(failure.index for failure in failures)
     return sum_of_keys(_keys(batch, [place for place in range(len(batch)) if place not in kept], source))
 

@@ -4,13 +4,13 @@ Where the sink writes many rows one by one in a single call, that call finds the
 records cost about 4k writes. Otherwise the batch is halved: k bad records in n cost about 2k·log2(n/k) writes.
 """
 
-import contextlib
 import itertools
+from collections.abc import Sequence
 
 from prefect_batch.blocks.blame import blame_of
-from prefect_batch.blocks.capabilities import WritesOneByOne
+from prefect_batch.blocks.capabilities import LeavesRowsOut, WritesOneByOne
 from prefect_batch.blocks.contracts import SinkTransaction
-from prefect_batch.blocks.errors import WriteAgain
+from prefect_batch.blocks.errors import RowSkipped, WriteAgain
 from prefect_batch.tasks.error_text import let_go
 from prefect_batch.tasks.work.failure import came_by_signal
 from prefect_batch.tasks.work.outputs import Outputs, row_count, rows_of, write_outputs
@@ -19,6 +19,9 @@ from prefect_batch.tasks.work.refusals import Refusals
 # A sink that complains of one of the first so many rows has about as many bad ones in all as make it worth the while
 # to write each row for itself; of a few rows it is not.
 DENSE_ROWS, FEW_ROWS = 200, 16
+
+# So many ways to write a sink may have, each of which raises WriteAgain but the last.
+MOST_WAYS = 4
 
 _Refused = list[tuple[Outputs, BaseException]]
 
@@ -45,6 +48,7 @@ def isolate(transaction: SinkTransaction, outputs: Outputs, refusals: Refusals |
         if error is None:
             if part:
                 refusals.taken()
+            refused += _left_out(transaction, part)
             continue
         if blame_of(error).fails_chunk:
             raise error
@@ -136,15 +140,30 @@ def _attempt(transaction: SinkTransaction, outputs: Outputs) -> BaseException | 
     It is not raised: an error raised while it is handled would carry it along, with the data of other records. A value
     of a user's class may raise anything at all.
     """
-    try:
-        with contextlib.suppress(WriteAgain):
+    for _ in range(MOST_WAYS):
+        try:
             with transaction.savepoint():
                 write_outputs(transaction, outputs)
+                if len(outputs) > 1 and row_count(outputs) != len(outputs) and _skipped(transaction):
+                    raise RowSkipped("the sink")  # Of which records, they show alone.
+        except WriteAgain as error:
+            again = error
+        except BaseException as error:
+            if came_by_signal(error):
+                raise
+            return error
+        else:
             return None
-        with transaction.savepoint():
-            write_outputs(transaction, outputs)
-    except BaseException as error:
-        if came_by_signal(error):
-            raise
-        return error
-    return None
+    return again
+
+
+def _skipped(transaction: SinkTransaction) -> Sequence[int]:
+    return transaction.skipped if isinstance(transaction, LeavesRowsOut) else ()
+
+
+def _left_out(transaction: SinkTransaction, outputs: Outputs) -> _Refused:
+    """Return the records that were left out on purpose. One of several rows was left out if all of them were."""
+    skipped = _skipped(transaction)
+    if row_count(outputs) == len(outputs):
+        return [(outputs[place : place + 1], RowSkipped("the sink", on_purpose=True)) for place in skipped]
+    return [(outputs, RowSkipped("the sink", on_purpose=True))] if len(skipped) == row_count(outputs) else []

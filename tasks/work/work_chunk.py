@@ -11,7 +11,7 @@ from prefect_batch.blocks.batches import Batch
 from prefect_batch.blocks.capabilities import GivesTables, InPlace
 from prefect_batch.blocks.chunks import ChunkRange, ChunkResult, Outcome, decode_outcome
 from prefect_batch.blocks.contracts import Sink, SinkTransaction, Source
-from prefect_batch.blocks.errors import ChunkIsDone
+from prefect_batch.blocks.errors import ChunkIsDone, RowSkipped
 from prefect_batch.blocks.jobs import PassRef
 from prefect_batch.blocks.letters.bury import DeadLetters
 from prefect_batch.blocks.letters.redaction import Redaction
@@ -145,8 +145,11 @@ def _work(
         for processed in _held(_process(job, chunk, ends, guard), ends.sink.held_rows):
             for batch, outputs, failures in processed:
                 refused = writing.write(outputs)
-                failures += [Failure(places(one)[0], "write", error, 1, one) for one, error in refused]
-                burial.add(count.add(batch, outputs, written(outputs, refused), failures, ends.source))
+                failures += [
+                    Failure(places(one)[0], "write", error, 1, one) for one, error in refused if not _is_filtered(error)
+                ]
+                skipped = [places(one)[0] for one, error in refused if _is_filtered(error)]
+                burial.add(count.add(batch, outputs, written(outputs, refused), failures, ends.source, skipped))
         check_abandoned(job.run_id)
         if not job.trial.commits:
             return count.result(None)
@@ -161,6 +164,10 @@ def _work(
         writing.commit()
     settle(ends.source, chunk, job.run_id)
     return result
+
+
+def _is_filtered(error: BaseException) -> bool:
+    return isinstance(error, RowSkipped) and error.on_purpose
 
 
 _Processed = tuple[Batch, list[Outputs], list[Failure]]

@@ -13,6 +13,10 @@ SELECT index_name, column_name, sub_part FROM information_schema.statistics
 WHERE table_schema = coalesce(:schema, database()) AND table_name = :name AND non_unique = 0
 ORDER BY index_name, seq_in_index
 """)
+_COLLATIONS = text("""
+SELECT column_name, data_type, collation_name FROM information_schema.columns
+WHERE table_schema = coalesce(:schema, database()) AND table_name = :name AND column_name IN :key
+""").bindparams(bindparam("key", expanding=True))
 # Tables of these names, with the engine of those that cannot be rolled back. A view has no engine.
 _TABLES = text("""
 SELECT t.table_schema, t.table_name, CASE WHEN e.transactions = 'YES' THEN NULL ELSE t.engine END, v.view_definition
@@ -53,6 +57,19 @@ def _flaw(parts: list[tuple[str | None, int | None]]) -> str | None:
         return "is on an expression"
     cut = [f"the first {length} characters of {column}" for column, length in parts if length is not None]
     return f"compares only {', '.join(cut)}" if cut else None
+
+
+def loose_keys(connection: Connection, name: str, schema: str | None, key: tuple[str, ...]) -> tuple[str, ...]:
+    """Implement `Dialect.loose_keys`."""
+    found = connection.execute(_COLLATIONS, {"name": name, "schema": schema, "key": key})
+    return tuple(column for column, kind, collation in found if collation and not _is_exact(kind.lower(), collation))
+
+
+def _is_exact(kind: str, collation: str) -> bool:
+    """Return whether the collation tells any two texts apart. Most of them do not see blanks at the end."""
+    if kind == "char":
+        return collation.endswith("_bin")
+    return collation.endswith(("_nopad_bin", "_0900_bin"))
 
 
 def check_target(connection: Connection, target: Target, _write: str) -> list[str]:

@@ -10,7 +10,7 @@ from prefect_batch.blocks.databases.mysql.errors import refused_column
 from prefect_batch.blocks.databases.rows import Same, same_columns
 from prefect_batch.blocks.databases.standard import write_rows
 from prefect_batch.blocks.databases.statements import quoted_table
-from prefect_batch.blocks.databases.target import Target
+from prefect_batch.blocks.databases.target import Target, check_count
 from prefect_batch.blocks.kinds.plain import misfit
 from prefect_batch.blocks.kinds.record import Record
 
@@ -35,7 +35,10 @@ def write_mysql(connection: Connection, target: Target, write: str, records: lis
 
 def _write(connection: Connection, target: Target, write: str, same: Same) -> None:
     if write == "insert" or (write == "upsert" and target.only_key_is_unique):
-        connection.exec_driver_sql(_insert(connection, target, same.names, upsert=write == "upsert"), same.rows)
+        statement = _insert(connection, target, same.names, upsert=write == "upsert")
+        done = connection.exec_driver_sql(statement, same.rows).rowcount
+        # A row that is updated counts as two.
+        check_count(target, len(same.rows), done if write == "insert" else min(done, len(same.rows)))
     else:
         write_rows(connection, _untyped(target), write, same)
 

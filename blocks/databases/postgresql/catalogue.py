@@ -32,6 +32,14 @@ JOIN pg_catalog.pg_class r ON r.oid = i.indrelid
 WHERE i.indisunique AND i.indrelid = to_regclass(:name)
 """)
 
+_LOOSE = text("""
+SELECT CAST(a.attname AS text) FROM pg_catalog.pg_attribute a
+JOIN pg_catalog.pg_type t ON t.oid = a.atttypid LEFT JOIN pg_catalog.pg_type base ON base.oid = t.typbasetype
+LEFT JOIN pg_catalog.pg_collation c ON c.oid = a.attcollation
+WHERE a.attrelid = to_regclass(:name) AND CAST(a.attname AS text) = ANY (:key)
+AND (NOT c.collisdeterministic OR 'citext' IN (t.typname, base.typname))
+""")
+
 _TABLE = text("""
 SELECT relkind AS kind, relpersistence = 'u' AS unlogged,
   EXISTS (
@@ -63,6 +71,12 @@ def _upsert_flaw(row: Any) -> str | None:
     if not row["immediate"]:
         return "is deferrable, which ON CONFLICT does not support"
     return "does not cover the tables that inherit from it" if row["inherited"] else None
+
+
+def loose_keys(connection: Connection, name: str, schema: str | None, key: tuple[str, ...]) -> tuple[str, ...]:
+    """Implement `Dialect.loose_keys`."""
+    asked = {"name": quoted_name(name, schema, quote), "key": list(key)}
+    return tuple(connection.execute(_LOOSE, asked).scalars())
 
 
 def check_target(connection: Connection, target: Target, write: str) -> list[str]:

@@ -5,7 +5,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from operator import attrgetter
 from types import NoneType
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import pyarrow as pa
@@ -44,20 +44,35 @@ _ARROW: dict[type, pa.DataType] = {
 _TEXTS: dict[type, Callable[[Any], str]] = {Decimal: str, datetime: str, UUID: attrgetter("hex")}
 
 
-def copy_rows(connection: Connection, rows: list[tuple[Any, ...]], into: str) -> None:
+class Copied(NamedTuple):
+    """How many rows a COPY sent, and how many of them the server has taken."""
+
+    sent: int
+    done: int
+
+
+def copy_rows(connection: Connection, rows: list[tuple[Any, ...]], into: str) -> Copied:
     """COPY the rows into this table, which is given as SQL (``table (columns)``)."""
-    with cursor_of(connection) as cursor, cursor.copy(f"COPY {into} FROM STDIN") as copy:
-        write = copy.write_row
-        for row in rows:
-            write(row)
+    with cursor_of(connection) as cursor:
+        with cursor.copy(f"COPY {into} FROM STDIN") as copy:
+            write = copy.write_row
+            for row in rows:
+                write(row)
+        return Copied(len(rows), _done(cursor))
 
 
-def copy_table(connection: Connection, table: pa.Table, into: str) -> None:
+def copy_table(connection: Connection, table: pa.Table, into: str) -> Copied:
     """COPY the table's rows into this table, which is given as SQL."""
     text = pa.BufferOutputStream()
     csv.write_csv(as_csv(table), text, csv.WriteOptions(include_header=False))
-    with cursor_of(connection) as cursor, cursor.copy(f"COPY {into} FROM STDIN (FORMAT csv)") as copy:
-        copy.write(memoryview(text.getvalue()))
+    with cursor_of(connection) as cursor:
+        with cursor.copy(f"COPY {into} FROM STDIN (FORMAT csv)") as copy:
+            copy.write(memoryview(text.getvalue()))
+        return Copied(table.num_rows, _done(cursor))
+
+
+def _done(cursor: Any) -> int:
+    return int(cursor._results[0].command_tuples)  # noqa: SLF001 - its rowcount is that of queries only
 
 
 def goes_as_csv(table: pa.Table, target: Target) -> bool:

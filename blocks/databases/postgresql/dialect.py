@@ -10,7 +10,7 @@ from sqlalchemy.engine import URL
 from prefect_batch.blocks.databases import standard
 from prefect_batch.blocks.databases.columns import SourceColumn, describe
 from prefect_batch.blocks.databases.dialect import Dialect, Explained, TableReader
-from prefect_batch.blocks.databases.postgresql.catalogue import check_target, unique_indexes
+from prefect_batch.blocks.databases.postgresql.catalogue import check_target, loose_keys, unique_indexes
 from prefect_batch.blocks.databases.postgresql.decode import register_interval
 from prefect_batch.blocks.databases.postgresql.errors import blame
 from prefect_batch.blocks.databases.postgresql.health import HEALTH
@@ -102,6 +102,9 @@ POSTGRESQL = Dialect(
     identity=identity,
     query_columns=_query_columns,
     unique_indexes=unique_indexes,
+    loose_keys=loose_keys,
+    # Where the row lies.
+    row_version="CAST(tableoid AS text) || CAST(ctid AS text)",
     check_target=check_target,
     arrow_type=arrow_type,
     column_fit=column_fit,

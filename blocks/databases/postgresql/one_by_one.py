@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from prefect_batch.blocks.databases.dialect import Refused
-from prefect_batch.blocks.databases.postgresql.copy import cursor_of, quote
+from prefect_batch.blocks.databases.postgresql.copy import Copied, cursor_of, quote
 from prefect_batch.blocks.databases.statements import on_conflict
 from prefect_batch.blocks.databases.target import Target
 from prefect_batch.blocks.errors import RowNotFound, WriteAgain
@@ -18,7 +18,8 @@ ROW = "prefect_batch_row"
 # This many rows are first tried in one statement: with 1 % of bad rows, 85 % of the statements succeed.
 GROUP_ROWS = 16
 _REFUSED = "prefect_batch_refused"
-_MISSING = "PB404"  # No state of PostgreSQL's own.
+# No states of PostgreSQL's own: there is no such row, and another number of rows was written than sent.
+_MISSING, _MISCOUNTED = "PB404", "PB405"
 # The classes of violated constraints, and of errors that triggers raise.
 _TOLD_IN_FULL = {"23", "P0"}
 
@@ -69,7 +70,7 @@ class NumberedRows:
     write: str
     names: tuple[str, ...]
     count: int
-    copy: Callable[[str], None]
+    copy: Callable[[str], Copied]
 
 
 def write_one_by_one(connection: Connection, target: Target, table: str, numbered: NumberedRows) -> Refused | None:
@@ -77,7 +78,7 @@ def write_one_by_one(connection: Connection, target: Target, table: str, numbere
 
     Returns:
         The rows that the database refused, each with the reason, as in `Dialect`. None, with nothing written, if a
-        column's type does not accept as text all that COPY accepts, or if an update has no column to set.
+        column's type does not accept as text all that COPY accepts, or if there is no column to set.
 
     Raises:
         WriteAgain: this user may not do that here.
@@ -135,7 +136,7 @@ def _statement(target: Target, table: str, staged: str, numbered: NumberedRows, 
     """Return the PL/pgSQL that writes the rows from prefect_batch_first to prefect_batch_last.
 
     Returns:
-        None for an update that has no column to set.
+        None for an update or an upsert that has no column to set.
     """
     quoted = {name: quote(name) for name in numbered.names}
     cast = [f"c{place}::{types[name]} AS {quoted[name]}" for place, name in enumerate(numbered.names)]
@@ -144,29 +145,39 @@ def _statement(target: Target, table: str, staged: str, numbered: NumberedRows, 
         f"WHERE {ROW} BETWEEN prefect_batch_first AND prefect_batch_last ORDER BY {ROW}"
     )
     others = [name for name in numbered.names if name not in target.key]
+    if numbered.write != "insert" and not others:
+        return None
     if numbered.write == "update":
-        if not others:
-            return None
         settings = ", ".join(f"{quoted[name]} = s.{quoted[name]}" for name in others)
         matches = " AND ".join(f"t.{quoted[name]} = s.{quoted[name]}" for name in target.key)
+        missing = f"NOT EXISTS (SELECT 1 FROM {table} t, ({rows}) s WHERE {matches})"
         return (
             f"UPDATE {table} t SET {settings} FROM ({rows}) s WHERE {matches}; "
-            "GET DIAGNOSTICS prefect_batch_count = ROW_COUNT; "
-            "IF prefect_batch_count <= prefect_batch_last - prefect_batch_first THEN "
-            f"RAISE EXCEPTION USING ERRCODE = '{_MISSING}', MESSAGE = 'no such row'; END IF;"
+            f"{_counted(f'IF {missing} THEN {_raised(_MISSING)} END IF;')}"
         )
-    columns = ", ".join(quoted.values())
-    insert = f"INSERT INTO {table} ({columns}) OVERRIDING SYSTEM VALUE {rows}"
-    if numbered.write == "insert":
-        return f"{insert};"
-    return f"{insert} {on_conflict(target, numbered.names, quote)};"
+    insert = f"INSERT INTO {table} ({', '.join(quoted.values())}) OVERRIDING SYSTEM VALUE {rows}"
+    conflict = "" if numbered.write == "insert" else on_conflict(target, numbered.names, quote)
+    return f"{insert} {conflict}; {_counted()}"
+
+
+def _counted(first: str = "") -> str:
+    """Return the PL/pgSQL that raises an error unless the statement before it wrote as many rows as it should."""
+    return (
+        "GET DIAGNOSTICS prefect_batch_count = ROW_COUNT; "
+        f"IF prefect_batch_count <> prefect_batch_last - prefect_batch_first + 1 THEN {first} {_raised(_MISCOUNTED)} "
+        "END IF;"
+    )
+
+
+def _raised(state: str) -> str:
+    return f"RAISE EXCEPTION USING ERRCODE = '{state}', MESSAGE = 'rows';"
 
 
 def _error(target: Target, state: str, message: str, detail: str, hint: str) -> Exception | None:
     """Return the database's error, as the driver would have raised it for a statement of its own.
 
     Returns:
-        None if a COPY of that row would say more, namely which column the value was for.
+        None if writing that row alone would say more: which column the value was for, or whether it was skipped.
     """
     import psycopg
 

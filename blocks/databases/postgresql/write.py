@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 from prefect_batch.blocks.databases.dialect import Refused
 from prefect_batch.blocks.databases.postgresql.check_text import check_text
 from prefect_batch.blocks.databases.postgresql.copy import (
+    Copied,
     copy_rows,
     copy_table,
     cursor_of,
@@ -21,7 +22,7 @@ from prefect_batch.blocks.databases.postgresql.errors import blame, note_refused
 from prefect_batch.blocks.databases.postgresql.one_by_one import ROW, NumberedRows, write_one_by_one
 from prefect_batch.blocks.databases.rows import Same, check_table, last_of_each_key, last_of_each_key_in, same_columns
 from prefect_batch.blocks.databases.statements import on_conflict, quoted_table
-from prefect_batch.blocks.databases.target import Target
+from prefect_batch.blocks.databases.target import Target, check_count
 from prefect_batch.blocks.error_facts import Blame
 from prefect_batch.blocks.errors import RowNotFound, WriteAgain
 from prefect_batch.blocks.kinds.convert import records_of
@@ -37,11 +38,11 @@ def write_postgresql(connection: Connection, target: Target, write: str, records
             _write_table(connection, target, write, table)
             continue
 
-        def copy(into: str, same: Same = same) -> None:
-            copy_rows(connection, same.rows, into)
+        def copy(into: str, same: Same = same) -> Copied:
+            return copy_rows(connection, same.rows, into)
 
-        def copy_last(into: str, same: Same = same) -> None:
-            copy_rows(connection, last_of_each_key(same, target).rows, into)
+        def copy_last(into: str, same: Same = same) -> Copied:
+            return copy_rows(connection, last_of_each_key(same, target).rows, into)
 
         _write(connection, target, write, same.names, copy, copy_last)
 
@@ -105,7 +106,7 @@ def _write_table(connection: Connection, target: Target, write: str, table: pa.T
     )
 
 
-Copy = Callable[[str], None]
+Copy = Callable[[str], Copied]
 
 
 def _write(
@@ -116,18 +117,39 @@ def _write(
     `copy` copies the rows into a table, and `copy_last` only the last row of each key.
     """
     columns = ", ".join(map(quote, names))
-    if write == "insert":
-        copy(f"{_table(target)} ({columns})")
+    into = f"{_table(target)} ({columns})"
+    if write == "insert" and _NO_COPY not in target.obstacles:
+        check_count(target, *_copied(copy, into, target))
     elif write == "upsert" and not target.obstacles:
-        _copy_at_once(copy, f"{_table(target)} ({columns})", target)
+        check_count(target, *_copied_at_once(copy, into, target))
     else:
         staging = _stage(connection, target, columns)
-        copy_last(f"{staging} ({columns})")
-        (_update if write == "update" else _upsert)(connection, target, staging, names)
+        sent, _ = (copy if write == "insert" else copy_last)(f"{staging} ({columns})")
+        done = _WRITES[write](connection, target, staging, names)
         _execute(connection, f"TRUNCATE {staging}")
+        check_count(target, sent, done)
 
 
-def _copy_at_once(copy: Copy, into: str, target: Target) -> None:
+# The name of the error of a table with row policies, which takes no COPY.
+_NO_COPY = "FeatureNotSupported"
+
+
+def _copied(copy: Copy, into: str, target: Target) -> Copied:
+    """Copy into the table.
+
+    Raises:
+        WriteAgain: the table cannot be copied to.
+    """
+    import psycopg
+
+    try:
+        return copy(into)
+    except psycopg.errors.FeatureNotSupported as error:
+        target.obstacles.add(_NO_COPY)
+        raise WriteAgain(str(error)) from error
+
+
+def _copied_at_once(copy: Copy, into: str, target: Target) -> Copied:
     """Copy as if none of the keys existed, as in a first pass, which takes the server half the time.
 
     Raises:
@@ -136,7 +158,7 @@ def _copy_at_once(copy: Copy, into: str, target: Target) -> None:
     import psycopg
 
     try:
-        copy(into)
+        return copy(into)
     except psycopg.Error as error:
         note_refused_row(error)
         of_record = isinstance(error, (psycopg.DataError, psycopg.IntegrityError))
@@ -148,23 +170,42 @@ def _copy_at_once(copy: Copy, into: str, target: Target) -> None:
         raise WriteAgain(str(error)) from error
 
 
-def _upsert(connection: Connection, target: Target, staging: str, names: tuple[str, ...]) -> None:
-    columns = ", ".join(map(quote, names))
-    _execute(
-        connection,
-        f"INSERT INTO {_table(target)} ({columns}) OVERRIDING SYSTEM VALUE SELECT {columns} FROM {staging} "
-        f"{on_conflict(target, names, quote)}",
-    )
+def _insert(connection: Connection, target: Target, staging: str, names: tuple[str, ...]) -> int:
+    return int(_execute(connection, _insert_statement(target, staging, names)).rowcount)
 
 
-def _update(connection: Connection, target: Target, staging: str, names: tuple[str, ...]) -> None:
-    matches = " AND ".join(f"t.{quote(name)} = s.{quote(name)}" for name in target.key)
+def _upsert(connection: Connection, target: Target, staging: str, names: tuple[str, ...]) -> int:
+    statement = f"{_insert_statement(target, staging, names)} {on_conflict(target, names, quote)}"
+    done = int(_execute(connection, statement).rowcount)
+    if set(names) > set(target.key):
+        return done
+    # A row that exists is left as it is, and not counted.
+    found = f"SELECT count(*) FROM {staging} s WHERE EXISTS (SELECT 1 FROM {_table(target)} t WHERE {_matches(target)})"
+    return int(_execute(connection, found).fetchone()[0])
+
+
+def _update(connection: Connection, target: Target, staging: str, names: tuple[str, ...]) -> int:
+    matches = _matches(target)
     missing = f"SELECT 1 FROM {staging} s WHERE NOT EXISTS (SELECT 1 FROM {_table(target)} t WHERE {matches}) LIMIT 1"
     if _execute(connection, missing).fetchone():
         raise RowNotFound(target.name, target.key)
     others = [f"{quote(name)} = s.{quote(name)}" for name in names if name not in target.key]
-    if others:
-        _execute(connection, f"UPDATE {_table(target)} t SET {', '.join(others)} FROM {staging} s WHERE {matches}")
+    if not others:
+        return -1
+    update = f"UPDATE {_table(target)} t SET {', '.join(others)} FROM {staging} s WHERE {matches}"
+    return int(_execute(connection, update).rowcount)
+
+
+_WRITES = {"insert": _insert, "upsert": _upsert, "update": _update}
+
+
+def _insert_statement(target: Target, staging: str, names: tuple[str, ...]) -> str:
+    columns = ", ".join(map(quote, names))
+    return f"INSERT INTO {_table(target)} ({columns}) OVERRIDING SYSTEM VALUE SELECT {columns} FROM {staging}"
+
+
+def _matches(target: Target) -> str:
+    return " AND ".join(f"t.{quote(name)} = s.{quote(name)}" for name in target.key)
 
 
 def _stage(connection: Connection, target: Target, columns: str) -> str:

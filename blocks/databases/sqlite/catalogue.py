@@ -36,11 +36,11 @@ def unique_indexes(connection: Connection, name: str, schema: str | None) -> lis
 
 def _otherwise(connection: Connection, name: str, schema: str | None, parts: dict[str, str]) -> str | None:
     """Return that an index compares text by another collation than its columns, or None if it does not."""
-    same = all(loose_collation(connection, name, schema, column) in (by, None) for column, by in parts.items())
+    same = all(collation_of(connection, name, schema, column) in (by, None) for column, by in parts.items())
     return None if same else "compares text by another collation than its column"
 
 
-def loose_collation(connection: Connection, name: str, schema: str | None, column: str) -> str | None:
+def collation_of(connection: Connection, name: str, schema: str | None, column: str) -> str | None:
     """Return the collation by which conditions compare a column, or None if it is not one that SQLite has built in."""
     quote = connection.dialect.identifier_preparer.quote_identifier
     # The result of UNION has the collation of its first SELECT.
@@ -54,6 +54,11 @@ def loose_collation(connection: Connection, name: str, schema: str | None, colum
         )
     ).one()
     return {(0, 0, 0): "BINARY", (1, 0, 0): "NOCASE", (0, 1, 0): "RTRIM"}.get(tuple(found))
+
+
+def loose_keys(connection: Connection, name: str, schema: str | None, key: tuple[str, ...]) -> tuple[str, ...]:
+    """Implement `Dialect.loose_keys`."""
+    return tuple(column for column in key if collation_of(connection, name, schema, column) != "BINARY")
 
 
 def check_target(connection: Connection, target: Target, _write: str) -> list[str]:

@@ -11,7 +11,7 @@ from sqlalchemy.pool import QueuePool
 
 from prefect_batch.blocks.databases.columns import SourceColumn
 from prefect_batch.blocks.databases.dialect import Dialect, Explained
-from prefect_batch.blocks.databases.sqlite.catalogue import check_target, unique_indexes
+from prefect_batch.blocks.databases.sqlite.catalogue import check_target, loose_keys, unique_indexes
 from prefect_batch.blocks.databases.sqlite.errors import blame
 from prefect_batch.blocks.databases.sqlite.identity import identity
 from prefect_batch.blocks.databases.sqlite.location import file_of, in_memory, is_private, shared_memory
@@ -109,6 +109,7 @@ SQLITE = Dialect(
     query_columns=_query_columns,
     refused_key=lambda _type: None,
     unique_indexes=unique_indexes,
+    loose_keys=loose_keys,
     check_target=check_target,
     arrow_type=arrow_type,
     column_fit=column_fit,

@@ -11,8 +11,7 @@ from prefect_batch.blocks.databases.dialect import Refused
 from prefect_batch.blocks.databases.rows import Same, check_table, plain_columns, same_columns
 from prefect_batch.blocks.databases.sqlite.values import too_large
 from prefect_batch.blocks.databases.statements import on_conflict, quoted_table
-from prefect_batch.blocks.databases.target import Target
-from prefect_batch.blocks.errors import RowNotFound
+from prefect_batch.blocks.databases.target import Target, check_count
 from prefect_batch.blocks.kinds.convert import records_of, values_of
 from prefect_batch.blocks.kinds.record import Record
 
@@ -51,8 +50,8 @@ def write_sqlite_one_by_one(
     driver: Any = connection.connection.driver_connection
     for place, row in zip(places, values, strict=True):
         try:
-            if driver.execute(statement, row).rowcount < 1 and write == "update":
-                refused[place] = RowNotFound(target.name, target.key)
+            if driver.execute(statement, row).rowcount != 1:
+                refused[place] = None  # Alone it shows whether it is missing, skipped, or there already.
         except sqlite3.Error as error:
             if not driver.in_transaction:
                 raise
@@ -66,8 +65,7 @@ def _write(connection: Connection, target: Target, write: str, same: Same) -> No
         result = connection.exec_driver_sql(statement, rows)
     except OverflowError as error:
         raise too_large(same.names, same.columns) or error from error
-    if write == "update" and result.rowcount < len(rows):
-        raise RowNotFound(target.name, target.key)
+    check_count(target, len(rows), result.rowcount)
 
 
 def _statement(connection: Connection, target: Target, write: str, same: Same) -> tuple[str, list[tuple[Any, ...]]]:
