@@ -20,6 +20,7 @@ BatchError
 ├── TooLarge                 a chunk of one key failed for its size, and is held back
 ├── DiskNearlyFull           a disk that the run fills is nearly full, and the pass can be resumed
 ├── LostOwnership            another run took the job over, and this one stopped without saving
+├── ConnectionLost           a database went away, and did not come back
 ├── ChunkIsDone              another run has committed this chunk, and its result is in the ledger
 ├── RunStopped               the run was asked to stop, and the pass can be resumed
 ├── ApiUnavailable           the Prefect API does not answer where PREFECT_API_URL says
@@ -58,6 +59,7 @@ __all__ = [
     "ChunkFailed",
     "ChunkIsDone",
     "CircuitOpen",
+    "ConnectionLost",
     "DefinitionChanged",
     "DiskNearlyFull",
     "DoesNotFit",
@@ -402,6 +404,26 @@ class LostOwnership(BatchError):
         return (
             f"{self.job} was taken over by another run while this one was believed dead; this run stops without "
             "saving its cursor, and nothing is lost: the other one goes on"
+        )
+
+
+@dataclass(eq=False, repr=False)
+class ConnectionLost(BatchError):
+    """The connection to a database was lost, and it did not come back. Call the job again once it is there.
+
+    Attributes:
+        end: The table or the query.
+        seconds: How long it was waited for.
+    """
+
+    end: str
+    seconds: float
+    reason: str
+
+    def __str__(self) -> str:
+        return (
+            f"the connection to the database of {self.end} was lost, and in {self.seconds:.0f} s it did not come back: "
+            f"{self.reason}"
         )
 
 

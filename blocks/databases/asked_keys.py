@@ -81,8 +81,8 @@ class AskedKeys:
             KeyCollides: it has a row with this key in another spelling.
         """
         there = self.rows(written)
-        for place, (asked, _) in enumerate(self._asked(written)):
-            if asked not in there:
+        for place, ((names, key), _) in enumerate(self._asked(written)):
+            if (names, key) not in there and self._found(names, [key]):
                 raise KeyCollides(self.target.name, self.target.loose, place)
 
     def _same(self, written: list[Record] | pa.Table) -> Iterator[Same]:

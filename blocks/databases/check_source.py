@@ -8,6 +8,7 @@ from sqlalchemy.exc import DBAPIError, ProgrammingError
 
 from prefect_batch.blocks.databases.explain import explain_rows
 from prefect_batch.blocks.databases.keyed_rows import KeyedRows
+from prefect_batch.blocks.databases.waiting import waits
 from prefect_batch.blocks.errors import BadSource
 from prefect_batch.blocks.parameters.tables import Query, Table
 from prefect_batch.blocks.suggestions import near
@@ -23,12 +24,17 @@ def check_source(source: KeyedRows) -> list[str]:
         BadSource: it does not have this table, column or key, or has NULL in its key.
     """
     try:
-        _check_columns(source)
-        _check_key_types(source)
-        _check_nulls(source)
-        return _check_index(source)
+        return _checked(source)
     except DBAPIError as error:
         raise BadSource(f"{source.name} cannot be read: {str(error.orig).strip()}", source.name) from error
+
+
+@waits
+def _checked(source: KeyedRows) -> list[str]:
+    _check_columns(source)
+    _check_key_types(source)
+    _check_nulls(source)
+    return _check_index(source)
 
 
 def _check_columns(source: KeyedRows) -> None:

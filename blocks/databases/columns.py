@@ -43,6 +43,9 @@ def missing_table(engine: Engine, name: str, schema: str | None) -> str:
     inspector = inspect(engine)
     names = [*inspector.get_table_names(schema), *inspector.get_view_names(schema)]
     where = f"schema {schema}" if schema else f"the {engine.dialect.name} database"
+    of_schema, dot, rest = name.partition(".")
+    if dot and not schema and inspector.has_table(rest, of_schema):
+        return f"there is no table {name} in {where}: did you mean Table(…, {rest!r}, schema={of_schema!r})?"
     return f"there is no table {name} in {where}: {near(name, names)}"
 
 

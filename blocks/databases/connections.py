@@ -2,9 +2,10 @@
 
 import os
 import threading
+import weakref
 from pathlib import Path
 
-from sqlalchemy import Engine, create_engine
+from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import URL
 from sqlalchemy.pool import QueuePool, SingletonThreadPool
 
@@ -13,6 +14,7 @@ from prefect_batch.blocks.databases.known_dialects import dialect_of, with_drive
 
 _engines: dict[str, Engine] = {}
 _inherited: list[Engine] = []
+_reached: weakref.WeakSet[Engine] = weakref.WeakSet()
 _lock = threading.Lock()
 
 
@@ -37,6 +39,11 @@ def open_connections() -> int:
     with _lock:
         pools = [engine.pool for engine in _engines.values()]
     return sum(pool.checkedin() + pool.checkedout() for pool in pools if isinstance(pool, QueuePool))
+
+
+def was_reached(engine: Engine) -> bool:
+    """Return whether this process has ever been connected to the engine's database."""
+    return engine in _reached
 
 
 def file_of(connection: str) -> Path | None:
@@ -67,6 +74,7 @@ def _make_engine(connection: str) -> Engine:
     else:
         engine = _create(parse_url(url_of(connection)))
     dialect_of(engine).set_up(engine)
+    event.listen(engine, "connect", lambda _connection, _record: _reached.add(engine))
     return engine
 
 

@@ -8,9 +8,11 @@ import pyarrow as pa
 from sqlalchemy import Column, MetaData
 from sqlalchemy import Table as SqlTable
 from sqlalchemy import types as sql
+from sqlalchemy.exc import DBAPIError
 
 from prefect_batch.blocks.databases.column_types import ANY_DECIMAL, own_type, type_text
 from prefect_batch.blocks.databases.end import SqlEnd
+from prefect_batch.blocks.error_facts import Blame
 from prefect_batch.blocks.errors import BadSink
 from prefect_batch.blocks.kinds.of_values import OF_FUNCTION, schema_of_records
 from prefect_batch.blocks.kinds.record import Record
@@ -33,6 +35,7 @@ def create_table(
     if missing := [column for column in key if column not in names]:
         lacks = f"the processor's records have no key column {missing[0]}"
         raise BadSink(f"table {name} cannot be made: {lacks}", f"table {name}", missing[0])
+    _check_names(end, name, [name, *names])
     own = pa.schema([field.with_type(own_type(field)) for field in source])
     kinds = schema_of_records(records, own)
     columns = [
@@ -43,7 +46,7 @@ def create_table(
     ]
     # The primary key in the key's order, whatever the order of the columns.
     columns.sort(key=lambda c: key.index(c.name) if c.name in key else len(key) + kinds.names.index(c.name))
-    SqlTable(name, MetaData(), *columns, schema=schema).create(end.engine, checkfirst=True)
+    _create(end, SqlTable(name, MetaData(), *columns, schema=schema))
     by_values = [field.name for field in kinds if not _is_of_source(field, own)]
     if by_values:
         types = ", ".join(f"{c.name} {type_text(c.type)}" for c in columns if c.name in by_values)
@@ -57,6 +60,28 @@ def create_table(
 def _is_of_source(field: pa.Field, own: pa.Schema) -> bool:
     known = field.name in own.names and OF_FUNCTION not in (own.field(field.name).metadata or {})
     return known and own.field(field.name).type == field.type
+
+
+def _create(end: SqlEnd, table: SqlTable) -> None:
+    try:
+        table.create(end.engine, checkfirst=True)
+    except DBAPIError as error:
+        if end.dialect.table_columns(end.engine, table.name, table.schema) is not None:
+            return  # Another process has made it just now.
+        if (end.dialect.blame(error.orig or error) or Blame.RECORD).passes:
+            raise
+        names, reason = ", ".join(table.columns.keys()), str(error.orig).strip().partition("\n")[0]
+        raise BadSink(f"table {table.name} cannot be made with the columns {names}: {reason}") from error
+
+
+def _check_names(end: SqlEnd, name: str, names: list[str]) -> None:
+    most = end.dialect.name_bytes
+    if most and (long := next((one for one in names if len(one.encode()) > most), None)):
+        raise BadSink(
+            f"table {name} cannot be made: the name {long} has more than {most} bytes, and would be cut; give it a "
+            "shorter one",
+            f"table {name}",
+        )
 
 
 def _type(end: SqlEnd, field: pa.Field, source: pa.Schema, in_key: bool) -> sql.TypeEngine[Any]:

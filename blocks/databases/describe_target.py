@@ -2,7 +2,6 @@
 
 from sqlalchemy import Engine
 
-from prefect_batch.blocks.databases.columns import table_columns
 from prefect_batch.blocks.databases.dialect import Dialect
 from prefect_batch.blocks.databases.target import Target
 
@@ -11,7 +10,7 @@ def describe_target(
     engine: Engine, dialect: Dialect, name: str, schema: str | None, key: tuple[str, ...]
 ) -> Target | None:
     """Return the table, or None if it does not exist."""
-    columns = table_columns(engine, name, schema)
+    columns = dialect.table_columns(engine, name, schema)
     if columns is None:
         return None
     types = {c.name: c.type for c in columns}

@@ -12,7 +12,7 @@ from sqlalchemy.engine import URL
 
 from prefect_batch.blocks.batches import Batch
 from prefect_batch.blocks.databases import column_types, standard
-from prefect_batch.blocks.databases.columns import SourceColumn
+from prefect_batch.blocks.databases.columns import SourceColumn, table_columns
 from prefect_batch.blocks.databases.identity import Identity, standard_identity
 from prefect_batch.blocks.databases.target import Target, UniqueIndexes
 from prefect_batch.blocks.error_facts import Blame
@@ -94,6 +94,9 @@ class Dialect:
         raw_keys: Whether a key is found again by the value that the driver returned, without SQLAlchemy's conversion.
         identity: Returns which table of which server a name and a schema stand for, or None if it is no table or its
             rows are elsewhere, such as those of a view.
+        table_columns: Returns the columns of a table or view, by its name and schema, in order, or None if it does not
+            exist. Raises BadSource if a column's name cannot be used.
+        name_bytes: Beyond how many bytes a name is silently cut. None if it never is.
         query_columns: Returns the columns of a SELECT, in order, with their types if the database reports them.
         refused_key: Returns why a column of this type cannot be part of a key, as the end of a sentence, or None if it
             can.
@@ -142,6 +145,8 @@ class Dialect:
     raw_keys: bool = False
 
     identity: Callable[[Connection, str, str | None], Identity | None] = standard_identity
+    table_columns: Callable[[Engine, str, str | None], list[SourceColumn] | None] = table_columns
+    name_bytes: int | None = None
     query_columns: Callable[[Connection, str], list[SourceColumn]] = standard.query_columns
     refused_key: Callable[[sql.TypeEngine[Any]], str | None] = standard.refused_key
     unique_indexes: UniqueIndexes = standard.unique_indexes

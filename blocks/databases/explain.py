@@ -7,18 +7,21 @@ from sqlalchemy import Select, func, literal_column
 
 from prefect_batch.blocks.databases.dialect import Explained
 from prefect_batch.blocks.databases.keyed_rows import KeyedRows
+from prefect_batch.blocks.databases.waiting import waits
 from prefect_batch.blocks.keys import Key
 
 # If the database estimates at most this many rows, they are counted, which takes a fraction of a second.
 COUNTED = 1_000_000
 
 
+@waits
 def explain_rows(rows: KeyedRows, statement: Select[Any]) -> Explained | None:
     """Return what EXPLAIN says of this statement on the rows, or None for a database whose plans are not read."""
     with rows.engine.connect() as connection:
         return rows.dialect.explain(connection, statement)
 
 
+@waits
 def estimate_rows(rows: KeyedRows, after: Key | None, upto: Key) -> int:
     """Return roughly how many rows are in ``(after, upto]``.
 

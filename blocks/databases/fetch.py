@@ -1,7 +1,7 @@
 """Reads the rows of a SELECT in batches of plain tuples, streamed in the fastest way of each driver."""
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Select
@@ -28,19 +28,22 @@ def fetch_batches(
         cursor = stream(connection)
         if cursor is None:
             streamed = connection.execution_options(stream_results=True, max_row_buffer=STEP_ROWS).execute(statement)
-            yield from _gathered(lambda count, _wanted: list(map(tuple, streamed.fetchmany(count))), batch_rows)
-            return
+            last = yield from _gathered(lambda count, _wanted: list(map(tuple, streamed.fetchmany(count))), batch_rows)
+        else:
 
-        def fetch(count: int, wanted: int) -> Sequence[tuple[Any, ...]]:
-            cursor.arraysize = wanted
-            found: Sequence[tuple[Any, ...]] = cursor.fetchmany(count)
-            return found
+            def fetch(count: int, wanted: int) -> Sequence[tuple[Any, ...]]:
+                cursor.arraysize = wanted
+                found: Sequence[tuple[Any, ...]] = cursor.fetchmany(count)
+                return found
 
-        try:
-            cursor.execute(*compiled(statement, engine.dialect))
-            yield from _gathered(fetch, batch_rows)
-        finally:
-            _close(cursor, connection)
+            try:
+                cursor.execute(*compiled(statement, engine.dialect))
+                last = yield from _gathered(fetch, batch_rows)
+            finally:
+                _close(cursor, connection)
+    # The session has been given back: a chunk of one batch is read and written with one at a time.
+    if last:
+        yield last
 
 
 def _close(cursor: Any, connection: Connection) -> None:
@@ -50,10 +53,13 @@ def _close(cursor: Any, connection: Connection) -> None:
         connection.invalidate()
 
 
-def _gathered(fetch: Callable[[int, int], Sequence[tuple[Any, ...]]], batch_rows: int) -> Iterator[Rows]:
+def _gathered(fetch: Callable[[int, int], Sequence[tuple[Any, ...]]], batch_rows: int) -> Generator[Rows, None, Rows]:
     """Yield batches of at most `batch_rows` rows, and of about `BATCH_BYTES`.
 
     `fetch` is passed how many rows to return now, and how many the batch will take if they stay as narrow as they are.
+
+    Returns:
+        The last batch, which may be empty.
     """
     count, turn = FIRST_ROWS, 0
     rows: Rows = []
@@ -68,8 +74,7 @@ def _gathered(fetch: Callable[[int, int], Sequence[tuple[Any, ...]]], batch_rows
             yield DamagedRows(rows) if damaged else rows
             rows, size, damaged = [], 0, False
         count = max(1, min(STEP_ROWS, (BATCH_BYTES - size) // width))
-    if rows:
-        yield DamagedRows(rows) if damaged else rows
+    return DamagedRows(rows) if damaged else rows
 
 
 def row_bytes(rows: Rows) -> int:

@@ -4,12 +4,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Select, func, select, tuple_
+from sqlalchemy import Engine, Select, func, select, tuple_
 
 from prefect_batch.blocks.chunks import ChunkRange
 from prefect_batch.blocks.databases.fetch import fetch_batches
 from prefect_batch.blocks.databases.keyed_rows import KeyedRows
 from prefect_batch.blocks.databases.keyset import sum_columns
+from prefect_batch.blocks.databases.waiting import waits
 from prefect_batch.blocks.key_sum import KeySum
 from prefect_batch.blocks.keys import Key, plain_key
 
@@ -32,6 +33,17 @@ class SqlKeySide:
         """Return the same keys as the source's `edges`."""
         return self.rows.edges(after, upto, rows, most)
 
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return self.rows.name
+
+    @property
+    def engine(self) -> Engine:
+        """The engine of the database."""
+        return self.rows.engine
+
+    @waits
     def sum(self, chunk: ChunkRange) -> KeySum:
         """Return the sum of the range's keys, which are integers, computed by the database."""
         inner = self._keys(chunk).subquery()
@@ -41,20 +53,28 @@ class SqlKeySide:
 
     def keys(self, chunk: ChunkRange) -> Iterator[Key]:
         """Yield the range's keys, as the database stores them, in its order."""
-        statement = self._keys(chunk).order_by(*self.rows.key_expressions)
-        for batch in fetch_batches(self.rows.engine, statement, FETCHED, self.rows.dialect.stream):
-            yield from map(plain_key, batch)
+        statement, start = self._keys(chunk).order_by(*self.rows.key_expressions), 0
+        while keys := self._some(statement.offset(start).limit(FETCHED)):
+            yield from keys
+            start += len(keys)
+
+    @waits
+    def _some(self, statement: Select[Any]) -> list[Key]:
+        batches = fetch_batches(self.engine, statement, FETCHED, self.rows.dialect.stream)
+        return [plain_key(row) for batch in batches for row in batch]
 
     def _keys(self, chunk: ChunkRange) -> Select[Any]:
         keys = self.rows.select(*self.rows.key_expressions).where(self.rows.within(chunk.after, chunk.upto))
         return keys.distinct() if self.repeats else keys
 
+    @waits
     def beyond(self, upto: Key) -> int:
         """Return the number of rows beyond this key."""
         with self.rows.engine.connect() as connection:
             statement = self.rows.select(func.count()).where(self.rows.within(upto, None))
             return int(connection.execute(statement).scalar_one())
 
+    @waits
     def has(self, keys: Iterable[Key], after: Key | None, upto: Key | None) -> set[Key]:
         """Return those of these keys that exist in ``(after, upto]``, in their comparable form.
 

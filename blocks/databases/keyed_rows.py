@@ -8,10 +8,11 @@ from sqlalchemy import ColumnElement, Connection, Select, and_, column, literal_
 from sqlalchemy import types as sql
 from sqlalchemy.exc import DataError
 
-from prefect_batch.blocks.databases.columns import SourceColumn, escape_colons, missing_table, table_columns
+from prefect_batch.blocks.databases.columns import SourceColumn, escape_colons, missing_table
 from prefect_batch.blocks.databases.end import SqlEnd
 from prefect_batch.blocks.databases.keyset import beyond, up_to
 from prefect_batch.blocks.databases.undecoded import undecoded_key
+from prefect_batch.blocks.databases.waiting import waits
 from prefect_batch.blocks.errors import BadSource
 from prefect_batch.blocks.keys import Key, encode_key, plain_key
 from prefect_batch.blocks.parameters.tables import Query, Table
@@ -27,6 +28,7 @@ class KeyedRows(SqlEnd):
         self.name = f"table {spec.name}" if isinstance(spec, Table) else "the query"
 
     @cached_property
+    @waits
     def all_columns(self) -> list[SourceColumn]:
         """All columns of the table or query, including those that are not read.
 
@@ -38,7 +40,7 @@ class KeyedRows(SqlEnd):
         if isinstance(self.spec, Query):
             with self.engine.connect() as connection:
                 return self.dialect.query_columns(connection, self.spec.sql)
-        found = table_columns(self.engine, self.spec.name, self.spec.schema)
+        found = self.dialect.table_columns(self.engine, self.spec.name, self.spec.schema)
         if found is None:
             raise BadSource(missing_table(self.engine, self.spec.name, self.spec.schema), self.name)
         return found
@@ -106,6 +108,7 @@ class KeyedRows(SqlEnd):
                 )
         return key
 
+    @waits
     def edges(self, after: Key | None, upto: Key, rows: int, most: int) -> list[Key]:
         """Return at most `most` keys in ``(after, upto]``, each `rows` rows after the one before.
 
@@ -127,6 +130,7 @@ class KeyedRows(SqlEnd):
         statement = self.select(*self.key_expressions).where(self.within(None, upto))
         return self._one(statement.order_by(*descending).offset(rows))
 
+    @waits
     def _one(self, statement: Select[Any]) -> Key | None:
         with self.engine.connect() as connection:
             row = self._first(connection, statement.limit(1))

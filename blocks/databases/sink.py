@@ -27,6 +27,7 @@ from prefect_batch.blocks.databases.keyed_rows import KeyedRows
 from prefect_batch.blocks.databases.ledger import LEDGER, Entry, Ledger
 from prefect_batch.blocks.databases.redone_writes import RedoneWrites
 from prefect_batch.blocks.databases.target import Target
+from prefect_batch.blocks.databases.waiting import waits
 from prefect_batch.blocks.error_facts import Blame
 from prefect_batch.blocks.errors import BadSink, RowSkipped, WriteAgain
 from prefect_batch.blocks.jobs import PassRef
@@ -89,11 +90,11 @@ class SqlTransaction:
         except RowSkipped as error:
             self._target.obstacles.add(type(error).__name__)
             raise WriteAgain(str(error)) from error
+        if self._target.loose and self._write != "insert":
+            asked.check_spelling(rows)
         self.skipped = asked.left_out(rows, before) if skips else []
         if self.skipped and self._spec.skipped != "filtered":
             raise asked.refusal(self.skipped[0], rows, before)
-        if self._target.loose and self._write != "insert":
-            asked.check_spelling(rows)
 
     def _asked(self, target: Target) -> AskedKeys:
         key = target.key or tuple(name for name in self._spec.key_columns if name in target.types)
@@ -207,13 +208,8 @@ class SqlSink(SqlEnd):
                 raise BadSink(f"{self.name} cannot be written: there is no file {file}. {way_on}", self.name)
             if dry_run:
                 return []  # To connect would make it.
-        warnings: list[str] = []
         try:
-            target = self._describe()
-            if target is None:
-                self._check_creatable()
-            else:
-                warnings = self._check_target(target)
+            warnings = self._check()
         except DBAPIError as error:
             raise BadSink(f"{self.name} cannot be written: {str(error.orig).strip()}", self.name) from error
         if self.needs_ledger and not dry_run:
@@ -223,9 +219,21 @@ class SqlSink(SqlEnd):
             warnings = [*warnings, f"{self.name} is written where it is read, without a ledger: {repeated}"]
         return warnings
 
+    @waits
+    def _check(self) -> list[str]:
+        target = self._describe()
+        if target is not None:
+            return self._check_target(target)
+        self._check_creatable()
+        return []
+
+    @waits
+    def _make_ledger(self) -> None:
+        self._ledger.create(self.engine)
+
     def _create_ledger(self) -> None:
         try:
-            self._ledger.create(self.engine)
+            self._make_ledger()
             ledger = describe_target(self.engine, self.dialect, LEDGER, self.spec.schema, ())
             if ledger is not None:
                 self._ask_catalogue(ledger, "insert")
@@ -319,12 +327,14 @@ class SqlSink(SqlEnd):
             entry = self._ledger.entry(pass_, chunk)
             yield SqlTransaction(connection, self.dialect, self._target, self.spec, self._write, entry)
 
+    @waits
     def begin_pass(self, pass_: PassRef) -> None:
         """Remove old rows from the ledger that abandoned passes of this job have left."""
         if self.needs_ledger:
             with self.dialect.for_writing(self.engine).begin() as connection:
                 self._ledger.forget_leftovers(connection, pass_)
 
+    @waits
     def end_pass(self, pass_: PassRef) -> None:
         """Close the pass in the ledger, because none of its chunks may be repeated any more."""
         if self.needs_ledger:

@@ -9,7 +9,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from prefect_batch.blocks.capabilities import AbandonsPasses, ComparesKeys, HoldsKeys, InPlace, KeySet, KeySide
 from prefect_batch.blocks.chunks import ChunkRange, Tally
 from prefect_batch.blocks.contracts import Sink, Source
-from prefect_batch.blocks.errors import BadSink
+from prefect_batch.blocks.errors import BadSink, ConnectionLost
 from prefect_batch.blocks.key_sum import KeySum, are_integers
 from prefect_batch.blocks.keys import Key, key_text
 from prefect_batch.blocks.letters.place import open_place, used_place
@@ -65,7 +65,7 @@ def reconcile_pass(
     whole = ChunkRange(cursor.position.start, cursor.position.upper)
     try:
         return _Pass(cursor, accounts, letters, Comparison(*sides, whole, most)).reconcile(found)
-    except (SQLAlchemyError, TypeError) as error:
+    except (ConnectionLost, SQLAlchemyError, TypeError) as error:
         said = hide_passwords(str(own_error(error))).strip().partition("\n")[0]
         doubt = f"the keys of source and sink could not be compared: {said}"
         return Reconciled(replace(by_counts, doubts=(doubt, *doubts)), accounts, [], letters.decided, cursor.pass_id)

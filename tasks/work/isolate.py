@@ -144,8 +144,7 @@ def _attempt(transaction: SinkTransaction, outputs: Outputs) -> BaseException | 
         try:
             with transaction.savepoint():
                 write_outputs(transaction, outputs)
-                if len(outputs) > 1 and row_count(outputs) != len(outputs) and _skipped(transaction):
-                    raise RowSkipped("the sink")  # Of which records, they show alone.
+                _check_skipped(transaction, outputs)
         except WriteAgain as error:
             again = error
         except BaseException as error:
@@ -155,6 +154,12 @@ def _attempt(transaction: SinkTransaction, outputs: Outputs) -> BaseException | 
         else:
             return None
     return again
+
+
+def _check_skipped(transaction: SinkTransaction, outputs: Outputs) -> None:
+    """Raise RowSkipped if rows were left out and only the records alone show of which of them."""
+    if len(outputs) > 1 and row_count(outputs) != len(outputs) and _skipped(transaction):
+        raise RowSkipped("the sink")
 
 
 def _skipped(transaction: SinkTransaction) -> Sequence[int]:

@@ -2,16 +2,22 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
-from sqlalchemy import Connection, bindparam, text
+from sqlalchemy import Connection, Engine, bindparam, text
 
+from prefect_batch.blocks.databases.columns import SourceColumn, table_columns
 from prefect_batch.blocks.databases.target import Target, UniqueIndex
-from prefect_batch.blocks.errors import BadSink
+from prefect_batch.blocks.errors import BadSink, BadSource
 
 _INDEXES = text("""
 SELECT index_name, column_name, sub_part FROM information_schema.statistics
 WHERE table_schema = coalesce(:schema, database()) AND table_name = :name AND non_unique = 0
 ORDER BY index_name, seq_in_index
+""")
+_NAMES = text("""
+SELECT column_name FROM information_schema.columns
+WHERE table_schema = coalesce(:schema, database()) AND table_name = :name ORDER BY ordinal_position
 """)
 _COLLATIONS = text("""
 SELECT column_name, data_type, collation_name FROM information_schema.columns
@@ -39,6 +45,20 @@ _NOISE = re.compile(
     re.DOTALL | re.IGNORECASE,
 )
 _NAME = re.compile(r"`((?:[^`]|``)+)`|([\w$]+)")
+
+
+def mysql_columns(engine: Engine, name: str, schema: str | None) -> list[SourceColumn] | None:
+    """Implement `Dialect.table_columns`. SQLAlchemy reads SHOW CREATE TABLE, in which some names look otherwise."""
+    found = table_columns(engine, name, schema)
+    if found is None:
+        return None
+    with engine.connect() as connection:
+        names = connection.execute(_NAMES, {"name": name, "schema": schema}).scalars().all()
+    if len(names) != len(found):
+        known = {column.name.replace("``", "`") for column in found}
+        odd = next(one for one in names if one not in known)
+        raise BadSource(f"table {name} has a column {odd!r}, which cannot be read by this name: rename it", column=odd)
+    return [replace(column, name=known) for column, known in zip(found, names, strict=True)]
 
 
 def unique_indexes(connection: Connection, name: str, schema: str | None) -> list[UniqueIndex]:

@@ -10,7 +10,7 @@ from sqlalchemy.engine import URL
 from prefect_batch.blocks.databases import standard
 from prefect_batch.blocks.databases.columns import SourceColumn, described
 from prefect_batch.blocks.databases.dialect import Dialect, Explained, Health
-from prefect_batch.blocks.databases.mysql.catalogue import check_target, loose_keys, unique_indexes
+from prefect_batch.blocks.databases.mysql.catalogue import check_target, loose_keys, mysql_columns, unique_indexes
 from prefect_batch.blocks.databases.mysql.errors import blame
 from prefect_batch.blocks.databases.mysql.identity import identity
 from prefect_batch.blocks.databases.mysql.stream import Stream
@@ -126,6 +126,7 @@ MYSQL = Dialect(
     set_up=_set_up,
     raw_keys=True,
     identity=identity,
+    table_columns=mysql_columns,
     query_columns=_query_columns,
     refused_key=_refused_key,
     unique_indexes=unique_indexes,

@@ -100,6 +100,7 @@ POSTGRESQL = Dialect(
     row_values=True,
     raw_keys=True,
     identity=identity,
+    name_bytes=63,
     query_columns=_query_columns,
     unique_indexes=unique_indexes,
     loose_keys=loose_keys,

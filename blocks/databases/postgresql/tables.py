@@ -39,8 +39,15 @@ def fetch_tables(engine: Engine, statement: Select[Any], batch_rows: int, schema
             driver.cursor() as cursor,
             cursor.copy(f"COPY ({compiled}) TO STDOUT (FORMAT csv)", compiled.params) as copy,
         ):
-            for lines in _batches(copy, batch_rows):
-                yield _batch(engine, statement, lines, schema)
+            last = b""
+            for lines, more in _batches(copy, batch_rows):
+                if more:
+                    yield _batch(engine, statement, lines, schema)
+                else:
+                    last = lines
+    # The session has been given back: a chunk of one batch is read and written with one at a time.
+    if last:
+        yield _batch(engine, statement, last, schema)
 
 
 def _batch(engine: Engine, statement: Select[Any], lines: bytes, schema: pa.Schema) -> Batch:
@@ -53,7 +60,8 @@ def _batch(engine: Engine, statement: Select[Any], lines: bytes, schema: pa.Sche
     return Batch(names, row_bytes=table.nbytes // table.num_rows, table=table)
 
 
-def _batches(copy: Any, batch_rows: int) -> Iterator[bytes]:
+def _batches(copy: Any, batch_rows: int) -> Iterator[tuple[bytes, bool]]:
+    """Yield the lines of each batch, and whether there may be more."""
     connection = copy.connection.pgconn
     lines: list[Any] = []
     size, more = 0, True
@@ -70,7 +78,7 @@ def _batches(copy: Any, batch_rows: int) -> Iterator[bytes]:
         else:
             more = False
         if lines and (not more or len(lines) >= batch_rows or size >= BATCH_BYTES):
-            yield b"".join(lines)
+            yield b"".join(lines), more
             lines, size = [], 0
 
 
