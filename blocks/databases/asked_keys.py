@@ -5,7 +5,20 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-from sqlalchemy import CHAR, JSON, ColumnElement, Connection, and_, column, false, literal_column, or_, select, table
+from sqlalchemy import (
+    CHAR,
+    JSON,
+    ColumnElement,
+    Connection,
+    and_,
+    bindparam,
+    column,
+    false,
+    literal_column,
+    or_,
+    select,
+    table,
+)
 from sqlalchemy import types as sql
 
 from prefect_batch.blocks.databases.rows import Same, same_columns
@@ -127,4 +140,7 @@ class AskedKeys:
 
 
 def _equal(of_column: ColumnElement[Any], value: Any) -> ColumnElement[bool]:
-    return of_column.is_(None) if value is None else of_column == value
+    if value is None:
+        return of_column.is_(None)
+    # Without a type: SQLAlchemy would cast it to one, and the database compare the column as that.
+    return of_column == bindparam(None, value, type_=sql.NullType())
