@@ -284,7 +284,7 @@ class SqlSink(SqlEnd):
         )
 
     def _ask_catalogue(self, target: Target, write: str) -> list[str]:
-        with self.dialect.for_writing(self.engine).connect() as connection:
+        with self.engine.connect() as connection:
             return self.dialect.check_target(connection, target, write)
 
     def _describe(self) -> Target | None:
