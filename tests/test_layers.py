@@ -96,7 +96,7 @@ ROWS = {room: number for number, row in enumerate(ROOMS) for room in row}
 # These know nothing of each other.
 APART = {"blocks.databases", "blocks.files", "blocks.letters"}
 # The errors are one tree in one module, by whose name saved letters know them.
-MOST_LINES = {"blocks.errors": 600}
+MOST_LINES = {"blocks.errors": 700}
 MODULES = sorted(file for layer in LAYERS for file in (ROOT / layer).rglob("*.py"))
 
 
