@@ -86,7 +86,8 @@ class Reconciliation:
     def _sums(self) -> str:
         letters = f"{self.open:,} in open letters, {self.discarded:,} in discarded ones"
         if not self.by_keys:
-            return f"{self.read:,} read: {self.written:,} written, {self.filtered:,} filtered, {letters}"
+            counts = f"{self.read:,} read: {self.written:,} written, {self.filtered:,} filtered"
+            return f"{counts}, {letters}, {self.resolved:,} resolved by replays"
         return (
             f"{self.source_keys:,} in the source: {self.sink_keys:,} in the sink, {self.filtered:,} filtered, {letters}"
         )
