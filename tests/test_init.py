@@ -104,7 +104,7 @@ def test_what_cannot_be_made_is_refused_and_nothing_is_written(arguments, messag
     assert not (empty / "new").exists()
 
 
-@pytest.mark.parametrize("name", [*MADE, "example.db"])
+@pytest.mark.parametrize("name", [*sorted(MADE), "example.db"])
 def test_what_is_there_is_kept(name, empty, capsys):
     (empty / name).write_text("mine")
     assert call("init") == Ending.REFUSED

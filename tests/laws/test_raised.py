@@ -210,7 +210,7 @@ def test_too_little_memory_for_many_records_may_suffice_for_each(form, job):
         assert work(ChunkRange(None, (ROWS,))).tally.written == ROWS
 
 
-@pytest.mark.parametrize("named", [None, 7, [True], ["x"], [-1], range(99), [{}], object(), [0.5, None]], ids=repr)
+@pytest.mark.parametrize("named", [None, 7, [True], ["x"], [-1], range(99), [{}], object, [0.5, None]], ids=repr)
 @pytest.mark.parametrize("form", ["frame", "table"])
 def test_bad_records_that_names_nothing_costs_the_record_that_it_was_raised_for(form, named, job):
     def each(number):
