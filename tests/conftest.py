@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 import uuid
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -139,7 +140,9 @@ class Database:
 
     def clear(self) -> None:
         metadata = MetaData()
-        metadata.reflect(self.engine)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Of names with a line break, which SQLAlchemy cannot read in MariaDB.
+            metadata.reflect(self.engine)
         metadata.drop_all(self.engine)
         self.engine.dispose()
 

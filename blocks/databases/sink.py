@@ -5,12 +5,13 @@ import functools
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 from sqlalchemy import Connection, NestedTransaction, Select, inspect, literal_column, select, table
 from sqlalchemy.exc import DBAPIError
 
+from prefect_batch.blocks.capabilities import InPlace
 from prefect_batch.blocks.chunks import ChunkRange
 from prefect_batch.blocks.contracts import Source
 from prefect_batch.blocks.databases import standard
@@ -34,9 +35,6 @@ from prefect_batch.blocks.jobs import PassRef
 from prefect_batch.blocks.kinds.convert import records_of
 from prefect_batch.blocks.kinds.record import Record
 from prefect_batch.blocks.parameters.tables import Table
-
-if TYPE_CHECKING:
-    from prefect_batch.blocks.capabilities import InPlace
 
 # Some 40 MB of records.
 HELD_ROWS = 20_000
@@ -180,9 +178,13 @@ class SqlSink(SqlEnd):
         if not isinstance(source, KeyedRows) or self.missing_file:
             return
         try:
-            self.in_place = is_in_place(source, self, self.spec)
+            self.in_place = self._look_at(source)
         except DBAPIError as error:
             raise BadSink(f"{self.name} cannot be written: {str(error.orig).strip()}", self.name) from error
+
+    @waits
+    def _look_at(self, source: KeyedRows) -> InPlace:
+        return is_in_place(source, self, self.spec)
 
     @property
     def held_rows(self) -> int:

@@ -4,10 +4,11 @@ An upsert is an UPDATE by key, and an INSERT of what was not there. Not MERGE, w
 not DELETE and INSERT, which would lose the columns that a record does not name and trigger cascades.
 """
 
+import functools
 from typing import Any
 
 import pyarrow as pa
-from sqlalchemy import Connection, Insert, TableClause, Update, and_, bindparam, column, inspect, table
+from sqlalchemy import BindParameter, Connection, Insert, TableClause, Update, and_, bindparam, column, inspect, table
 from sqlalchemy import types as sql
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, DisconnectionError
@@ -101,26 +102,37 @@ def write_rows(connection: Connection, target: Target, write: str, same: Same) -
         check_count(target, 1, done)
 
 
+@functools.lru_cache(maxsize=128)
+def _parameters(names: tuple[str, ...]) -> list[str]:
+    """Return a name for the parameter of each column: batch_0, batch_1, … unless a column is called so."""
+    prefix = "batch_"
+    while any(name.startswith(prefix) for name in names):
+        prefix += "_"
+    return [f"{prefix}{place}" for place in range(len(names))]
+
+
 def _named(names: tuple[str, ...], row: tuple[Any, ...]) -> dict[str, Any]:
-    return {f"batch_{place}": value for place, value in enumerate(row[: len(names)])}
+    return dict(zip(_parameters(names), row, strict=False))
 
 
 def _table(target: Target, names: tuple[str, ...]) -> TableClause:
     return table(target.name, *(column(name, target.types[name]) for name in names), schema=target.schema)
 
 
+def _bound(target: Target, names: tuple[str, ...]) -> dict[str, BindParameter[Any]]:
+    parameters = zip(names, _parameters(names), strict=True)
+    return {name: bindparam(parameter, type_=target.types[name]) for name, parameter in parameters}
+
+
 def insert_statement(target: Target, names: tuple[str, ...]) -> Insert:
-    """Return the INSERT of one row, with the parameters batch_0, batch_1, … in the order of the names."""
-    into = _table(target, names)
-    return into.insert().values(
-        {name: bindparam(f"batch_{place}", type_=target.types[name]) for place, name in enumerate(names)}
-    )
+    """Return the INSERT of one row, with a parameter for each column, in the order of the names."""
+    return _table(target, names).insert().values(_bound(target, names))
 
 
 def update_statement(target: Target, names: tuple[str, ...]) -> Update:
-    """Return the UPDATE of one row by its key, with the parameters batch_0, batch_1, … in the order of the names."""
+    """Return the UPDATE of one row by its key, with a parameter for each column, in the order of the names."""
     into = _table(target, names)
-    places = {name: bindparam(f"batch_{place}", type_=target.types[name]) for place, name in enumerate(names)}
+    places = _bound(target, names)
     matches = [into.c[name] == places[name] for name in target.key]
     # With the key alone there is nothing to set, but a missing row must still be noticed.
     others = [name for name in names if name not in target.key] or [target.key[0]]
