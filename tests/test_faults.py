@@ -136,12 +136,13 @@ def test_an_error_that_lasts_ends_with_what_it_was(sqlite, run, job):
         connection.execute("PRAGMA busy_timeout = 50")
 
     locks = sqlite3.connect(sqlite.url.removeprefix("sqlite:///"), isolation_level=None, check_same_thread=False)
+    process = once(2, lambda: locks.execute("BEGIN IMMEDIATE"))
     with pytest.raises(ChunkFailed, match=r"chunk \(start, 999\] failed and was rolled back: .*database is locked"):
-        run(sqlite, once(2, lambda: locks.execute("BEGIN IMMEDIATE")), retries=2)
+        run(sqlite, process, retries=2)
     assert status(job).status == "failed"
     locks.execute("ROLLBACK")
     locks.close()
-    run(sqlite, once(-1, None))
+    run(sqlite, process)
     assert complete(sqlite)
 
 

@@ -362,10 +362,10 @@ def test_a_place_on_s3(s3_bucket):
     save_decision(place, "job", "one", Decision("resolved", LetterSet([left]), "x", "2024-01-01T00:00:00+00:00"))
     assert count_letters(place, "job") == {"open": 0, "resolved": 1, "discarded": 0}
     assert purge_letters(place, "job", datetime.now(UTC)) == 1
-    assert place.find("job") == []
+    assert place.find("job") == ["job/_place"]
     with DeadLetters(s3, "job", 1, SCHEMA).open(SECOND, "run") as burial:
         burial.add([letter(GOOD)])  # A chunk that dies.
-    assert place.find("job") == []
+    assert place.find("job") == ["job/_place"]
 
 
 @pytest.mark.usefixtures("s3_bucket")

@@ -80,4 +80,5 @@ def _make_engine(connection: str) -> Engine:
 
 def _create(url: URL) -> Engine:
     url, dialect = with_driver(url)
-    return create_engine(url, **dialect.arguments(url))
+    # An engine that a block has made may open something else than its URL says.
+    return create_engine(url, execution_options={"opens_its_url": True}, **dialect.arguments(url))

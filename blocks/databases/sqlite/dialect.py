@@ -30,8 +30,8 @@ def _arguments(url: URL) -> dict[str, Any]:
 def _in_memory(engine: Engine) -> bool:
     if in_memory(engine.url):
         return True
-    if (file := file_of(engine.url)) is not None and not file.exists():
-        return False  # To connect would create it.
+    if engine.get_execution_options().get("opens_its_url"):
+        return False  # To connect would create the file.
     with engine.connect() as connection:
         # The URL of a block's engine may not show what it opens.
         return not connection.exec_driver_sql("SELECT file FROM pragma_database_list WHERE name = 'main'").scalar()
