@@ -48,11 +48,14 @@ def _second(text: TextFile, first: RecordStart) -> RecordStart:
     return stretch.following if len(stretch.starts) == 1 else stretch.start(1)
 
 
-def _field(name: str, given: pa.Schema, sampled: pa.Schema) -> pa.Field:
+def _field(name: str, given: pa.Schema, sampled: pa.Schema | None = None) -> pa.Field:
+    """Return a column as it is given, or else sampled. Records of JSON may lack one that no line of the sample has."""
     if name in given.names:
-        metadata = SPARSE if name not in sampled.names else sampled.field(name).metadata
+        metadata = None
+        if sampled is not None:
+            metadata = SPARSE if name not in sampled.names else sampled.field(name).metadata
         return given.field(name).with_metadata(metadata)
-    return sampled.field(name) if name in sampled.names else pa.field(name, pa.string())
+    return sampled.field(name) if sampled is not None and name in sampled.names else pa.field(name, pa.string())
 
 
 def _no_lines(file: File) -> BadSource:
@@ -174,13 +177,14 @@ class TextSet:
         given = schema_of(self.spec.schema or {})
         there = [file for file in files if file is not None]
         if not there and not self.files.files:
-            return pa.schema([_field(name, given, pa.schema([])) for name in self.spec.columns or given.names])
+            return pa.schema([_field(name, given) for name in self.spec.columns or given.names])
+        sampled: pa.Schema | None = None
         if self.spec.format == "jsonl":
             sampled = self._sampled(there, given.names)
             # A column that the first lines lack may appear later. One that has a type in `schema` is assumed to.
             names = list(dict.fromkeys([*sampled.names, *given.names]))
         else:
-            sampled, names = pa.schema([]), self._names
+            names = self._names
             deque(self.system.each(self._check_names, there), maxlen=0)
         for what, wanted in (("columns", self.spec.columns), ("schema", given.names)):
             for name in wanted or []:
