@@ -17,6 +17,7 @@ import pytest
 
 from prefect_batch import RunStopped, Table, dead_letters, failures, process_records, status
 from prefect_batch.blocks.errors import BadParameter
+from prefect_batch.flows.run import run_job
 from prefect_batch.tasks.workers.send_function import send_function
 
 pytestmark = pytest.mark.usefixtures("server")
@@ -357,7 +358,9 @@ def test_two_interrupts_end_them_at_once(sqlite, run, job, tmp_path):
     assert written(sqlite) == without()
 
 
-def test_a_lost_connection_in_a_worker_is_retried(postgresql, run):
+def test_a_lost_connection_in_a_worker_is_retried(postgresql, run, monkeypatch):
+    # Several batches, so that the chunk has a transaction when its connection is lost.
+    monkeypatch.setattr(run_job, "BATCH_ROWS", 200)
     fill(postgresql)
     url = postgresql.url.replace("postgresql://", "postgresql://", 1)
 
