@@ -38,11 +38,13 @@ def blame_of(error: BaseException, *, by_function: bool = False) -> Blame:
         by_function: Whether the user's function raised it. What it raises is the record's fault, even an error of a
             connection, except for what this process lacks: memory, descriptors, disk, processes and threads.
     """
-    for one in _chain(error):
+    chain = list(_chain(error))
+    for one in chain:
         said = _by_kind(one) or _of_process(one) or (None if by_function else _of_end(one))
         if said is not None:
             return said
-    return Blame.RECORD
+    # Such as a read-only place, or an object store that refuses. What it was caused by may have said that it passes.
+    return Blame.END if not by_function and any(_is(one, OSError) for one in chain) else Blame.RECORD
 
 
 def _is(error: BaseException, kinds: type | tuple[type, ...]) -> bool:
@@ -85,8 +87,6 @@ def _while_starting(tb: TracebackType | None) -> bool:
 def _of_end(error: BaseException) -> Blame | None:
     if _is(error, (ConnectionError, TimeoutError)):
         return Blame.PASSING
-    if _is(error, OSError):
-        return Blame.END  # Such as a read-only place, or an object store that refuses.
     return next((said for dialect in DIALECTS if (said := dialect.blame(error)) is not None), None)
 
 

@@ -171,3 +171,11 @@ def test_any_chain_has_an_answer_and_loops_end(links, circular, by_function):
     assert said in Blame
     if by_function:
         assert said is (Blame.PROCESS if set(links) & set(SCARCE) else Blame.RECORD)
+
+
+def test_an_error_of_a_store_passes_if_a_lost_connection_caused_it():
+    away = OSError("the store cannot be reached")
+    away.__cause__ = ConnectionRefusedError()
+    assert blame_of(away) is Blame.PASSING
+    assert blame_of(OSError(errno.EROFS, "read-only")) is Blame.END
+    assert blame_of(away, by_function=True) is Blame.RECORD

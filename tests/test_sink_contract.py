@@ -1,5 +1,6 @@
 """The suite for sinks, run on every kind of sink that there is, and what only some of them promise."""
 
+from contextlib import nullcontext
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from functools import partial
@@ -10,6 +11,7 @@ import pytest
 from prefect_batch import Files, Table, complete_files
 from prefect_batch.blocks.chunks import ChunkRange
 from prefect_batch.blocks.databases.ledger import LEDGER
+from prefect_batch.blocks.errors import ChunkIsDone
 from prefect_batch.blocks.jobs import PassRef
 from prefect_batch.blocks.opening import open_sink, open_source
 from prefect_batch.tasks.work.isolate import isolate
@@ -118,16 +120,16 @@ def test_a_column_that_the_sink_has_not_is_refused(case):
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_repeated_chunk_of_which_no_result_is_known_replaces_its_part(tmp_path, form):
+def test_a_chunk_that_was_committed_stays_as_it_is(tmp_path, form):
     case = files_case(str(tmp_path), form, {"id": "int64", "qty": "int64"})
     sink = case.open()
     sink.begin_pass(PASS)
-    for qty in (1, 2):
-        with sink.transaction(PASS, CHUNK) as transaction:
+    for qty, is_done in ((1, nullcontext()), (2, pytest.raises(ChunkIsDone))):
+        with is_done, sink.transaction(PASS, CHUNK) as transaction:
             transaction.write([{"id": n, "qty": qty} for n in range(10)])
             transaction.commit()
     sink.end_pass(PASS)
-    assert list(case.rows()) == [{"id": n, "qty": 2} for n in range(10)]
+    assert list(case.rows()) == [{"id": n, "qty": 1} for n in range(10)]
 
 
 VALUES = {
