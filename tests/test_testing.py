@@ -205,6 +205,11 @@ class ForgetsTheEnd(Numbers):
         return found if upto[0] in self.held else found[:-1]
 
 
+class CutsOneTooLate(Numbers):
+    def cut(self, chunk, rows):
+        return super().edges(chunk.after, chunk.upto, rows + 1, 1)[0]
+
+
 class HasAlwaysALastKey(Numbers):
     def last_key(self, after=None):
         del after
@@ -304,6 +309,7 @@ BROKEN_SOURCES = {
     GivesTooManyEdges: "at most 1 were asked for",
     BeginsWithTheFormerEdge: "came before, so that the pass would never end",
     ForgetsTheEnd: "is gone|nothing is left up to",
+    CutsOneTooLate: r"was cut after 1 records, and has 2",
     HasAlwaysALastKey: "there is a key beyond its last one",
     CountsOneTooFew: r"back\(\(0,\), 1\) is",
     EstimatesNothing: "estimated to have 0 of 1",
@@ -480,6 +486,12 @@ def never_done(self, result):
     self.result = result
 
 
+def take_what_was_split(self, result):
+    if (found := self.find()) is not None and "split" not in found:
+        raise ChunkIsDone("it is there")
+    self.result = result
+
+
 def drop_what_is_refused(self, records):
     base.write(self, [record for record in records if isinstance(record["qty"], int)])
 
@@ -619,6 +631,7 @@ BROKEN_SINKS = {
     "keeps results to itself": (KeepsResultsToItself, "three times|find gave None"),
     "does not say that it needs a ledger": (NeedsALedger, "three times"),
     "does not see that a chunk is done": (transaction_of(record=never_done), "two runs have committed the same chunk"),
+    "takes a chunk that was split": (transaction_of(record=take_what_was_split), "has a second outcome"),
     "undoes all": (transaction_of(savepoint=undo_all), "a write between two others was refused"),
     "undoes one row too many": (transaction_of(savepoint=undo_always), "a write between two others was refused"),
     "undoes nothing": (transaction_of(savepoint=undo_nothing), "a write between two others was refused"),
