@@ -216,15 +216,15 @@ def test_in_sql_too_ranges_cover_every_row_once_ties_included(kind, ranks, size,
 class Rejecting:
     """A sink in memory that refuses some numbers, all or nothing per write, under savepoints."""
 
-    def __init__(self, bad):
-        self.bad, self.rows, self.writes = bad, [], 0
+    def __init__(self, bad, error=ValueError):
+        self.bad, self.rows, self.writes, self.error = bad, [], 0, error
 
     def write(self, records):
         self.writes += 1
         for record in records:
             self.rows.append(record["n"])
             if record["n"] in self.bad:
-                raise ValueError(record["n"])
+                raise self.error(record["n"])
 
     @contextlib.contextmanager
     def savepoint(self):
@@ -241,7 +241,7 @@ def test_halving_finds_just_the_bad_ones_in_few_writes(count, bad):
     bad = {n for n in bad if n < count}
     sink = Rejecting(bad)
     items = [Item(n, [{"n": n}]) for n in range(count)]
-    refused = isolate(sink, items, lambda _: False)
+    refused = isolate(sink, items)
     assert [item.index for (item,), _ in refused] == sorted(bad)
     assert [error.args for _, error in refused] == [(n,) for n in sorted(bad)]
     assert sink.rows == [n for n in range(count) if n not in bad]
@@ -264,7 +264,7 @@ class Telling(Rejecting):
 def test_a_sink_that_tells_the_row_is_asked_less(count, bad):
     bad = {n for n in bad if n < count}
     sink = Telling(bad)
-    refused = isolate(sink, ItemRows(list(range(count)), [{"n": n} for n in range(count)]), lambda _: False)
+    refused = isolate(sink, ItemRows(list(range(count)), [{"n": n} for n in range(count)]))
     assert [place for part, _ in refused for place in part.places] == sorted(bad)
     assert [error.args for _, error in refused] == [(n,) for n in sorted(bad)]
     assert sink.rows == [n for n in range(count) if n not in bad]
@@ -272,9 +272,10 @@ def test_a_sink_that_tells_the_row_is_asked_less(count, bad):
 
 
 def test_an_error_that_no_record_is_to_blame_for_passes_through():
-    sink = Rejecting({3})
-    with pytest.raises(ValueError, match="3"):
-        isolate(sink, [Item(n, [{"n": n}]) for n in range(9)], lambda _: True)
+    sink = Rejecting({3}, ConnectionError)
+    with pytest.raises(ConnectionError, match="3"):
+        isolate(sink, [Item(n, [{"n": n}]) for n in range(9)])
+    assert sink.writes == 1
 
 
 @given(st.lists(st.sampled_from(["ok", "two", "none", "skip", "raise", "nonsense"])), st.integers(0, 2))
