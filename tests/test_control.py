@@ -64,18 +64,25 @@ def out(record):
     return {"id": record["id"], "n": 1}
 
 
+class Meeting:
+    """Where the function `meets` does something, what, and whether it has: not its own, which would define the job."""
+
+    place, action, over = ROWS, None, False
+
+
+def meets(record):
+    if record["id"] >= Meeting.place:
+        if not Meeting.over:
+            Meeting.over = True
+            Meeting.action()
+        time.sleep(0.001)
+    return out(record)
+
+
 def at(place, action):
     """A function that does something once, when it meets the record at this place, and hurries no further then."""
-    met = []
-
-    def process(record):
-        if record["id"] >= place:
-            if not met:
-                met.append(action())
-            time.sleep(0.001)
-        return out(record)
-
-    return process
+    Meeting.place, Meeting.action, Meeting.over = place, action, False
+    return meets
 
 
 def state_of(job):
@@ -384,13 +391,13 @@ def test_a_run_that_waits_can_be_stopped(run, numbers, job):
         ({"sql": "SELECT 1", "check": "replica_lag"}, "needs one of check"),
         ({"sql": "SELECT 1"}, "needs a connection, and the limit"),
         ({"sql": "SELECT 1", "connection": "sqlite://"}, "needs a connection, and the limit"),
-        ({"sql": "SELECT 1", "limit": 1, "connection": "postgresql://a:secret@b/c"}, "carries a password"),
+        ({"sql": "SELECT 1", "limit": 1, "connection": "postgresql://a:hunter2@b/c"}, "carries a password"),
     ],
 )
 def test_checks_that_make_no_sense(fields, sentence):
     with pytest.raises(ValueError, match=sentence) as refused:
         HealthCheck(**fields)
-    assert "secret" not in str(refused.value).replace("Secret", "").replace("secret/", "")
+    assert "hunter2" not in str(refused.value)
 
 
 @pytest.mark.parametrize(
