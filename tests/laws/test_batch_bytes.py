@@ -34,7 +34,11 @@ def test_batches_have_all_rows_in_order_and_are_bounded(runs, batch_rows):
         asked.append((count, wanted))
         return list(itertools.islice(rows, count))
 
-    found = list(fetch._gathered(some, batch_rows))
+    def gathered():
+        if last := (yield from fetch._gathered(some, batch_rows)):
+            yield last
+
+    found = list(gathered())
     assert [n for batch in found for n, _ in batch] == list(range(len(widths)))
     assert all(0 < len(batch) <= batch_rows for batch in found)
     assert all(count <= fetch.STEP_ROWS and count <= wanted <= batch_rows for count, wanted in asked)
