@@ -93,7 +93,7 @@ def test_what_does_not_come_back_is_shown_as_a_lost_connection(table, monkeypatc
     source = open_source(Table(table.url, "src", key="id"))
     killer = Killer(table, set(range(1000)))
     try:
-        with pytest.raises(ConnectionLost, match=r"the connection to the database of table src was lost, and in 0 s"):
+        with pytest.raises(ConnectionLost, match=r"the connection to the database of table src was lost, and in \d+ s"):
             source.last_key()
     finally:
         killer.stop()
