@@ -292,7 +292,10 @@ def test_text_too_long_is_refused_and_not_cut(target):
 def test_a_composite_key_is_upserted(database):
     database.run("CREATE TABLE target (a INTEGER, b VARCHAR(9), n INTEGER, PRIMARY KEY (a, b))")
     sink = open_sink(Table(database.url, "target", key=["b", "a"]))
-    assert sink.check(None) == []
+    # A collation of MariaDB takes different texts for one.
+    assert [("different texts in b" in warning) for warning in sink.check(None)] == [True] * (
+        database.kind == "mariadb"
+    )
     for n in (1, 2):
         assert write(sink, [{"a": a, "b": b, "n": n} for a in (1, 2) for b in ("x", "y")]) == []
     assert database.rows("SELECT * FROM target ORDER BY a, b") == [(1, "x", 2), (1, "y", 2), (2, "x", 2), (2, "y", 2)]

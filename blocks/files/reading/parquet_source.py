@@ -1,6 +1,7 @@
 """Parquet as a source: ranges of rows within row groups."""
 
 import functools
+import threading
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
@@ -44,7 +45,8 @@ class ParquetSource:
         self.connections: tuple[str, ...] = (spec.storage,) if spec.storage else ()
         self.system = FileSystem(spec)
         self._given = files
-        self._open = functools.lru_cache(4)(self._opened)
+        # For each thread its own: two that read one file through its buffer disturb each other.
+        self._of_thread = threading.local()
         self._counts: dict[str, list[int]] = {}
 
     @property
@@ -56,6 +58,12 @@ class ParquetSource:
     def files(self) -> FileList:
         """The files of the pass, or those that exist now if none were given."""
         return FileList(self.system.list()) if self._given is None else self._given
+
+    def _open(self, file: File) -> pq.ParquetFile:
+        if not hasattr(self._of_thread, "open"):
+            self._of_thread.open = functools.lru_cache(4)(self._opened)
+        found: pq.ParquetFile = self._of_thread.open(file)
+        return found
 
     def _opened(self, file: File) -> pq.ParquetFile:
         try:
