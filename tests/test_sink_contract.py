@@ -24,8 +24,8 @@ CHUNK = ChunkRange(None, (10,))
 FORMS = ("parquet", "csv", "jsonl")
 
 
-def table_case(database, write):
-    """A table of two columns, of which the second refuses negative numbers."""
+def table_case(database, write, opened=open_sink):
+    """A table of two columns, of which the second refuses negative numbers. `opened` makes a sink of its parameter."""
     key = "" if write == "append" else " PRIMARY KEY"
     database.run(
         "DROP TABLE IF EXISTS target",
@@ -33,7 +33,7 @@ def table_case(database, write):
         f"CREATE TABLE target (id INTEGER{key}, qty INTEGER CHECK (qty >= 0))",
     )
     return SinkCase(
-        open=partial(open_sink, Table(database.url, "target", key="id", write=write)),
+        open=partial(opened, Table(database.url, "target", key="id", write=write)),
         rows=lambda: [{"id": id_, "qty": qty} for id_, qty in database.rows("SELECT id, qty FROM target")],
         refused=lambda n: {"id": n, "qty": -1},
     )

@@ -10,12 +10,12 @@ from sqlalchemy import Connection
 
 from prefect_batch import Table
 from prefect_batch.blocks.chunks import ChunkRange
-from prefect_batch.blocks.databases.ledger import LEDGER
 from prefect_batch.blocks.jobs import PassRef
 from prefect_batch.blocks.opening import open_sink
 from prefect_batch.tasks.work.isolate import isolate
 from prefect_batch.tasks.work.outputs import ItemRows
-from prefect_batch.testing import SinkCase, exercise_sink
+from prefect_batch.testing import exercise_sink
+from tests.test_sink_contract import table_case
 
 CHUNK, PASS = ChunkRange(None, (100,)), PassRef("j", 1, "p")
 
@@ -52,20 +52,7 @@ def rows_of(database, columns="id, qty"):
 @pytest.mark.usefixtures("no_savepoints")
 @pytest.mark.parametrize("write", ["upsert", "insert", "append"])
 def test_a_sink_without_savepoints_keeps_the_contract(sqlite, write):
-    def case():
-        key = "" if write == "append" else " PRIMARY KEY"
-        sqlite.run(
-            "DROP TABLE IF EXISTS target",
-            f"DROP TABLE IF EXISTS {LEDGER}",  # Each case begins the same pass, which an earlier one has closed.
-            f"CREATE TABLE target (id INTEGER{key}, qty INTEGER CHECK (qty >= 0))",
-        )
-        return SinkCase(
-            open=partial(without_savepoints, Table(sqlite.url, "target", key="id", write=write)),
-            rows=lambda: [{"id": id_, "qty": qty} for id_, qty in rows_of(sqlite)],
-            refused=lambda n: {"id": n, "qty": -1},
-        )
-
-    exercise_sink(case)
+    exercise_sink(partial(table_case, sqlite, write, without_savepoints))
 
 
 BATCHES = st.lists(st.lists(st.tuples(st.integers(0, 9), st.integers(-1, 9)), min_size=1, max_size=8), max_size=4)
