@@ -217,7 +217,7 @@ class SqlSink(SqlEnd):
         if self.needs_ledger and not dry_run:
             self._create_ledger()
         if self.in_place == "yes" and not self.spec.ledger:
-            repeated = "the records of a chunk that is repeated after a crash are changed twice"
+            repeated = "a chunk that is repeated after a crash changes its records twice; leave ledger=False out"
             warnings = [*warnings, f"{self.name} is written where it is read, without a ledger: {repeated}"]
         return warnings
 

@@ -53,7 +53,12 @@ def waits(
                 waited = time.monotonic() - started
                 if waited + pause_seconds > PATIENCE_SECONDS:
                     raise ConnectionLost(end.name, waited, _reason(error)) from error
-                _log.warning("%s is away, and is asked again in %.1f s: %s", end.name, pause_seconds, _reason(error))
+                _log.warning(
+                    "the database of %s does not answer; trying again in %.1f s: %s",
+                    end.name,
+                    pause_seconds,
+                    _reason(error),
+                )
             time.sleep(pause_seconds)
             pause_seconds = min(2 * pause_seconds, LONGEST_PAUSE_SECONDS)
 

@@ -76,7 +76,7 @@ def _ask(question: str) -> Kind:
     for kind in kinds:
         if answer == kind:
             return kind  # type: ignore[no-any-return]
-    raise BadParameter(f"{answer!r} is none of {', '.join(kinds)}")
+    raise BadParameter(f"{answer!r} is none of {', '.join(kinds)}: choose one of them")
 
 
 def _job(

@@ -28,7 +28,9 @@ def secret(name: str, *, yes: Yes = False) -> None:
         confirm(f"secret/{name} exists. Replace it?")
     text = _ask(name)
     if not text:
-        raise BadParameter("nothing was entered, and nothing stored")
+        raise BadParameter(
+            "nothing was entered, so nothing was stored: run the command again, or pipe the text into it"
+        )
     Secret(value=SecretStr(text)).save(name, overwrite=True, _sync=True)  # type: ignore[call-arg]
     say(f"stored: write secret/{name} where a connection or storage options are asked for")
 

@@ -1,4 +1,4 @@
-"""What stands in the way of a run: versions, the Prefect API, workers, and both ends of a job."""
+"""What would keep a run from starting: versions, the Prefect API, workers, and both ends of a job."""
 
 import platform
 import re

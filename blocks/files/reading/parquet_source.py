@@ -298,7 +298,10 @@ class ParquetSource:
                 if at >= stop:
                     return
         except (pa.ArrowException, OSError) as error:
-            raise BadSource(f"row group {group} of {file.name} cannot be read: {error}", file.name) from error
+            way_out = "If the file is damaged, write it again, or leave it out"
+            raise BadSource(
+                f"row group {group} of {file.name} cannot be read: {error}. {way_out}", file.name
+            ) from error
         raise BadSource(
             f"row group {group} of {file.name} ends after {at:,} rows, and the footer says that it has "
             f"{self._rows(file)[group]:,}: the file is damaged. Write it again, or leave it out",
